@@ -1,0 +1,1 @@
+//! The export macros of the Sentinel SDK.

@@ -1,0 +1,1 @@
+//! Write a Sentinel plugin in Rust: traits, macros, row views, test doubles.

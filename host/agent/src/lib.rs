@@ -1,0 +1,1 @@
+//! Composition root: slots, composer, log, exporter.

@@ -1,0 +1,2 @@
+//! The `sentinel` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The only crate that knows wasmtime: engine, compile, slots, limits, capabilities, swap.

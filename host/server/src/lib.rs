@@ -1,0 +1,1 @@
+//! Composition root: gRPC ingest, REST, health.

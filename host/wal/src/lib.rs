@@ -1,0 +1,1 @@
+//! Append-only segmented log over opaque bytes. Knows nothing of metrics.

@@ -1,0 +1,1 @@
+//! The generated gRPC types and the signed envelope: what crosses the network.

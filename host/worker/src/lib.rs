@@ -1,0 +1,1 @@
+//! Composition root: consume, transform, commit, evaluate, notify.

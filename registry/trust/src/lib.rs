@@ -1,0 +1,1 @@
+//! Manifest, digests, signatures and trust policy: pure, no network.
