@@ -1,1 +1,0 @@
-//! The export macros of the Sentinel SDK.
