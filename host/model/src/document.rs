@@ -1,0 +1,310 @@
+//! YAML or JSON documents whose problems know their line: everything wrong with a config is
+//! said at once, each with `file:line` and the path of the value.
+
+use jsonschema::{ValidationError, error::ValidationErrorKind};
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fmt;
+
+/// The most bytes a document may have.
+pub const MAX_DOCUMENT: usize = 4 << 20;
+/// How deep values may be nested.
+const MAX_DEPTH: usize = 64;
+/// The most problems that are listed.
+const MAX_PROBLEMS: usize = 100;
+
+/// Something wrong with a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The document's name, as people know it (a file's path).
+    pub file: String,
+    /// Line from 1.
+    pub line: usize,
+    /// JSON Pointer; empty for the whole.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.line)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// All problems of a document, in order of lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        writeln!(f, "{count} problem{}:", if count == 1 { "" } else { "s" })?;
+        for (i, problem) in self.0.iter().enumerate() {
+            write!(f, "{}  {problem}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Problems {
+    /// `Ok` where there is none.
+    ///
+    /// # Errors
+    /// Itself, sorted by line, where there is any.
+    pub fn into_result(mut self) -> Result<(), Self> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        self.0.sort_by(|a, b| (&a.file, a.line, &a.path).cmp(&(&b.file, b.line, &b.path)));
+        self.0.dedup();
+        self.0.truncate(MAX_PROBLEMS);
+        Err(self)
+    }
+}
+
+/// A parsed document that knows on which line each value stands.
+#[derive(Debug, Clone)]
+pub struct Document {
+    file: String,
+    value: Value,
+    lines: HashMap<String, usize>,
+}
+
+impl Document {
+    /// Parses YAML 1.2 (of which JSON is a part). An empty text is an empty object.
+    ///
+    /// # Errors
+    /// A syntax error, a document that is too long or too deep, or one with a value that JSON
+    /// does not have.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        let problem = |line, path: &str, message: String| {
+            Problems(vec![Problem { file: file.to_owned(), line, path: path.to_owned(), message }])
+        };
+        if text.len() > MAX_DOCUMENT {
+            let message = format!("{} bytes, more than the {MAX_DOCUMENT} allowed", text.len());
+            return Err(problem(1, "", message));
+        }
+        let documents = MarkedYaml::load_from_str(text)
+            .map_err(|e| problem(e.marker().line(), "", e.info().to_owned()))?;
+        let mut lines = HashMap::new();
+        let value = match documents.as_slice() {
+            [] => Value::Object(serde_json::Map::new()),
+            [one] => convert(one, "", 0, &mut lines)
+                .map_err(|(line, path, message)| problem(line, &path, message))?,
+            [_, second, ..] => {
+                let message = "a second document begins here; write one a file".to_owned();
+                return Err(problem(second.span.start.line(), "", message));
+            }
+        };
+        Ok(Self { file: file.to_owned(), value, lines })
+    }
+
+    /// The document as JSON.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// A problem at a JSON Pointer, on the line of the nearest value that exists.
+    #[must_use]
+    pub fn problem(&self, path: &str, message: impl Into<String>) -> Problem {
+        let mut nearest = path;
+        let line = loop {
+            if let Some(&line) = self.lines.get(nearest) {
+                break line;
+            }
+            match nearest.rfind('/') {
+                Some(at) => nearest = &nearest[..at],
+                None => break 1,
+            }
+        };
+        Problem { file: self.file.clone(), line, path: path.to_owned(), message: message.into() }
+    }
+
+    /// Everything in which the document differs from a JSON Schema.
+    ///
+    /// # Errors
+    /// All problems at once; also a schema that is none, as a problem of the whole.
+    pub fn validate(&self, schema: &Value) -> Result<(), Problems> {
+        self.validate_at("", &self.value, schema)
+    }
+
+    /// As [`Document::validate`] for the value at a JSON Pointer.
+    ///
+    /// # Errors
+    /// As [`Document::validate`].
+    pub fn validate_part(&self, path: &str, schema: &Value) -> Result<(), Problems> {
+        match self.value.pointer(path) {
+            Some(part) => self.validate_at(path, part, schema),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_at(&self, base: &str, value: &Value, schema: &Value) -> Result<(), Problems> {
+        let validator = match jsonschema::validator_for(schema) {
+            Ok(validator) => validator,
+            Err(e) => return Err(Problems(vec![self.problem(base, format!("its schema: {e}"))])),
+        };
+        let problems = validator.iter_errors(value).take(MAX_PROBLEMS);
+        Problems(problems.flat_map(|e| self.describe(base, &e)).collect()).into_result()
+    }
+
+    /// One problem for most errors; one at each key for keys that have no meaning.
+    fn describe(&self, base: &str, error: &ValidationError<'_>) -> Vec<Problem> {
+        let path = format!("{base}{}", error.instance_path());
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+            let at = |key: &String| {
+                let escaped = key.replace('~', "~0").replace('/', "~1");
+                self.problem(&format!("{path}/{escaped}"), "this key has no meaning here")
+            };
+            return unexpected.iter().map(at).collect();
+        }
+        vec![self.problem(&path, shorten(&error.to_string()))]
+    }
+
+    /// Validates against the type's own schema, then makes the value.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problems> {
+        let schema = schemars::schema_for!(T);
+        self.validate(schema.as_value())?;
+        serde_json::from_value(self.value.clone())
+            .map_err(|e| Problems(vec![self.problem("", e.to_string())]))
+    }
+}
+
+fn shorten(message: &str) -> String {
+    const MAX: usize = 300;
+    if message.len() <= MAX {
+        return message.to_owned();
+    }
+    let head: String = message.chars().take(MAX / 2).collect();
+    let tail: Vec<char> = message.chars().rev().take(MAX / 2).collect();
+    format!("{head} … {}", tail.into_iter().rev().collect::<String>())
+}
+
+type Refused = (usize, String, String);
+
+fn convert(
+    node: &MarkedYaml<'_>,
+    path: &str,
+    depth: usize,
+    lines: &mut HashMap<String, usize>,
+) -> Result<Value, Refused> {
+    let line = node.span.start.line().max(1);
+    let refuse = |message: &str| Err((line, path.to_owned(), message.to_owned()));
+    if depth > MAX_DEPTH {
+        return refuse("nested too deep");
+    }
+    lines.insert(path.to_owned(), line);
+    Ok(match &node.data {
+        YamlData::Value(scalar) => match scalar {
+            Scalar::Null => Value::Null,
+            Scalar::Boolean(b) => Value::Bool(*b),
+            Scalar::Integer(i) => Value::from(*i),
+            Scalar::FloatingPoint(f) => match serde_json::Number::from_f64(**f) {
+                Some(number) => Value::Number(number),
+                None => return refuse("a number that is not finite"),
+            },
+            Scalar::String(s) => Value::String(s.to_string()),
+        },
+        YamlData::Sequence(items) => {
+            let mut out = Vec::with_capacity(items.len());
+            for (i, item) in items.iter().enumerate() {
+                out.push(convert(item, &format!("{path}/{i}"), depth + 1, lines)?);
+            }
+            Value::Array(out)
+        }
+        YamlData::Mapping(pairs) => {
+            let mut out = serde_json::Map::new();
+            for (key, item) in pairs {
+                let YamlData::Value(scalar) = &key.data else {
+                    return refuse("a key that is not a text");
+                };
+                let key_text = key_text(scalar);
+                let escaped = key_text.replace('~', "~0").replace('/', "~1");
+                let at = format!("{path}/{escaped}");
+                let value = convert(item, &at, depth + 1, lines)?;
+                lines.insert(at, key.span.start.line().max(1));
+                out.insert(key_text, value);
+            }
+            Value::Object(out)
+        }
+        YamlData::Tagged(tag, _) => return refuse(&format!("the tag {tag} has no meaning here")),
+        YamlData::Representation(text, ..) => Value::String(text.to_string()),
+        YamlData::Alias(_) => return refuse("aliases have no meaning here"),
+        YamlData::BadValue => return refuse("a value that does not fit its tag"),
+    })
+}
+
+fn key_text(scalar: &Scalar<'_>) -> String {
+    match scalar {
+        Scalar::Null => "null".to_owned(),
+        Scalar::Boolean(b) => b.to_string(),
+        Scalar::Integer(i) => i.to_string(),
+        Scalar::FloatingPoint(f) => f.to_string(),
+        Scalar::String(s) => s.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::RuleFile;
+
+    #[test]
+    fn all_problems_are_said_at_once_with_lines_and_paths() {
+        let text = "version: 1\nrules:\n  - name: a b\n    condition: {}\n  - name: ok\n    fro: 5m\n    for: five\n    condition: {}\n";
+        let document = Document::parse("rules.yaml", text).unwrap();
+        let problems = document.read::<RuleFile>().unwrap_err().to_string();
+        insta::assert_snapshot!(problems);
+    }
+
+    #[test]
+    fn a_syntax_error_says_its_line() {
+        let problems = Document::parse("a.yaml", "a: 1\nb: [1,\n").unwrap_err();
+        assert_eq!(problems.0[0].file, "a.yaml");
+        assert!(problems.0[0].line >= 2, "{problems}");
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_refused() {
+        for text in ["a: .nan", "a: !x 1", "? [1]\n: 2", "a: 1\n---\nb: 2", "a: &x 1\nb: *x"] {
+            let parsed = Document::parse("a.yaml", text);
+            // An alias that the parser itself resolves is a plain value and no harm.
+            assert!(parsed.is_err() || text.contains('&'), "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_and_expansion_are_bounded() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        assert!(Document::parse("a.yaml", &deep).is_err());
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let prev = format!("*a{}", i - 1);
+            bomb += &format!("a{i}: &a{i} [{}]\n", vec![prev; 9].join(", "));
+        }
+        assert!(Document::parse("a.yaml", &bomb).is_err());
+    }
+
+    #[test]
+    fn an_empty_document_is_an_empty_object() {
+        let document = Document::parse("a.yaml", "# nothing\n").unwrap();
+        assert!(
+            document.value().as_object().is_some_and(serde_json::Map::is_empty)
+                || document.value().is_null()
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Rules as operators write them. The condition is opaque: only its evaluator knows it.
+
+use crate::duration::Millis;
+use crate::ids::SlotName;
+use crate::series::Labels;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The most rules a set may have.
+pub const MAX_RULES: usize = 100_000;
+/// The most bytes a condition may have as JSON text.
+pub const MAX_CONDITION: usize = 64 << 10;
+
+/// A file of rules: what `sentinel rules apply` takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleFile {
+    /// Version of the format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// The rules; names are unique over all files applied together.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: when something is wrong, for how long, and what to say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Unique name: letters, digits, '-', '_' and '.'.
+    #[schemars(regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$"))]
+    pub name: String,
+    /// The worker's slot whose plugin evaluates the condition.
+    #[serde(default = "default_evaluator")]
+    pub evaluator: SlotName,
+    /// How often it is evaluated.
+    #[serde(default = "default_interval")]
+    pub interval: Millis,
+    /// How long the condition must hold before the alert fires.
+    #[serde(default, rename = "for")]
+    pub hold: Millis,
+    /// How long the alert goes on firing after the condition stopped holding.
+    #[serde(default)]
+    pub keep_firing_for: Millis,
+    /// What it means when the condition reads no series at all.
+    #[serde(default)]
+    pub no_data: NoData,
+    /// Labels added to each of its alerts, such as `severity`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub labels: Labels,
+    /// Words for people: `summary`, `description`, `runbook_url`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub annotations: Labels,
+    /// Notifier slots that are told; all of the worker's where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Vec<SlotName>>,
+    /// The condition, in the evaluator's language.
+    pub condition: serde_json::Value,
+}
+
+/// What it means when a condition reads no series at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoData {
+    /// The condition does not hold.
+    #[default]
+    Ok,
+    /// An alert of its own, labelled `no_data="true"`.
+    Alert,
+    /// Whatever held goes on.
+    Keep,
+}
+
+fn default_evaluator() -> SlotName {
+    SlotName::new("alert-dsl").expect("a valid name")
+}
+
+fn default_interval() -> Millis {
+    Millis(15_000)
+}
+
+/// The rules in force, as the store keeps them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleSet {
+    /// Counts applies, from 1; 0 before the first.
+    pub version: u64,
+    /// Unix milliseconds of the apply.
+    pub applied_at: i64,
+    /// The rules, in order of names.
+    pub rules: Vec<Rule>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_needs_only_a_name_and_a_condition() {
+        let rule: Rule = serde_json::from_str(r#"{"name": "a", "condition": {"x": 1}}"#).unwrap();
+        assert_eq!(
+            (rule.interval, rule.hold, rule.no_data),
+            (Millis(15_000), Millis(0), NoData::Ok)
+        );
+        assert!(
+            serde_json::from_str::<Rule>(r#"{"name": "a", "condition": {}, "fro": "5m"}"#).is_err()
+        );
+    }
+}
