@@ -1,2 +1,134 @@
-//! `cargo xtask`
-fn main() {}
+//! `cargo xtask`: everything a checkout does with itself. stdout is data, stderr is talk.
+
+mod bench;
+mod cargo;
+mod checkout;
+mod ci;
+mod components;
+mod debian;
+mod directions;
+mod process;
+mod readme;
+mod services;
+mod steps;
+mod testing;
+mod toolchain;
+mod up;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::checkout::{Checkout, HostProfile};
+use crate::steps::Steps;
+use crate::toolchain::Source;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
+struct Arguments {
+    /// Where the compiler for guests comes from.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    toolchain: Source,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build what is missing and run everything in one process.
+    Up {
+        /// Compile the host optimised: slower to build, faster to run.
+        #[arg(long)]
+        release: bool,
+        /// Handed to `sentinel up`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run every test, or those whose names contain a filter, with the services they need.
+    Test {
+        /// Parts of test names.
+        filters: Vec<String>,
+    },
+    /// Build, pack and sign the plugins into target/plugins.
+    Components {
+        /// Cargo's profile for them.
+        #[arg(long, default_value = "component")]
+        profile: String,
+        /// Pack with the optimised host.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Find or fetch the compiler for guests.
+    Toolchain,
+    /// Fetch the services that tests and benches start, into target/services.
+    Services,
+    /// Measure, print the table and write bench/results.json.
+    Bench {
+        /// One row of the table.
+        name: Option<String>,
+    },
+    /// Run the tests with long counts and write bench/soak.json.
+    Soak {
+        /// Parts of test names.
+        filters: Vec<String>,
+    },
+    /// Every check that a change has to pass.
+    Ci,
+    /// Only the check of which crate depends on which.
+    Directions,
+    /// Only the commands of README.md, with what is built already.
+    Readme,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let checkout = Checkout::find()?;
+    let source = arguments.toolchain;
+    match arguments.task {
+        Task::Up { release, arguments } => {
+            up::up(&checkout, host_profile(release), source, &arguments)
+        }
+        Task::Test { filters } => {
+            let steps = Steps::new(testing::PREPARE_STEPS + testing::RUN_STEPS);
+            testing::prepare(&checkout, &steps, source)?;
+            testing::run(&checkout, &steps, &filters, &BTreeMap::new())?;
+            Ok(())
+        }
+        Task::Components { profile, release } => {
+            up::build_components(&checkout, host_profile(release), &profile, source)
+        }
+        Task::Toolchain => Steps::new(1).run("Guest toolchain", |step| {
+            let said = toolchain::ensure(&checkout, step, source)?.describe();
+            Ok(((), said))
+        }),
+        Task::Services => {
+            Steps::new(1).run("Services", |step| services::ensure(&checkout, step))?;
+            Ok(())
+        }
+        Task::Bench { name } => bench::bench(&checkout, name.as_deref(), source),
+        Task::Soak { filters } => bench::soak(&checkout, &filters, source),
+        Task::Ci => ci::run(&checkout, source),
+        Task::Directions => {
+            Steps::new(1).run("Dependency directions", |_| Ok(((), directions::check(&checkout)?)))
+        }
+        Task::Readme => Steps::new(1).run("README commands", |step| {
+            Ok(((), readme::check(&checkout, step, HostProfile::Dev)?))
+        }),
+    }
+}
+
+fn host_profile(release: bool) -> HostProfile {
+    if release { HostProfile::Release } else { HostProfile::Dev }
+}

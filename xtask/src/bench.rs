@@ -1,0 +1,373 @@
+//! `cargo xtask bench` and `cargo xtask soak`: what is measured, as committed JSON.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::cargo;
+use crate::checkout::{Checkout, HostProfile, replace};
+use crate::components;
+use crate::process::{self, Stream};
+use crate::services;
+use crate::steps::Steps;
+use crate::testing::{self, TestTime};
+use crate::toolchain::{self, Source};
+
+/// The rows of the table, in its order; a row that is not named here follows after them.
+const ORDER: &[&str] = &[
+    "transform-vs-native-rows",
+    "transform-vs-native-columns",
+    "wal-vs-fdatasync",
+    "worker-samples-per-cpu-s",
+    "store-bytes-per-sample",
+    "commit-p99-ms",
+    "agent-rss-mib",
+    "agent-cpu-vs-node-exporter-vmagent",
+    "agent-start-ms",
+];
+
+/// What a soak sets, and so how long the same tests become.
+const SOAK: &[(&str, &str)] =
+    &[("SENTINEL_SEEDS", "2000"), ("SENTINEL_KILLS", "50"), ("PROPTEST_CASES", "5000")];
+
+/// `bench/results.json`.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Results {
+    commit: String,
+    machine: String,
+    rows: Vec<Row>,
+}
+
+/// One measurement, as the bench program prints it: a line of JSON on its stdout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    value: f64,
+    limit: f64,
+    unit: String,
+    better: Better,
+    holds: bool,
+    #[serde(default)]
+    detail: serde_json::Value,
+}
+
+/// On which side of its limit a value belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Better {
+    Higher,
+    Lower,
+}
+
+/// `bench/soak.json`.
+#[derive(Debug, Serialize)]
+struct Soak {
+    commit: String,
+    machine: String,
+    settings: BTreeMap<&'static str, String>,
+    closing: Vec<String>,
+    tests: Vec<SoakTest>,
+}
+
+#[derive(Debug, Serialize)]
+struct SoakTest {
+    name: String,
+    passed: bool,
+    seconds: f64,
+}
+
+/// Measures everything, or the rows that `name` selects. A missed limit is marked, not an error.
+pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> Result<()> {
+    let steps = Steps::new(6);
+    let toolchain = steps.run("Guest toolchain", |step| {
+        let toolchain = toolchain::ensure(checkout, step, source)?;
+        let said = toolchain.describe();
+        Ok((toolchain, said))
+    })?;
+    steps.run("Services to compare with", |step| services::ensure(checkout, step))?;
+    steps.run("Build host and benches (release)", |step| {
+        let mut command = checkout.cargo();
+        command.args(["build", "--release"]);
+        command.args(["--package", "sentinel-cli", "--package", "sentinel-bench"]);
+        let built = cargo::build(step, &mut command, &[])?;
+        Ok(((), cargo::summary(&built)))
+    })?;
+    let sentinel = checkout.host_program(HostProfile::Release, "sentinel");
+    let guests = components::discover(checkout)?;
+    let cores = steps.run("Build the plugins", |step| {
+        components::compile(checkout, step, &toolchain, "component", &guests)
+    })?;
+    steps.run("Pack and sign the plugins", |step| {
+        let said = components::pack(checkout, step, &sentinel, &guests, &cores)?;
+        Ok(((), said))
+    })?;
+    let rows = steps.run("Measure", |step| {
+        let mut command =
+            Command::new(checkout.host_program(HostProfile::Release, "sentinel-bench"));
+        command
+            .args(name)
+            .current_dir(checkout.root())
+            .env("SENTINEL_BIN", &sentinel)
+            .env("SENTINEL_PLUGINS", checkout.target("plugins"))
+            .env("SENTINEL_TRUST", checkout.target("dev-keys/trust.yaml"))
+            .env("SENTINEL_SERVICES", services::list_path(checkout));
+        let rows = measure(&mut command, |line| step.note(line), |line| step.say(line))?;
+        let said = format!("{} rows", rows.len());
+        Ok((rows, said))
+    })?;
+    let path = checkout.root().join("bench/results.json");
+    let mut results = read_results(&path)?;
+    results.commit = commit(checkout)?;
+    results.machine = machine();
+    merge(&mut results.rows, rows);
+    write_json(&path, &results)?;
+    println!("{}", table(&results.rows));
+    eprintln!("written to bench/results.json: commit it with the change it measures");
+    Ok(())
+}
+
+fn measure(command: &mut Command, note: impl Fn(&str), say: impl Fn(&str)) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut wrong = None;
+    let mut said = String::new();
+    let status = process::watch(command, None, |stream, line| match stream {
+        Stream::Out if line.trim_start().starts_with('{') => {
+            match serde_json::from_str::<Row>(line) {
+                Ok(row) => {
+                    say(&format!("{} {} {}", row.name, number(row.value), row.unit));
+                    rows.push(row);
+                }
+                Err(error) => wrong = Some(format!("{error}: {line}")),
+            }
+        }
+        _ => {
+            note(line.trim());
+            said.push_str(line);
+            said.push('\n');
+        }
+    })?;
+    if let Some(wrong) = wrong {
+        bail!("the benches printed a row that cannot be read: {wrong}");
+    }
+    if !status.success() {
+        bail!("{}\n`{}` failed ({status})", said.trim_end(), process::show(command));
+    }
+    Ok(rows)
+}
+
+fn read_results(path: &Path) -> Result<Results> {
+    if !path.exists() {
+        return Ok(Results::default());
+    }
+    serde_json::from_slice(&fs::read(path)?)
+        .with_context(|| format!("{} cannot be read; remove it to start anew", path.display()))
+}
+
+/// New rows take the place of old ones; all stand in the table's order.
+fn merge(rows: &mut Vec<Row>, new: Vec<Row>) {
+    for row in new {
+        match rows.iter_mut().find(|old| old.name == row.name) {
+            Some(old) => *old = row,
+            None => rows.push(row),
+        }
+    }
+    let place = |row: &Row| ORDER.iter().position(|name| *name == row.name).unwrap_or(ORDER.len());
+    rows.sort_by_key(place);
+}
+
+/// Columns padded to their widest cell, the figures to the right.
+fn table(rows: &[Row]) -> String {
+    let header = ["row", "value", "limit", "unit", "holds"].map(str::to_owned);
+    let mut lines = vec![header];
+    for row in rows {
+        let side = match row.better {
+            Better::Higher => "at least",
+            Better::Lower => "at most",
+        };
+        lines.push([
+            row.name.clone(),
+            number(row.value),
+            format!("{side} {}", number(row.limit)),
+            row.unit.clone(),
+            if row.holds { "yes" } else { "NO" }.to_owned(),
+        ]);
+    }
+    let mut widths = [0; 5];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let [name, value, limit, unit, holds] = widths;
+    lines
+        .iter()
+        .map(|[a, b, c, d, e]| {
+            format!("{a:<name$}  {b:>value$}  {c:>limit$}  {d:<unit$}  {e:<holds$}")
+                .trim_end()
+                .to_owned()
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Three figures that count, thousands apart.
+fn number(value: f64) -> String {
+    if value.abs() >= 1000.0 {
+        let digits = format!("{value:.0}");
+        let (sign, digits) = match digits.strip_prefix('-') {
+            Some(digits) => ("-", digits.to_owned()),
+            None => ("", digits),
+        };
+        let mut spaced = String::new();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                spaced.push(' ');
+            }
+            spaced.push(digit);
+        }
+        format!("{sign}{spaced}")
+    } else if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else if value.abs() >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// Runs the tests with long counts and writes what came of each.
+pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> Result<()> {
+    let steps = Steps::new(testing::PREPARE_STEPS + testing::RUN_STEPS);
+    let settings: BTreeMap<&'static str, String> = SOAK
+        .iter()
+        .map(|&(name, count)| {
+            let set = std::env::var(name).unwrap_or_else(|_| count.to_owned());
+            (name, set)
+        })
+        .collect();
+    testing::prepare(checkout, &steps, source)?;
+    let report = testing::run(checkout, &steps, filters, &settings)?;
+    let soak = Soak {
+        commit: commit(checkout)?,
+        machine: machine(),
+        settings,
+        closing: report.closing,
+        tests: report.tests.into_iter().map(SoakTest::from).collect(),
+    };
+    write_json(&checkout.root().join("bench/soak.json"), &soak)?;
+    eprintln!("written to bench/soak.json: commit it with the change it tests");
+    Ok(())
+}
+
+impl From<TestTime> for SoakTest {
+    fn from(test: TestTime) -> Self {
+        SoakTest { name: test.name, passed: test.passed, seconds: test.seconds }
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    replace(path, text.as_bytes())
+}
+
+/// The commit that is checked out, with `-dirty` when files differ from it.
+fn commit(checkout: &Checkout) -> Result<String> {
+    let git = |arguments: &[&str]| {
+        process::read(Command::new("git").args(arguments).current_dir(checkout.root()))
+    };
+    let head = git(&["rev-parse", "HEAD"])?.trim().to_owned();
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    // The results themselves are written before the commit that will hold them.
+    let dirty = changed.lines().any(|line| !line.ends_with("bench/results.json"));
+    Ok(if dirty { format!("{head}-dirty") } else { head })
+}
+
+/// Processor, cores, memory and kernel: what a figure depends on.
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|value| value.trim_start_matches([':', '\t', ' ']).trim().to_owned())
+    };
+    let processor = field(&read("/proc/cpuinfo"), "model name");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field(&read("/proc/meminfo"), "MemTotal")
+        .and_then(|value| value.split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or_default()
+        / (1 << 20);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!(
+        "{}, {cores} cores, {memory} GiB, Linux {}",
+        processor.as_deref().unwrap_or(std::env::consts::ARCH),
+        kernel.trim()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, value: f64) -> Row {
+        Row {
+            name: name.to_owned(),
+            value,
+            limit: 1.0,
+            unit: "ratio".to_owned(),
+            better: Better::Lower,
+            holds: value <= 1.0,
+            detail: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn new_rows_replace_old_ones_and_stand_in_the_tables_order() {
+        let mut rows = vec![row("later", 1.0), row("agent-rss-mib", 14.0)];
+        merge(&mut rows, vec![row("agent-rss-mib", 12.0), row("wal-vs-fdatasync", 0.95)]);
+        let seen: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.value)).collect();
+        assert_eq!(seen, [("wal-vs-fdatasync", 0.95), ("agent-rss-mib", 12.0), ("later", 1.0)]);
+    }
+
+    #[test]
+    fn numbers_are_cut_to_what_a_reader_compares() {
+        for (value, text) in [
+            (0.345_6, "0.35"),
+            (15.96, "16.0"),
+            (249.6, "250"),
+            (1_234_567.8, "1 234 568"),
+            (-1_500.0, "-1 500"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn a_missed_limit_is_marked_in_the_table() {
+        let expected = "\
+row  value         limit  unit   holds
+a     0.50  at most 1.00  ratio  yes
+b     2.00  at most 1.00  ratio  NO";
+        assert_eq!(table(&[row("a", 0.5), row("b", 2.0)]), expected);
+    }
+
+    #[test]
+    fn rows_are_read_from_stdout_and_everything_else_is_talk() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            r#"echo warming; echo '{"name":"a","value":1,"limit":2,"unit":"x","better":"lower","holds":true,"detail":"d"}'"#,
+        ]);
+        let rows = measure(&mut command, |_| {}, |_| {}).unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].name.as_str(), rows[0].holds), ("a", true));
+        let mut broken = Command::new("sh");
+        broken.args(["-c", r#"echo '{"name":"a"}'"#]);
+        assert!(measure(&mut broken, |_| {}, |_| {}).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! The real services that tests and benches start themselves, as Debian's packages unpacked
+//! under `target/services`. `services.json` tells where each program is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::checkout::{Checkout, replace};
+use crate::debian;
+use crate::process;
+use crate::steps::Step;
+
+/// Raised when the layout below `target/services` changes, so that an old one is fetched again.
+const LAYOUT: u32 = 1;
+
+struct Wanted {
+    /// The name in `services.json`.
+    name: &'static str,
+    package: &'static str,
+    /// Below the folder where packages are unpacked.
+    program: &'static str,
+    /// Tests need it; the others are yardsticks of benches.
+    required: bool,
+}
+
+const WANTED: &[Wanted] = &[
+    Wanted { name: "nginx", package: "nginx", program: "usr/sbin/nginx", required: true },
+    Wanted {
+        name: "prometheus-node-exporter",
+        package: "prometheus-node-exporter",
+        program: "usr/bin/prometheus-node-exporter",
+        required: false,
+    },
+    Wanted {
+        name: "vmagent",
+        package: "victoria-metrics",
+        program: "usr/bin/vmagent",
+        required: false,
+    },
+];
+
+/// `target/services/services.json`.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Services {
+    layout: u32,
+    /// By name; what this machine cannot have is absent.
+    pub(crate) services: BTreeMap<String, Service>,
+}
+
+/// Where one service's program is and how it is started.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Service {
+    /// Absolute path.
+    pub(crate) program: PathBuf,
+    /// `LD_LIBRARY_PATH` for it; empty when the system's libraries do.
+    pub(crate) library_path: String,
+    /// The package's version, or `system` for a program that was on PATH.
+    pub(crate) version: String,
+}
+
+/// Where `services.json` lies.
+pub(crate) fn list_path(checkout: &Checkout) -> PathBuf {
+    checkout.target("services/services.json")
+}
+
+/// Fetches what is missing. The line tells what is there.
+pub(crate) fn ensure(checkout: &Checkout, step: &Step) -> Result<(Services, String)> {
+    let _lock = checkout.lock("services", || step.note("waiting for another cargo xtask"))?;
+    let list = list_path(checkout);
+    if let Some(services) = recorded(&list) {
+        let said = describe(&services);
+        return Ok((services, said));
+    }
+    let services = fetch(checkout, step)?;
+    for wanted in WANTED.iter().filter(|wanted| wanted.required) {
+        if !services.services.contains_key(wanted.name) {
+            bail!(
+                "tests need `{}` and this machine's package sources have none; install it so that \
+                 it is on PATH, then start again",
+                wanted.name
+            );
+        }
+    }
+    replace(&list, &serde_json::to_vec_pretty(&services)?)?;
+    let said = describe(&services);
+    Ok((services, said))
+}
+
+fn recorded(list: &Path) -> Option<Services> {
+    let services: Services = serde_json::from_slice(&fs::read(list).ok()?).ok()?;
+    let whole = services.layout == LAYOUT
+        && services.services.values().all(|service| process::is_program(&service.program));
+    whole.then_some(services)
+}
+
+fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
+    let mut services = Services { layout: LAYOUT, services: BTreeMap::new() };
+    if let Some(reason) = debian::unusable() {
+        step.say(&format!("{reason}: looking for services on PATH"));
+        for wanted in WANTED {
+            if let Some(program) = process::on_path(wanted.name) {
+                let service =
+                    Service { program, library_path: String::new(), version: "system".to_owned() };
+                services.services.insert(wanted.name.to_owned(), service);
+            }
+        }
+        return Ok(services);
+    }
+    let mut available = Vec::new();
+    for wanted in WANTED {
+        match debian::need_candidate(step, wanted.package) {
+            Ok(version) => available.push((wanted, version)),
+            Err(error) if wanted.required => return Err(error),
+            Err(error) => step.say(&format!("no {}: {error:#}", wanted.name)),
+        }
+    }
+    let root = checkout.target("services/root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    let names: Vec<&str> = available.iter().map(|(wanted, _)| wanted.package).collect();
+    debian::unpack(step, &debian::closure(&names)?, &root)?;
+    let library_path = debian::library_path(&root)?;
+    for (wanted, version) in available {
+        let program = root.join(wanted.program);
+        if !process::is_program(&program) {
+            bail!("the package `{}` {version} holds no {}", wanted.package, wanted.program);
+        }
+        let service = Service { program, library_path: library_path.clone(), version };
+        services.services.insert(wanted.name.to_owned(), service);
+    }
+    Ok(services)
+}
+
+fn describe(services: &Services) -> String {
+    let named: Vec<String> = services
+        .services
+        .iter()
+        .map(|(name, service)| format!("{name} {}", service.version))
+        .collect();
+    named.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_counts_only_while_every_program_in_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("services.json");
+        let write = |layout: u32, program: &str| {
+            let service = Service {
+                program: program.into(),
+                library_path: String::new(),
+                version: "1".to_owned(),
+            };
+            let services =
+                Services { layout, services: BTreeMap::from([("nginx".to_owned(), service)]) };
+            fs::write(&list, serde_json::to_vec(&services).unwrap()).unwrap();
+        };
+        assert!(recorded(&list).is_none());
+        write(LAYOUT, "/bin/sh");
+        assert!(recorded(&list).is_some());
+        write(LAYOUT, "/nowhere/nginx");
+        assert!(recorded(&list).is_none());
+        write(LAYOUT + 1, "/bin/sh");
+        assert!(recorded(&list).is_none());
+    }
+}

@@ -1,0 +1,224 @@
+//! `cargo xtask test`: everything is built once, then run by nextest where it is, else by cargo.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::cargo;
+use crate::checkout::{Checkout, HostProfile};
+use crate::components;
+use crate::process::{self, Stream};
+use crate::services;
+use crate::steps::{Step, Steps};
+use crate::toolchain::{self, Source};
+
+/// How many steps `prepare` takes.
+pub(crate) const PREPARE_STEPS: usize = 5;
+
+/// How many steps `run` takes.
+pub(crate) const RUN_STEPS: usize = 2;
+
+/// What the runner said at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Its closing lines, word for word.
+    pub(crate) closing: Vec<String>,
+    /// Every test it names, with whether it passed and its seconds.
+    pub(crate) tests: Vec<TestTime>,
+}
+
+/// One test of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TestTime {
+    /// `crate::binary test::path`.
+    pub(crate) name: String,
+    /// Whether it passed.
+    pub(crate) passed: bool,
+    /// Wall clock.
+    pub(crate) seconds: f64,
+}
+
+/// Fetches and builds all that tests use.
+pub(crate) fn prepare(checkout: &Checkout, steps: &Steps, source: Source) -> Result<()> {
+    let toolchain = steps.run("Guest toolchain", |step| {
+        let toolchain = toolchain::ensure(checkout, step, source)?;
+        let said = toolchain.describe();
+        Ok((toolchain, said))
+    })?;
+    steps.run("Services for tests", |step| services::ensure(checkout, step))?;
+    steps
+        .run("Build the host and its tests", |step| Ok(((), build_everything(checkout, step)?)))?;
+    let guests = components::discover(checkout)?;
+    let cores = steps.run("Build the plugins", |step| {
+        components::compile(checkout, step, &toolchain, "component", &guests)
+    })?;
+    steps.run("Pack and sign the plugins", |step| {
+        let sentinel = checkout.host_program(HostProfile::Dev, "sentinel");
+        let said = components::pack(checkout, step, &sentinel, &guests, &cores)?;
+        Ok(((), said))
+    })
+}
+
+/// One selection of packages and targets, so that one set of features is built and no other.
+fn build_everything(checkout: &Checkout, step: &Step) -> Result<String> {
+    let mut command = checkout.cargo();
+    command.args(["build", "--workspace", "--all-targets"]);
+    Ok(cargo::summary(&cargo::build(step, &mut command, &[])?))
+}
+
+/// Runs the tests whose names contain one of `filters`, or all; doc tests when it is all.
+pub(crate) fn run(
+    checkout: &Checkout,
+    steps: &Steps,
+    filters: &[String],
+    variables: &BTreeMap<&str, String>,
+) -> Result<Report> {
+    steps.run("Documentation tests", |step| {
+        if !filters.is_empty() {
+            return Ok(((), "left out: a filter is given".to_owned()));
+        }
+        let mut command = checkout.cargo();
+        command.args(["test", "--workspace", "--doc", "--quiet"]);
+        let report = stream(step, environment(checkout, &mut command, variables), false)?;
+        Ok(((), format!("{} crates", report.closing.len())))
+    })?;
+    steps.run("Tests", |step| {
+        let mut command = checkout.cargo();
+        if has_nextest(checkout) {
+            command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+            command.args(filters);
+        } else {
+            command.args(["test", "--workspace", "--no-fail-fast"]);
+            command.args(["--lib", "--bins", "--tests"]);
+            // libtest takes one filter before `--` and more after it.
+            command.arg("--").args(filters);
+        }
+        step.make_room();
+        let report = stream(step, environment(checkout, &mut command, variables), true)?;
+        let said = report.closing.last().cloned().unwrap_or_default();
+        Ok((report, said))
+    })
+}
+
+fn has_nextest(checkout: &Checkout) -> bool {
+    process::read(checkout.cargo().args(["nextest", "--version"])).is_ok()
+}
+
+/// Where tests find what `prepare` made.
+fn environment<'a>(
+    checkout: &Checkout,
+    command: &'a mut Command,
+    variables: &BTreeMap<&str, String>,
+) -> &'a mut Command {
+    command
+        .env("SENTINEL_BIN", checkout.host_program(HostProfile::Dev, "sentinel"))
+        .env("SENTINEL_PLUGINS", checkout.target("plugins"))
+        .env("SENTINEL_TRUST", checkout.target("dev-keys/trust.yaml"))
+        .env("SENTINEL_SERVICES", services::list_path(checkout))
+        .envs(variables)
+}
+
+/// Passes a runner's output on as it comes (or keeps it for a failure) and picks out its lines.
+fn stream(step: &Step, command: &mut Command, loud: bool) -> Result<Report> {
+    let mut report = Report::default();
+    let mut kept = String::new();
+    let status = process::watch(command, None, |stream, line| {
+        if loud {
+            echo(stream, line);
+        } else {
+            kept.push_str(line);
+            kept.push('\n');
+            step.note(line.trim());
+        }
+        if is_closing(line) {
+            report.closing.push(line.to_owned());
+        }
+        report.tests.extend(test_line(line));
+    })?;
+    if !status.success() {
+        if !kept.is_empty() {
+            step.say(kept.trim_end());
+        }
+        for line in &report.closing {
+            step.say(line);
+        }
+        bail!("`{}` failed ({status})", process::show(command));
+    }
+    Ok(report)
+}
+
+fn echo(stream: Stream, line: &str) {
+    match stream {
+        Stream::Out => {
+            // A reader that has gone away is no reason to stop testing.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+        Stream::Err => eprintln!("{line}"),
+    }
+}
+
+/// nextest's `Summary [...]` or libtest's `test result: ...`.
+fn is_closing(line: &str) -> bool {
+    let words = line.trim_start();
+    words.starts_with("Summary [") || words.starts_with("test result: ")
+}
+
+/// nextest: `PASS [   0.004s] (1/9) crate::binary module::name`.
+fn test_line(line: &str) -> Option<TestTime> {
+    let (verdict, rest) = line.trim_start().split_once(" [")?;
+    let passed = match verdict.trim() {
+        "PASS" | "SLOW" | "LEAK" => true,
+        "FAIL" | "TIMEOUT" | "SIGABRT" | "SIGSEGV" | "SIGKILL" => false,
+        _ => return None,
+    };
+    let (seconds, rest) = rest.split_once("s]")?;
+    // `SLOW [> 60.000s]` tells that a test still runs; its end comes later.
+    let seconds: f64 = seconds.trim().parse().ok()?;
+    let name = rest.trim_start();
+    let name = match name.strip_prefix('(') {
+        Some(counted) => counted.split_once(')')?.1,
+        None => name,
+    };
+    Some(TestTime { name: name.split_whitespace().collect::<Vec<_>>().join(" "), passed, seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_known_by_their_first_words() {
+        for (line, closing) in [
+            ("     Summary [   0.012s] 3 tests run: 3 passed, 0 skipped", true),
+            ("test result: ok. 3 passed; 0 failed; 0 ignored", true),
+            ("        PASS [   0.004s] (1/3) xtask::bin/xtask steps::x", false),
+            ("running 3 tests", false),
+        ] {
+            assert_eq!(is_closing(line), closing, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_test_is_read_from_nextests_line() {
+        let test =
+            |name: &str, passed, seconds| Some(TestTime { name: name.to_owned(), passed, seconds });
+        for (line, expected) in [
+            (
+                "        PASS [   0.004s] (1/9) sentinel-wal model::holds",
+                test("sentinel-wal model::holds", true, 0.004),
+            ),
+            (
+                "        FAIL [  12.500s] ( 2/19) sentinel-e2e::faults kill",
+                test("sentinel-e2e::faults kill", false, 12.5),
+            ),
+            ("        PASS [   1.000s] sentinel-wal a", test("sentinel-wal a", true, 1.0)),
+            ("        SLOW [> 60.000s] sentinel-wal a", None),
+            ("     Summary [   0.012s] 3 tests run", None),
+            ("info [x", None),
+        ] {
+            assert_eq!(test_line(line), expected, "{line}");
+        }
+    }
+}
