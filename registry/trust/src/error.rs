@@ -117,10 +117,10 @@ pub enum TrustError {
         release: Box<Release>,
     },
     /// The bytes are not a component.
-    #[error("not a component: {0}")]
+    #[error("{0}")]
     NotAComponent(ComponentError),
     /// No manifest, or more than one.
-    #[error("no usable manifest: {0}")]
+    #[error("{0}")]
     NoManifest(ComponentError),
     /// The manifest was refused.
     #[error("the manifest was refused: {0}")]

@@ -209,9 +209,10 @@ impl Manifest {
         jsonschema::draft202012::new(&Value::Object(self.config_schema.clone()))
             .map(|_| ())
             .map_err(|error| {
+                let at = error.instance_path().as_str().replace('/', ".");
                 ManifestError::Values(vec![format!(
-                    "config_schema: not a JSON Schema at `{}`: {}",
-                    excerpt(error.instance_path().as_str()),
+                    "config_schema{}: not a JSON Schema: {}",
+                    excerpt(&at),
                     message(&error)
                 )])
             })
