@@ -1,0 +1,100 @@
+//! Configuration: JSON in, typed value or diagnostics out, and the JSON Schema of the type.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use crate::{Diagnostic, diagnostics::pointer_step};
+
+/// Parses a JSON text into a typed value.
+///
+/// # Errors
+///
+/// One diagnostic with the JSON Pointer of the value that does not fit (serde stops at the
+/// first), or with an empty path where the text is no JSON.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Diagnostic>> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = pointer(error.path());
+        let inner = error.into_inner();
+        let message = if inner.is_data() {
+            // The pointer says where; serde_json's line and column would say it again.
+            let said = inner.to_string();
+            let end = said.rfind(" at line ").unwrap_or(said.len());
+            said[..end].to_owned()
+        } else {
+            format!("not JSON: {inner}")
+        };
+        vec![Diagnostic::error(path, message)]
+    })?;
+    json.end().map_err(|error| vec![Diagnostic::error("", format!("not JSON: {error}"))])?;
+    Ok(value)
+}
+
+/// The JSON Schema (2020-12) of a type, as JSON text.
+pub fn schema<T: JsonSchema>() -> String {
+    schemars::schema_for!(T).as_value().to_string()
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(pointer_step(index)),
+            Segment::Map { key } => Some(pointer_step(key)),
+            Segment::Enum { variant } => Some(pointer_step(variant)),
+            Segment::Unknown => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Config {
+        rules: Vec<Rule>,
+    }
+
+    #[derive(Debug, serde::Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case", deny_unknown_fields)]
+    #[allow(dead_code)]
+    enum Rule {
+        Scale { by: f64 },
+    }
+
+    fn check(text: &str, path: &str, message: &str) {
+        let diagnostics = parse::<Config>(text).unwrap_err();
+        assert_eq!(diagnostics[0].path, path, "{diagnostics:?}");
+        assert!(diagnostics[0].message.contains(message), "{diagnostics:?} lacks {message:?}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_named_by_its_pointer() {
+        check(
+            r#"{"rules": [{"scale": {"by": 1}}, {"scale": {"by": "x"}}]}"#,
+            "/rules/1/scale/by",
+            "invalid type: string \"x\", expected f64",
+        );
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        check(r#"{"rules": [], "ruels": 1}"#, "/ruels", "unknown field `ruels`");
+    }
+
+    #[test]
+    fn a_text_that_is_no_json_is_said_with_its_line() {
+        check("{\n  \"rules\" = 1}", "", "not JSON: expected `:` at line 2");
+        check("{\"rules\": []} x", "", "trailing characters");
+    }
+
+    #[test]
+    fn the_schema_carries_types_and_refuses_unknown_fields() {
+        let schema: serde_json::Value = serde_json::from_str(&schema::<Config>()).unwrap();
+        assert_eq!(schema["properties"]["rules"]["type"], "array");
+        assert_eq!(schema["additionalProperties"], false);
+    }
+}
