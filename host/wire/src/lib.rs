@@ -1,1 +1,14 @@
-//! The generated gRPC types and the signed envelope: what crosses the network.
+//! What crosses the network: the generated gRPC types and the signed envelope.
+//!
+//! Invariants: knows no socket and no clock; a signature is made and checked here and nowhere
+//! else, so that agent, server and worker cannot disagree on what is signed.
+
+pub mod envelope;
+pub mod heartbeat;
+pub mod key;
+
+/// The types and services generated from `proto/sentinel.proto`, where they are documented.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("sentinel.v1");
+}
