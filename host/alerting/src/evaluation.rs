@@ -1,0 +1,317 @@
+//! All alerts of one rule, and what an evaluation of the rule does to them.
+//!
+//! An evaluation gives the instances for which the condition holds. Each becomes an alert,
+//! identified by the rule's name, the instance's labels and the rule's labels; where both have
+//! a key the rule's label wins. Alerts that the evaluation does not name lapse.
+//!
+//! | observed | [`NoData::Ok`] | [`NoData::Alert`] | [`NoData::Keep`] |
+//! |---|---|---|---|
+//! | instances, or none but series were read | they hold, all others lapse | same | same |
+//! | no instance and no series read | all lapse | `no_data="true"` holds, all others lapse | what held goes on holding, what is kept firing runs out |
+//! | the evaluation failed | nothing changes, no timer ends | same | same |
+//!
+//! An alert belongs to a rule if the rule has its name and all labels of the rule are labels
+//! of the alert. One that does not, because the rule was changed or is gone, is withdrawn. This
+//! depends on the stored alert and the rule in force alone, hence not on when a worker
+//! restarts. A rule whose condition changed keeps its alerts until its next evaluation, which
+//! decides, so that a moved threshold does not end and begin an incident that goes on.
+
+use crate::lifecycle::{self, Input, Sight, Stepped, Timers};
+use sentinel_model::alert::{Alert, AlertState, Fingerprint, Transition};
+use sentinel_model::duration::Millis;
+use sentinel_model::rule::{NoData, Rule};
+use sentinel_model::series::Labels;
+use std::collections::BTreeMap;
+
+/// The most instances of one rule that become alerts; those beyond are not looked at and are
+/// counted in [`Effects::ignored`].
+pub const MAX_INSTANCES: usize = 100_000;
+/// How long a value or a summary may be newer in memory than in the store.
+pub const REFRESH_MS: i64 = 60_000;
+/// The label of the alert that says that there is no data.
+pub const NO_DATA_LABEL: &str = "no_data";
+
+/// One instance for which the condition holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// What tells it from the rule's other instances.
+    pub labels: Labels,
+    /// The value to show.
+    pub value: f64,
+    /// What it means in words; may be empty.
+    pub summary: String,
+}
+
+/// What an evaluation gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// The condition was evaluated.
+    Seen {
+        /// Instances that hold.
+        active: Vec<Instance>,
+        /// How many series were read.
+        series_read: u32,
+    },
+    /// There is no evaluator, or it failed.
+    Failed,
+}
+
+/// What a step decided. Nothing of it is in force before [`RuleAlerts::accept`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Effects {
+    /// Alerts to be stored as they are now.
+    pub store: Vec<Alert>,
+    /// Alerts whose value or words alone are newer than stored; they need not be stored.
+    pub refreshed: Vec<Alert>,
+    /// Alerts that are ok: to be removed from the store.
+    pub forgotten: Vec<Fingerprint>,
+    /// What happened.
+    pub transitions: Vec<Transition>,
+    /// Alerts that began to fire or were resolved after firing: what somebody is told.
+    pub news: Vec<Alert>,
+    /// Instances that were not looked at: more than [`MAX_INSTANCES`], or a second one with
+    /// the same labels (of these the first counts).
+    pub ignored: usize,
+}
+
+impl Effects {
+    /// Whether there is anything to store.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.store.is_empty() && self.forgotten.is_empty() && self.transitions.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    alert: Alert,
+    /// When its stored form was last brought up to date; not stored itself.
+    stored_at: i64,
+}
+
+/// The alerts of one rule.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RuleAlerts(BTreeMap<Fingerprint, Entry>);
+
+impl RuleAlerts {
+    /// As they were stored.
+    pub fn restore(alerts: impl IntoIterator<Item = Alert>) -> Self {
+        let entry =
+            |alert: Alert| (alert.fingerprint, Entry { stored_at: alert.last_active, alert });
+        Self(alerts.into_iter().map(entry).collect())
+    }
+
+    /// In order of fingerprints.
+    pub fn iter(&self) -> impl Iterator<Item = &Alert> {
+        self.0.values().map(|entry| &entry.alert)
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What an evaluation of the rule at `now` changes.
+    #[must_use]
+    pub fn step(
+        &self,
+        now: i64,
+        rule: &Rule,
+        rules_version: u64,
+        observation: &Observation,
+    ) -> Effects {
+        let mut step =
+            Step { now, rules_version, timers: timers(rule), effects: Effects::default() };
+        match observation {
+            Observation::Failed => self.withdraw_strangers(&mut step, rule),
+            Observation::Seen { active, series_read } => {
+                let silent = active.is_empty() && *series_read == 0;
+                match (silent, rule.no_data) {
+                    (false, NoData::Ok | NoData::Alert | NoData::Keep) | (true, NoData::Ok) => {
+                        self.observe(&mut step, rule, active);
+                    }
+                    (true, NoData::Alert) => self.observe(&mut step, rule, &[no_data()]),
+                    (true, NoData::Keep) => self.keep(&mut step, rule),
+                }
+            }
+        }
+        step.effects
+    }
+
+    /// What the end of the rule changes: everything is withdrawn. Called again it forgets what
+    /// has been resolved for long enough.
+    #[must_use]
+    pub fn withdraw(&self, now: i64, rules_version: u64) -> Effects {
+        let timers = Timers { hold: 0, keep: 0 };
+        let mut step = Step { now, rules_version, timers, effects: Effects::default() };
+        self.0.values().for_each(|entry| step.take(Some(entry), &Input::Withdrawn));
+        step.effects
+    }
+
+    /// Puts effects in force: called once they are durable.
+    pub fn accept(&mut self, now: i64, effects: &Effects) {
+        for alert in &effects.store {
+            let entry = Entry { alert: alert.clone(), stored_at: now };
+            self.0.insert(alert.fingerprint, entry);
+        }
+        for alert in &effects.refreshed {
+            if let Some(entry) = self.0.get_mut(&alert.fingerprint) {
+                entry.alert.clone_from(alert);
+            }
+        }
+        for fingerprint in &effects.forgotten {
+            self.0.remove(fingerprint);
+        }
+    }
+
+    fn observe(&self, step: &mut Step, rule: &Rule, active: &[Instance]) {
+        let mut holding: BTreeMap<Fingerprint, (Labels, &Instance)> = BTreeMap::new();
+        step.effects.ignored = active.len().saturating_sub(MAX_INSTANCES);
+        for instance in active.iter().take(MAX_INSTANCES) {
+            let labels = identity(rule, &instance.labels);
+            let fingerprint = Fingerprint::of(&rule.name, &labels);
+            match holding.entry(fingerprint) {
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    place.insert((labels, instance));
+                }
+                std::collections::btree_map::Entry::Occupied(_) => step.effects.ignored += 1,
+            }
+        }
+        for (fingerprint, entry) in &self.0 {
+            if !holding.contains_key(fingerprint) {
+                step.take(Some(entry), &absent(rule, &entry.alert));
+            }
+        }
+        for (fingerprint, (labels, instance)) in &holding {
+            let sight = Sight {
+                rule: &rule.name,
+                labels,
+                annotations: &rule.annotations,
+                summary: &instance.summary,
+                value: instance.value,
+            };
+            step.take(self.0.get(fingerprint), &Input::Holds(sight));
+        }
+    }
+
+    fn keep(&self, step: &mut Step, rule: &Rule) {
+        for entry in self.0.values() {
+            let alert = &entry.alert;
+            let held = match alert.state {
+                AlertState::Pending => true,
+                AlertState::Firing => !lifecycle::is_kept(alert),
+                AlertState::Resolved => false,
+            };
+            let input = match absent(rule, alert) {
+                Input::Lapses if held => Input::Holds(Sight {
+                    rule: &rule.name,
+                    labels: &alert.labels,
+                    annotations: &rule.annotations,
+                    summary: &alert.summary,
+                    value: alert.value,
+                }),
+                other => other,
+            };
+            step.take(Some(entry), &input);
+        }
+    }
+
+    fn withdraw_strangers(&self, step: &mut Step, rule: &Rule) {
+        for entry in self.0.values() {
+            if !belongs(rule, &entry.alert) {
+                step.take(Some(entry), &Input::Withdrawn);
+            }
+        }
+    }
+}
+
+fn timers(rule: &Rule) -> Timers {
+    let millis = |m: Millis| i64::try_from(m.0).unwrap_or(i64::MAX);
+    Timers { hold: millis(rule.hold), keep: millis(rule.keep_firing_for) }
+}
+
+fn identity(rule: &Rule, instance: &Labels) -> Labels {
+    let mut labels = instance.clone();
+    for (key, value) in rule.labels.iter() {
+        labels.set(key, value);
+    }
+    labels
+}
+
+fn no_data() -> Instance {
+    let labels = [(NO_DATA_LABEL, "true")].into_iter().collect();
+    Instance { labels, value: 0.0, summary: "the condition reads no series".to_owned() }
+}
+
+/// Whether an alert is one of the rule as it stands.
+#[must_use]
+pub fn belongs(rule: &Rule, alert: &Alert) -> bool {
+    rule.name == alert.rule && rule.labels.iter().all(|(k, v)| alert.labels.get(k) == Some(v))
+}
+
+fn absent(rule: &Rule, alert: &Alert) -> Input<'static> {
+    if belongs(rule, alert) { Input::Lapses } else { Input::Withdrawn }
+}
+
+struct Step {
+    now: i64,
+    rules_version: u64,
+    timers: Timers,
+    effects: Effects,
+}
+
+impl Step {
+    fn take(&mut self, entry: Option<&Entry>, input: &Input<'_>) {
+        let before = entry.map(|entry| &entry.alert);
+        let Stepped { alert: after, must_store } =
+            lifecycle::step(before, self.now, self.timers, input);
+        self.record(before, after.as_ref());
+        let stale = entry.is_some_and(|e| (self.now - e.stored_at).abs() >= REFRESH_MS);
+        match after {
+            Some(alert) if must_store => self.effects.store.push(alert),
+            Some(alert) if before.is_some_and(|b| differs(b, &alert)) => {
+                if stale {
+                    self.effects.store.push(alert);
+                } else {
+                    self.effects.refreshed.push(alert);
+                }
+            }
+            Some(_) => {}
+            None => self.effects.forgotten.extend(before.map(|b| b.fingerprint)),
+        }
+    }
+
+    fn record(&mut self, before: Option<&Alert>, after: Option<&Alert>) {
+        let (from, to) = (before.map(|a| a.state), after.map(|a| a.state));
+        let Some(alert) = after.or(before) else { return };
+        // That a resolved alert is not remembered any more is no event.
+        if from == to || (from, to) == (Some(AlertState::Resolved), None) {
+            return;
+        }
+        // Resolved stands for ok here unless the alert comes from firing.
+        let shown = |state: Option<AlertState>| state.filter(|s| *s != AlertState::Resolved);
+        let over = from == Some(AlertState::Firing);
+        self.effects.transitions.push(Transition {
+            fingerprint: alert.fingerprint,
+            rule: alert.rule.clone(),
+            incident: alert.incident,
+            from: shown(from),
+            to: if over { to } else { shown(to) },
+            at: self.now,
+            value: alert.value,
+            rules_version: self.rules_version,
+        });
+        if over || to == Some(AlertState::Firing) {
+            self.effects.news.push(alert.clone());
+        }
+    }
+}
+
+/// Whether two states of an alert differ at all, NaN being the same as NaN.
+fn differs(before: &Alert, after: &Alert) -> bool {
+    before.last_active != after.last_active
+        || before.value.to_bits() != after.value.to_bits()
+        || before.summary != after.summary
+        || before.annotations != after.annotations
+}
