@@ -1,1 +1,119 @@
 //! Append-only segmented log over opaque bytes. Knows nothing of metrics.
+//!
+//! A [`Log`] owns a folder. Every opening begins a new [`Epoch`] (random, so that cloned and restored machines never
+//! collide) and numbers its records from 1; a [`Position`] is never used twice for different records that anybody was
+//! told of. Records of earlier epochs stay readable, in order, before those of the current one, until they are committed.
+//!
+//! # The promise
+//!
+//! *Written* is in the file: it survives the death of the process. *Synced* is on the disk (fdatasync): it survives
+//! power failure. [`Reader`]s yield synced records only. A record stays until it is [committed](Log::commit), or until
+//! the cap that the owner set takes it ([`AtCap::DropOldest`]); then its number is part of a [`Item::Gap`]. Damage
+//! (torn tails, flipped bits, zeroed blocks, missing or copied files) is skipped and reported, as a gap or in [`Recovery`],
+//! never a panic and never silent. Losing the newest meta file only makes records be sent again.
+//!
+//! **A failed fdatasync** is not retried: the kernel may have marked the lost pages clean, and the next one would lie.
+//! The records since the last good sync, kept in memory until then, are written under the same numbers into a new segment
+//! and synced there; the failed file is never written or synced again. If that fails too, their writers get
+//! [`Error::SyncFailed`] and the log refuses all appends until it is opened again. On opening, records behind the last
+//! known sync are written once more before they are synced, for the same reason.
+//!
+//! **A full disk** fails the append with [`Error::NoSpace`]. Segments are reserved (fallocate) before they are used, so
+//! it is found before a byte is written. Numbers go on without a hole when there is room. The next meta file has its room
+//! reserved too, so that committed segments can be removed from a full disk.
+//!
+//! # Files
+//!
+//! | file | content |
+//! |---|---|
+//! | `lock` | locked (flock) while a log is open; the opener's pid as text |
+//! | `meta` | offsets and tag; replaced by rename; `meta.next` is the room for the next one |
+//! | `clean` | there only after a clean shutdown, removed by the next opening |
+//! | `00000000000000000001.seg` ... | segments, in the order they were begun |
+//! | `*.seg.aside` | segments that recovery could not use: for the operator to look at and remove |
+//!
+//! # Bytes
+//!
+//! All numbers are little-endian. A segment is a header and records. The records of a segment are of one epoch, their numbers
+//! ascend. Behind the last one are zeros up to the end of the reserved room.
+//!
+//! | segment header | bytes | |
+//! |---|---|---|
+//! | 0 | 8 | magic `SNTLSEG\n` |
+//! | 8 | 2 | version, 1 |
+//! | 10 | 2 | zero |
+//! | 12 | 4 | length of this header, 64 |
+//! | 16 | 16 | epoch |
+//! | 32 | 8 | number of the segment |
+//! | 40 | 8 | sequence number of its first record |
+//! | 48 | 12 | zero |
+//! | 60 | 4 | CRC32C of bytes 0..60 |
+//!
+//! | record, at a multiple of 8 | bytes | |
+//! |---|---|---|
+//! | 0 | 4 | magic `A5 'R' 'E' 'C'` |
+//! | 4 | 4 | length of the payload, 1 to 4 MiB |
+//! | 8 | 8 | sequence number, from 1 |
+//! | 16 | 16 | epoch (again, so that a damaged segment header loses no record) |
+//! | 32 | 4 | CRC32C of the payload |
+//! | 36 | 4 | CRC32C of bytes 0..36 |
+//! | 40 | length | payload |
+//! | | 0 to 7 | zeros |
+//!
+//! | meta | bytes | |
+//! |---|---|---|
+//! | 0 | 8 | magic `SNTLMETA` |
+//! | 8 | 2 | version, 1 |
+//! | 10 | 2 | zero |
+//! | 12 | 4 | length of the body |
+//! | 16 | 8 | body: records ever dropped at the cap |
+//! | 24 | 4 | length of the tag, at most 1024 |
+//! | 28 | 4 | number of epochs, at most 4096 |
+//! | 32 | | tag |
+//! | | 64 each | epochs, oldest first: epoch 16, synced 8, accepted 8, committed 8, dropped through 8, last segment 8, flags 8 (1: sealed) |
+//! | | 4 | CRC32C of all before |
+//!
+//! | clean | bytes | |
+//! |---|---|---|
+//! | 0 | 8 | magic `SNTLCLN\n` |
+//! | 8 | 2 | version, 1 |
+//! | 10 | 2 | zero |
+//! | 12 | 16 | the epoch that was closed |
+//! | 28 | 8 | its last record |
+//! | 36 | 4 | CRC32C of bytes 0..36 |
+//!
+//! # How a record goes
+//!
+//! Its writer computes the checksum, then adds it to the batch being filled. Whoever has the tail takes the batch and
+//! writes it with one write; one thread syncs; meanwhile the next batch fills (two buffers change places). A third party,
+//! the housekeeping thread, prepares the next segment, writes the meta file and removes committed segments, so that no writer
+//! waits for any of it.
+
+mod bell;
+mod error;
+pub mod format;
+mod keep;
+mod log;
+mod meta;
+mod options;
+mod queue;
+mod reader;
+mod recovery;
+pub mod scan;
+pub mod simulation;
+mod state;
+mod storage;
+mod types;
+mod writer;
+
+pub use error::{Error, Result};
+pub use log::Log;
+pub use options::{
+    AtCap, DEFAULT_MAX_BYTES, DEFAULT_SEGMENT_BYTES, MAX_EPOCHS, MAX_META_BYTES, MAX_PENDING_BYTES,
+    MAX_RECORD_BYTES, MAX_SEGMENT_BYTES, MAX_TAG_BYTES, MAX_UNSYNCED_BYTES, MIN_SEGMENT_BYTES,
+    MIN_SEGMENTS_IN_CAP, Options, SyncPolicy,
+};
+pub use reader::Reader;
+pub use recovery::{FoundGap, MetaFile, Recovery};
+pub use storage::{Folder, LockFailure, Storage, StorageFile, StorageLock};
+pub use types::{Epoch, EpochOffsets, GapReason, Item, Position, Stats};

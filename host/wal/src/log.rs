@@ -1,0 +1,440 @@
+//! The log itself: opening, appending, offsets, closing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::bell::{Bell, Heard};
+use crate::meta::CleanMarker;
+use crate::queue::{Pushed, Queue, Stage, Ticket};
+use crate::recovery::{self, Recovery};
+use crate::state::State;
+use crate::writer::{LastSync, Tail};
+use crate::{
+    Epoch, EpochOffsets, Error, Folder, LockFailure, MAX_RECORD_BYTES, MAX_TAG_BYTES, Options,
+    Position, Reader, Result, Stats, Storage, StorageLock, SyncPolicy,
+};
+
+/// An open log. Share it in an `Arc`: every method takes `&self`.
+///
+/// Dropping it without [`Log::close`] hands everything to the file but leaves the shutdown marked as unclean.
+pub struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+/// What the log's threads, its writers and its readers share.
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) epoch: Epoch,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) syncing: Mutex<()>,
+    pub(crate) keeping: Mutex<()>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) progress: watch::Sender<u64>,
+    pub(crate) sync_bell: Bell,
+    pub(crate) keep_bell: Bell,
+}
+
+impl Shared {
+    pub(crate) fn wake_readers(&self) {
+        self.progress.send_modify(|n| *n = n.wrapping_add(1));
+    }
+}
+
+impl Log {
+    /// Opens the log in `folder`, creating it where it is missing, and begins a new epoch. What earlier epochs left
+    /// is checked, made durable, and reported.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::BadOption`], [`Error::Version`], or an I/O error. Damage is no error: see [`Recovery`].
+    pub fn open(folder: &Path, options: Options) -> Result<(Log, Recovery)> {
+        let storage = Folder::open(folder)
+            .map_err(|e| Error::io("open", &folder.display().to_string(), e))?;
+        Log::open_on(Arc::new(storage), options)
+    }
+
+    /// The same on any storage.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(storage: Arc<dyn Storage>, options: Options) -> Result<(Log, Recovery)> {
+        options.check()?;
+        let lock = storage.lock().map_err(|failure| match failure {
+            LockFailure::Held(pid) => Error::Locked {
+                folder: storage.describe(),
+                holder: pid.map_or("another process".to_owned(), |pid| format!("process {pid}")),
+            },
+            LockFailure::Io(e) => Error::io("lock", &storage.describe(), e),
+        })?;
+        let epoch = Epoch::random()?;
+        let (state, next_number, report) = recovery::recover(storage.as_ref(), epoch)?;
+        let shared = Arc::new(Shared {
+            storage,
+            options,
+            epoch,
+            queue: Mutex::new(Queue::new(epoch)),
+            tail: Mutex::new(Tail::new(next_number)),
+            syncing: Mutex::new(()),
+            keeping: Mutex::new(()),
+            state: Mutex::new(state),
+            progress: watch::Sender::new(0),
+            sync_bell: Bell::default(),
+            keep_bell: Bell::default(),
+        });
+        shared.keep();
+        let threads = if shared.options.background { spawn(&shared)? } else { Vec::new() };
+        Ok((Log { shared, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) }, report))
+    }
+
+    /// The epoch that this opening began: that of every record appended through it.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    /// Appends a record and returns when it is *written*: in the file, so that it survives the death of this process
+    /// but not of the machine. It is synced according to [`Options::sync`].
+    ///
+    /// # Errors
+    /// The record is not in the log, and nothing of it will ever be seen: [`Error::RecordSize`], [`Error::Full`],
+    /// [`Error::NoSpace`], [`Error::TooManyEpochs`], an I/O error, [`Error::Closed`]. [`Error::SyncFailed`]: unknown.
+    pub fn append(&self, payload: &[u8]) -> Result<Position> {
+        let (ticket, seq) = self.enqueue(payload)?;
+        self.write_through(&ticket, seq)?;
+        self.after_append()?;
+        Ok(self.position(seq))
+    }
+
+    /// [`Log::append`] for tasks: the writing is left to the log's thread (without one, it is done here).
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_written(&self, payload: &[u8]) -> Result<Position> {
+        if !self.shared.options.background {
+            return self.append(payload);
+        }
+        let (ticket, seq) = self.enqueue_async(payload).await?;
+        self.shared.sync_bell.ring();
+        ticket.reached(seq, Stage::Written).await?;
+        Ok(self.position(seq))
+    }
+
+    /// Appends a record and blocks until it is *synced*: safe from power failure. Writers that wait at the same time share
+    /// one sync. Under [`SyncPolicy::Never`] it returns when the record is written.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_blocking(&self, payload: &[u8]) -> Result<Position> {
+        let (ticket, seq) = self.enqueue(payload)?;
+        if self.shared.syncs_in_background() {
+            self.shared.sync_bell.ring();
+            ticket.wait(seq, Stage::Synced)?;
+        } else {
+            self.sync_through(&ticket, seq)?;
+        }
+        Ok(self.position(seq))
+    }
+
+    /// [`Log::append_blocking`] for tasks. The record is appended even if the future is dropped.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_synced(&self, payload: &[u8]) -> Result<Position> {
+        if !self.shared.syncs_in_background() {
+            return self.append_blocking(payload);
+        }
+        let (ticket, seq) = self.enqueue_async(payload).await?;
+        self.shared.sync_bell.ring();
+        ticket.reached(seq, Stage::Synced).await?;
+        Ok(self.position(seq))
+    }
+
+    /// Syncs all that was appended before the call, whatever the policy.
+    ///
+    /// # Errors
+    /// An I/O error; [`Error::SyncFailed`]; [`Error::Closed`].
+    pub fn sync(&self) -> Result<()> {
+        self.shared.sync_now()?;
+        self.keep_if_alone();
+        Ok(())
+    }
+
+    /// A reader that begins at the oldest record not committed.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::from_committed(self.shared.clone())
+    }
+
+    /// A reader that begins at `position`. Records before it that are still kept are not yielded; records at and behind
+    /// it that were committed and removed are skipped without a word.
+    ///
+    /// # Errors
+    /// [`Error::UnknownEpoch`].
+    pub fn reader_from(&self, position: Position) -> Result<Reader> {
+        Reader::from_position(self.shared.clone(), position)
+    }
+
+    /// The offsets of every epoch that holds something not committed, oldest first, and of the current one.
+    #[must_use]
+    pub fn offsets(&self) -> Vec<EpochOffsets> {
+        self.shared.state.lock().offsets()
+    }
+
+    /// Disk use and counts.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let spare = self.shared.tail.lock().spare_bytes();
+        self.shared.state.lock().stats(spare)
+    }
+
+    /// Records that all up to `seq` was taken by whoever records are sent to. Never moves back; `Ok(false)` when nothing moved.
+    ///
+    /// # Errors
+    /// [`Error::UnknownEpoch`], [`Error::BeyondSynced`].
+    pub fn accept(&self, epoch: Epoch, seq: u64) -> Result<bool> {
+        self.shared.state.lock().advance(epoch, seq, false)
+    }
+
+    /// Records that all up to `seq` is safe elsewhere, so that it may be removed here. Never moves back; `Ok(false)` when
+    /// nothing moved. It becomes durable with the next segment, or on [`Log::close`]: a crash may bring back an
+    /// older value, so that records are sent again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownEpoch`] (an epoch is forgotten once it is committed as a whole), [`Error::BeyondSynced`].
+    pub fn commit(&self, epoch: Epoch, seq: u64) -> Result<bool> {
+        let removal = {
+            let mut state = self.shared.state.lock();
+            if !state.advance(epoch, seq, true)? {
+                return Ok(false);
+            }
+            state.wants_removal(None)
+        };
+        if removal {
+            self.shared.keep_bell.ring();
+            self.keep_if_alone();
+        }
+        Ok(true)
+    }
+
+    /// The owner's tag: a few bytes kept with the offsets. Empty until it is set.
+    #[must_use]
+    pub fn tag(&self) -> Vec<u8> {
+        self.shared.state.lock().tag.clone()
+    }
+
+    /// Stores the owner's tag; durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::TagSize`], [`Error::NoSpace`], an I/O error. After an I/O error the old or the new tag is there.
+    pub fn set_tag(&self, tag: &[u8]) -> Result<()> {
+        if tag.len() > MAX_TAG_BYTES {
+            return Err(Error::TagSize { bytes: tag.len(), max: MAX_TAG_BYTES });
+        }
+        self.shared.state.lock().tag = tag.to_vec();
+        self.shared.write_meta(false)
+    }
+
+    /// Syncs everything, writes the offsets, marks the shutdown as clean and lets the next opener in. Appends fail from
+    /// now on; readers yield what is synced, then [`Error::Closed`]. A second call does nothing.
+    ///
+    /// # Errors
+    /// Whatever kept something from becoming durable; the log is closed all the same, the shutdown not clean.
+    pub fn close(&self) -> Result<()> {
+        let Some(lock) = self.lock.lock().take() else {
+            return Ok(());
+        };
+        self.stop_threads();
+        let synced = self.shared.sync_now();
+        self.shared.queue.lock().stop(&Error::Closed);
+        // Between the sync and the stop a writer may have come in.
+        let closed = synced.and_then(|()| self.sync_rest()).and_then(|()| self.seal());
+        self.shared.state.lock().closed = true;
+        self.shared.wake_readers();
+        drop(lock);
+        closed
+    }
+
+    fn sync_rest(&self) -> Result<()> {
+        match self.shared.sync_now() {
+            Err(Error::Closed) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Gives back what the last segment does not need and leaves the marker of a clean shutdown.
+    fn seal(&self) -> Result<()> {
+        let shared = &self.shared;
+        {
+            let mut tail = shared.tail.lock();
+            if let Some(active) = tail.active.take() {
+                // Only room is at stake: the end of the data is found without it.
+                let _ = active.file.truncate(active.offset).and_then(|()| active.file.sync_data());
+                shared.state.lock().shrink_segment(active.number, active.offset);
+            }
+            if let Some(spare) = tail.spare.take() {
+                let _ = shared.storage.remove(&crate::format::segment_name(spare.number));
+            }
+        }
+        shared.remove_committed(None)?;
+        shared.write_meta(true)?;
+        let last = shared.state.lock().current().written;
+        CleanMarker { epoch: shared.epoch, last }.write(shared.storage.as_ref())
+    }
+
+    fn stop_threads(&self) {
+        self.shared.sync_bell.stop();
+        self.shared.keep_bell.stop();
+        for thread in self.threads.lock().drain(..) {
+            // A panic in it was reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+
+    fn position(&self, seq: u64) -> Position {
+        Position { epoch: self.shared.epoch, seq }
+    }
+
+    fn push(&self, payload: &[u8]) -> Result<Pushed> {
+        if payload.is_empty() || payload.len() > MAX_RECORD_BYTES {
+            return Err(Error::RecordSize { bytes: payload.len(), max: MAX_RECORD_BYTES });
+        }
+        let crc = crc32c::crc32c(payload);
+        self.shared.queue.lock().push(payload, crc)
+    }
+
+    fn enqueue(&self, payload: &[u8]) -> Result<(Arc<Ticket>, u64)> {
+        loop {
+            match self.push(payload)? {
+                Pushed::Queued(ticket, seq) => return Ok((ticket, seq)),
+                // An error concerns those records, not this one.
+                Pushed::Busy(ticket, seq) => drop(self.write_through(&ticket, seq)),
+            }
+        }
+    }
+
+    async fn enqueue_async(&self, payload: &[u8]) -> Result<(Arc<Ticket>, u64)> {
+        loop {
+            match self.push(payload)? {
+                Pushed::Queued(ticket, seq) => return Ok((ticket, seq)),
+                Pushed::Busy(ticket, seq) => {
+                    self.shared.sync_bell.ring();
+                    drop(ticket.reached(seq, Stage::Written).await);
+                }
+            }
+        }
+    }
+
+    /// Whoever gets hold of the tail first writes for all that are queued.
+    fn write_through(&self, ticket: &Ticket, seq: u64) -> Result<()> {
+        let mut tail = self.shared.tail.lock();
+        if let Some(result) = ticket.check(seq, Stage::Written) {
+            return result;
+        }
+        self.shared.drain(&mut tail);
+        drop(tail);
+        ticket.wait(seq, Stage::Written)
+    }
+
+    fn sync_through(&self, ticket: &Ticket, seq: u64) -> Result<()> {
+        if self.shared.options.sync == SyncPolicy::Never {
+            self.write_through(ticket, seq)?;
+            self.keep_if_alone();
+            return Ok(());
+        }
+        if let Err(error) = self.shared.sync_now() {
+            return ticket.check(seq, Stage::Synced).unwrap_or(Err(error));
+        }
+        self.keep_if_alone();
+        ticket.wait(seq, Stage::Synced)
+    }
+
+    fn after_append(&self) -> Result<()> {
+        let shared = &self.shared;
+        let over_bound =
+            shared.options.sync != SyncPolicy::Never && shared.tail.lock().over_bound();
+        match shared.options.sync {
+            SyncPolicy::Always if shared.options.background => shared.sync_bell.ring(),
+            SyncPolicy::Always => shared.sync_now()?,
+            SyncPolicy::Interval(_) if over_bound => shared.sync_now()?,
+            SyncPolicy::Interval(_) => shared.sync_bell.ring_soon(),
+            SyncPolicy::Never => {}
+        }
+        self.keep_if_alone();
+        Ok(())
+    }
+
+    fn keep_if_alone(&self) {
+        if !self.shared.options.background {
+            let active = self.shared.tail.lock().active_number();
+            let due = {
+                let state = self.shared.state.lock();
+                state.meta_due || state.wants_removal(active)
+            };
+            if due {
+                self.shared.keep();
+            }
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop_threads();
+        if self.lock.lock().is_some() {
+            self.shared.drain(&mut self.shared.tail.lock());
+            self.shared.queue.lock().stop(&Error::Closed);
+            self.shared.state.lock().closed = true;
+            self.shared.wake_readers();
+        }
+    }
+}
+
+fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
+    let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        thread.map_err(|e| Error::io("start the thread", name, e))
+    };
+    let (syncer, keeper) = (shared.clone(), shared.clone());
+    let interval = match shared.options.sync {
+        SyncPolicy::Interval(interval) => interval,
+        SyncPolicy::Always | SyncPolicy::Never => Duration::ZERO,
+    };
+    let sync = move || {
+        let mut last = LastSync::default();
+        while syncer.sync_bell.wait(interval) == Heard::Work {
+            if syncer.syncs_in_background() {
+                syncer.gather(last);
+                let (before, started) = (syncer.state.lock().current().synced, Instant::now());
+                // Its writers were told; so was the log of the program.
+                let _ = syncer.sync_now();
+                let synced = syncer.state.lock().current().synced;
+                last = LastSync { records: synced - before, took: started.elapsed() };
+            } else {
+                syncer.drain(&mut syncer.tail.lock());
+            }
+        }
+    };
+    let keep = move || {
+        while keeper.keep_bell.wait(Duration::ZERO) == Heard::Work {
+            keeper.prepare_spare();
+            keeper.keep();
+        }
+    };
+    let sync = start("wal-sync", Box::new(sync))?;
+    match start("wal-keep", Box::new(keep)) {
+        Ok(keep) => Ok(vec![sync, keep]),
+        Err(error) => {
+            shared.sync_bell.stop();
+            let _ = sync.join();
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Opening: what earlier epochs left is found, checked where it was not before, and made durable.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::format::{BadHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, segment_number};
+use crate::meta::{CleanMarker, EpochMeta, Meta, MetaFound, newer};
+use crate::scan::Scan;
+use crate::state::{EpochState, Segment, State};
+use crate::{Epoch, Error, GapReason, Result, Storage, StorageFile};
+
+/// Bytes copied at once when a tail is written anew.
+const COPY_BYTES: u64 = 256 << 10;
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The last opener closed the log, everything it had appended is there, and no damage was seen. Also of a new log.
+    pub clean: bool,
+    /// State of the meta file. After `Damaged` or a `Missing` one among segments, offsets begin at zero: records are sent again.
+    pub meta: MetaFile,
+    /// Earlier epochs with records not committed.
+    pub epochs: u64,
+    /// Records in them that are not committed.
+    pub records: u64,
+    /// Ranges known to be missing, not committed. Readers yield them too, and such as they find themselves.
+    pub gaps: Vec<FoundGap>,
+    /// Bytes that are no intact record, at the ends of segments: torn tails, or damage there.
+    pub truncated_bytes: u64,
+    /// Segments with a damaged header whose records were read all the same.
+    pub damaged_headers: u64,
+    /// Files without an intact record, and copies of segments: renamed to `NAME.aside`, for you to look at and remove.
+    pub set_aside: Vec<String>,
+}
+
+/// A range of records that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundGap {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The first missing record.
+    pub from: u64,
+    /// The last missing record.
+    pub to: u64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// State of the meta file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetaFile {
+    /// Read and whole.
+    Intact,
+    /// Not there: a new log, or one that lost it.
+    Missing,
+    /// There, but not whole.
+    Damaged,
+}
+
+/// A segment file that was found.
+struct Found {
+    number: u64,
+    file: Arc<dyn StorageFile>,
+    len: u64,
+    epoch: Epoch,
+    first: u64,
+    damaged_header: bool,
+}
+
+struct Opening<'a> {
+    storage: &'a dyn Storage,
+    marker: Option<CleanMarker>,
+    report: Recovery,
+}
+
+/// Checks the folder; returns the state with the new epoch as the current one, and the next segment number.
+pub(crate) fn recover(storage: &dyn Storage, current: Epoch) -> Result<(State, u64, Recovery)> {
+    let names = storage.list().map_err(|e| Error::io("list", &storage.describe(), e))?;
+    let (meta, meta_file) = match Meta::load(storage)? {
+        MetaFound::Intact(meta) => (meta, MetaFile::Intact),
+        MetaFound::Missing => (Meta::default(), MetaFile::Missing),
+        MetaFound::Damaged => (Meta::default(), MetaFile::Damaged),
+    };
+    let marker = CleanMarker::take(storage)?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|n| segment_number(n)).collect();
+    numbers.sort_unstable();
+    let brand_new = meta_file == MetaFile::Missing && numbers.is_empty();
+    let report = Recovery {
+        clean: false,
+        meta: meta_file,
+        epochs: 0,
+        records: 0,
+        gaps: Vec::new(),
+        truncated_bytes: 0,
+        damaged_headers: 0,
+        set_aside: Vec::new(),
+    };
+    let mut opening = Opening { storage, marker, report };
+    let mut found = Vec::new();
+    for number in &numbers {
+        found.extend(opening.inspect(*number)?);
+    }
+    let mut epochs = Vec::new();
+    for (ordinal, entry) in in_order(&meta, &found).into_iter().enumerate() {
+        let (mine, rest) = found.into_iter().partition(|f| f.epoch == entry.epoch);
+        found = rest;
+        epochs.extend(opening.epoch(ordinal as u64, entry, mine)?);
+    }
+    if !numbers.is_empty() {
+        storage.sync_dir().map_err(|e| Error::io("sync", &storage.describe(), e))?;
+    }
+    let mut report = opening.report;
+    let damaged =
+        report.gaps.iter().any(|g| g.reason == GapReason::Corrupt) || !report.set_aside.is_empty();
+    let closed = marker.is_some() && meta_file == MetaFile::Intact;
+    report.clean = brand_new
+        || (closed && !damaged && report.truncated_bytes == 0 && report.damaged_headers == 0);
+    report.epochs = epochs.iter().filter(|e: &&EpochState| e.committed < e.written).count() as u64;
+    report.records = epochs.iter().map(records_left).sum();
+    epochs.push(EpochState::new(epochs.len() as u64, current));
+    let state = State {
+        epochs,
+        tag: meta.tag,
+        dropped_records: meta.dropped_records,
+        syncs: 0,
+        sync_failures: 0,
+        closed: false,
+        meta_due: !numbers.is_empty(),
+    };
+    Ok((state, numbers.last().map_or(1, |n| n + 1), report))
+}
+
+/// Epochs in the order in which they began: those in the meta file, then those begun after it was written.
+fn in_order(meta: &Meta, found: &[Found]) -> Vec<EpochMeta> {
+    let mut entries = meta.epochs.clone();
+    for f in found {
+        if !entries.iter().any(|e| e.epoch == f.epoch) {
+            entries.push(EpochMeta {
+                epoch: f.epoch,
+                synced: 0,
+                accepted: 0,
+                committed: 0,
+                dropped_through: 0,
+                last_segment: 0,
+                sealed: false,
+            });
+        }
+    }
+    entries
+}
+
+fn records_left(e: &EpochState) -> u64 {
+    let left = |s: &Segment| (s.last + 1).saturating_sub(s.first.max(e.committed + 1));
+    e.segments.iter().map(left).sum()
+}
+
+impl Opening<'_> {
+    /// Opens a segment and learns its epoch and first record, from its header or else from its records.
+    fn inspect(&mut self, number: u64) -> Result<Option<Found>> {
+        let name = segment_name(number);
+        let file = self.storage.open(&name).map_err(|e| Error::io("open", &name, e))?;
+        let len = file.len().map_err(|e| Error::io("measure", &name, e))?;
+        let mut head = [0; SEGMENT_HEADER_BYTES];
+        let read = file.read_at(&mut head, 0).unwrap_or(0);
+        match SegmentHeader::decode(&head[..read]) {
+            Ok(SegmentHeader { epoch, first, .. }) => {
+                Ok(Some(Found { number, file, len, epoch, first, damaged_header: false }))
+            }
+            Err(BadHeader::Version(found)) => Err(newer(&name, found)),
+            Err(BadHeader::Damaged) => {
+                let mut scan = Scan::new(file.clone(), SEGMENT_HEADER_BYTES as u64, len);
+                if let Some(frame) = scan.next(|_| true) {
+                    self.report.damaged_headers += 1;
+                    let (epoch, first) = (frame.header.epoch, frame.header.seq);
+                    return Ok(Some(Found {
+                        number,
+                        file,
+                        len,
+                        epoch,
+                        first,
+                        damaged_header: true,
+                    }));
+                }
+                if scan.trailing_bytes() == 0 && head.iter().all(|b| *b == 0) {
+                    // Prepared and never used.
+                    self.remove(number)?;
+                } else {
+                    self.report.truncated_bytes += scan.trailing_bytes();
+                    self.set_aside(number)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn epoch(
+        &mut self,
+        ordinal: u64,
+        entry: EpochMeta,
+        mut found: Vec<Found>,
+    ) -> Result<Option<EpochState>> {
+        found.sort_by_key(|f| (f.first, f.number));
+        self.set_copies_aside(&mut found)?;
+        let mut e = EpochState::new(ordinal, entry.epoch);
+        (e.committed, e.committed_durable, e.dropped_through) =
+            (entry.committed, entry.committed, entry.dropped_through);
+        let marked = self.marker.filter(|m| m.epoch == entry.epoch).map_or(0, |m| m.last);
+        let known = entry.synced.max(marked);
+        let mut reached = entry.committed.max(entry.dropped_through);
+        self.report_drop(&entry);
+        let firsts: Vec<u64> = found.iter().map(|f| f.first).collect();
+        let numbers: Vec<u64> = found.iter().map(|f| f.number).collect();
+        for (index, f) in found.into_iter().enumerate() {
+            let upper = firsts.get(index + 1).map(|first| first - 1);
+            let sure = if upper.is_none() && entry.sealed { Some(known) } else { upper };
+            if sure.is_some_and(|last| last <= entry.committed.max(entry.dropped_through)) {
+                self.remove(f.number)?;
+                continue;
+            }
+            // Known to be followed by what followed it when the meta file was written.
+            let complete = match numbers.get(index + 1) {
+                Some(next) => *next == f.number + 1,
+                None => f.number == entry.last_segment,
+            };
+            let checked =
+                sure.filter(|last| *last <= entry.synced && complete && !f.damaged_header);
+            let segment = match checked {
+                Some(last) => {
+                    self.gap(entry.epoch, reached + 1, f.first - 1);
+                    Segment {
+                        number: f.number,
+                        first: f.first,
+                        last,
+                        end: f.len,
+                        synced_end: f.len,
+                        disk: f.len,
+                    }
+                }
+                None => self.check(&f, &entry, reached, upper.unwrap_or(u64::MAX))?,
+            };
+            reached = reached.max(segment.last);
+            if segment.last < segment.first {
+                self.remove(f.number)?;
+            } else {
+                e.segments.push_back(segment);
+            }
+        }
+        self.gap(entry.epoch, reached + 1, known);
+        e.written = reached.max(known);
+        e.synced = e.written;
+        e.accepted = entry.accepted.max(entry.committed);
+        Ok((e.written > 0).then_some(e))
+    }
+
+    /// Reads a segment whole, makes what is intact durable and cuts off the rest.
+    fn check(&mut self, f: &Found, entry: &EpochMeta, reached: u64, upper: u64) -> Result<Segment> {
+        let name = segment_name(f.number);
+        let mut scan = Scan::new(f.file.clone(), SEGMENT_HEADER_BYTES as u64, f.len);
+        let (mut last, mut unsure_from, mut expected) = (f.first - 1, None, reached + 1);
+        let from = f.first;
+        while let Some(frame) =
+            scan.next(|h| h.epoch == f.epoch && h.seq > last && (from..=upper).contains(&h.seq))
+        {
+            let seq = frame.header.seq;
+            self.gap(f.epoch, expected, seq - 1);
+            if seq > entry.synced && unsure_from.is_none() {
+                unsure_from = Some(frame.offset);
+            }
+            last = seq;
+            expected = expected.max(seq + 1);
+        }
+        let end = scan.good_end();
+        self.report.truncated_bytes += scan.trailing_bytes();
+        if last >= f.first {
+            if let Some(from) = unsure_from {
+                // A sync that failed before the crash may have left pages clean that never reached the disk.
+                match write_again(f.file.as_ref(), from, end) {
+                    Err(e) if e.kind() != io::ErrorKind::StorageFull => {
+                        return Err(Error::io("write again", &name, e));
+                    }
+                    _ => {}
+                }
+            }
+            if f.len > end {
+                f.file.truncate(end).map_err(|e| Error::io("truncate", &name, e))?;
+            }
+            f.file.sync_data().map_err(|e| Error::io("sync", &name, e))?;
+        }
+        Ok(Segment { number: f.number, first: f.first, last, end, synced_end: end, disk: end })
+    }
+
+    /// Of segments that begin with the same record the one with most records stays.
+    fn set_copies_aside(&mut self, found: &mut Vec<Found>) -> Result<()> {
+        let mut index = 1;
+        while index < found.len() {
+            if found[index - 1].first != found[index].first {
+                index += 1;
+                continue;
+            }
+            let loser =
+                if count(&found[index]) > count(&found[index - 1]) { index - 1 } else { index };
+            let copy = found.remove(loser);
+            if count(&copy) == 0 { self.remove(copy.number)? } else { self.set_aside(copy.number)? }
+        }
+        Ok(())
+    }
+
+    fn report_drop(&mut self, entry: &EpochMeta) {
+        if entry.dropped_through > entry.committed {
+            self.report.gaps.push(FoundGap {
+                epoch: entry.epoch,
+                from: entry.committed + 1,
+                to: entry.dropped_through,
+                reason: GapReason::DroppedAtCap,
+            });
+        }
+    }
+
+    fn gap(&mut self, epoch: Epoch, from: u64, to: u64) {
+        if from <= to {
+            self.report.gaps.push(FoundGap { epoch, from, to, reason: GapReason::Corrupt });
+        }
+    }
+
+    fn remove(&self, number: u64) -> Result<()> {
+        let name = segment_name(number);
+        self.storage.remove(&name).map_err(|e| Error::io("remove", &name, e))
+    }
+
+    fn set_aside(&mut self, number: u64) -> Result<()> {
+        let name = segment_name(number);
+        let aside = format!("{name}.aside");
+        self.storage.rename(&name, &aside).map_err(|e| Error::io("rename", &name, e))?;
+        self.report.set_aside.push(aside);
+        Ok(())
+    }
+}
+
+/// Intact records of a segment.
+fn count(f: &Found) -> u64 {
+    let mut scan = Scan::new(f.file.clone(), SEGMENT_HEADER_BYTES as u64, f.len);
+    let (mut last, mut count) = (0, 0);
+    while let Some(frame) = scan.next(|h| h.epoch == f.epoch && h.seq > last) {
+        last = frame.header.seq;
+        count += 1;
+    }
+    count
+}
+
+fn write_again(file: &dyn StorageFile, from: u64, end: u64) -> io::Result<()> {
+    let mut at = from;
+    let mut buf = Vec::new();
+    while at < end {
+        buf.resize((end - at).min(COPY_BYTES) as usize, 0);
+        let read = file.read_at(&mut buf, at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(&buf[..read], at)?;
+        at += read as u64;
+    }
+    Ok(())
+}
