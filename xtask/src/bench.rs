@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::cargo;
 use crate::checkout::{Checkout, HostProfile, replace};
 use crate::components;
+use crate::packing;
 use crate::process::{self, Stream};
 use crate::services;
 use crate::steps::Steps;
-use crate::testing::{self, TestTime};
+use crate::testing::{self, Report, Selection, TestTime};
 use crate::toolchain::{self, Source};
 
 /// The rows of the table, in its order; a row that is not named here follows after them.
@@ -103,7 +104,7 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
         components::compile(checkout, step, &toolchain, "component", &guests)
     })?;
     steps.run("Pack and sign the plugins", |step| {
-        let said = components::pack(checkout, step, &sentinel, &guests, &cores)?;
+        let said = packing::pack(checkout, step, &sentinel, &guests, &cores)?;
         Ok(((), said))
     })?;
     let rows = steps.run("Measure", |step| {
@@ -251,7 +252,9 @@ pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> R
         })
         .collect();
     testing::prepare(checkout, &steps, source)?;
-    let report = testing::run(checkout, &steps, filters, &settings)?;
+    let selection = Selection { filters, variables: settings.clone(), long: true };
+    let mut report = Report::default();
+    let outcome = testing::run(checkout, &steps, &selection, &mut report);
     let soak = Soak {
         commit: commit(checkout)?,
         machine: machine(),
@@ -261,7 +264,7 @@ pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> R
     };
     write_json(&checkout.root().join("bench/soak.json"), &soak)?;
     eprintln!("written to bench/soak.json: commit it with the change it tests");
-    Ok(())
+    outcome
 }
 
 impl From<TestTime> for SoakTest {

@@ -62,6 +62,12 @@ impl Checkout {
         Ok(Checkout { root, host_target })
     }
 
+    /// A checkout with its root at `root`, for tests.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Checkout { root: root.to_path_buf(), host_target: root.join("target") }
+    }
+
     /// The root of the checkout.
     pub(crate) fn root(&self) -> &Path {
         &self.root

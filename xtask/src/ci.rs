@@ -1,7 +1,5 @@
 //! `cargo xtask ci`: every check, each with its time, the runner's closing line last.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 
 use crate::cargo;
@@ -10,7 +8,7 @@ use crate::directions;
 use crate::process;
 use crate::readme;
 use crate::steps::{Step, Steps, seconds};
-use crate::testing;
+use crate::testing::{self, Report, Selection};
 use crate::toolchain::Source;
 
 /// Steps besides those of `testing`.
@@ -23,7 +21,7 @@ const BANNED: &[&str] = &["ring", "openssl-sys", "native-tls"];
 pub(crate) fn run(checkout: &Checkout, source: Source) -> Result<()> {
     let steps = Steps::new(OWN_STEPS + testing::PREPARE_STEPS + testing::RUN_STEPS);
     let mut failed: Vec<String> = Vec::new();
-    let mut closing = Vec::new();
+    let mut report = Report::default();
     let mut check = |outcome: Result<()>| {
         if let Err(error) = outcome {
             eprintln!("{error:#}");
@@ -31,7 +29,9 @@ pub(crate) fn run(checkout: &Checkout, source: Source) -> Result<()> {
         }
     };
     check(steps.run("Formatting", |_| {
-        process::quietly(checkout.cargo().args(["fmt", "--all", "--check"]), None)?;
+        let mut command = checkout.cargo();
+        command.args(["fmt", "--all", "--check", "--", "--color", "never"]);
+        process::quietly(&mut command, None)?;
         Ok(((), String::new()))
     }));
     check(steps.run("Dependency directions", |_| Ok(((), directions::check(checkout)?))));
@@ -45,12 +45,9 @@ pub(crate) fn run(checkout: &Checkout, source: Source) -> Result<()> {
         check(steps.run("README commands", |step| {
             Ok(((), readme::check(checkout, step, HostProfile::Dev)?))
         }));
-        check(
-            testing::run(checkout, &steps, &[], &BTreeMap::new())
-                .map(|report| closing = report.closing),
-        );
+        check(testing::run(checkout, &steps, &Selection::default(), &mut report));
     }
-    conclude(&steps, &failed, &closing)
+    conclude(&steps, &failed, &report.closing)
 }
 
 fn conclude(steps: &Steps, failed: &[String], closing: &[String]) -> Result<()> {

@@ -210,7 +210,6 @@ mod tests {
             ("sentinel-cli", "host/cli", "sentinel-worker"),
             ("plugin-rows", "components/rows", "sentinel-sdk"),
             ("counter", "tests/fixtures/plugins/counter", "sentinel-sdk"),
-            ("sentinel-sdk", "components/sdk", "sentinel-sdk-macros"),
             ("sentinel-runtime", "host/runtime", "wasmtime-wasi"),
             ("sentinel-runtime", "host/runtime", "serde"),
             ("sentinel-e2e", "tests/e2e", "sqlx"),

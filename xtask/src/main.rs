@@ -7,6 +7,7 @@ mod ci;
 mod components;
 mod debian;
 mod directions;
+mod packing;
 mod process;
 mod readme;
 mod services;
@@ -15,7 +16,6 @@ mod testing;
 mod toolchain;
 mod up;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::checkout::{Checkout, HostProfile};
 use crate::steps::Steps;
+use crate::testing::{Report, Selection};
 use crate::toolchain::Source;
 
 #[derive(Debug, Parser)]
@@ -103,8 +104,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Test { filters } => {
             let steps = Steps::new(testing::PREPARE_STEPS + testing::RUN_STEPS);
             testing::prepare(&checkout, &steps, source)?;
-            testing::run(&checkout, &steps, &filters, &BTreeMap::new())?;
-            Ok(())
+            let selection = Selection { filters: &filters, ..Selection::default() };
+            testing::run(&checkout, &steps, &selection, &mut Report::default())
         }
         Task::Components { profile, release } => {
             up::build_components(&checkout, host_profile(release), &profile, source)

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use crate::cargo;
 use crate::checkout::{Checkout, HostProfile};
 use crate::components;
+use crate::packing;
 use crate::process::{self, Stream};
 use crate::services;
 use crate::steps::{Step, Steps};
@@ -56,7 +57,7 @@ pub(crate) fn prepare(checkout: &Checkout, steps: &Steps, source: Source) -> Res
     })?;
     steps.run("Pack and sign the plugins", |step| {
         let sentinel = checkout.host_program(HostProfile::Dev, "sentinel");
-        let said = components::pack(checkout, step, &sentinel, &guests, &cores)?;
+        let said = packing::pack(checkout, step, &sentinel, &guests, &cores)?;
         Ok(((), said))
     })
 }
@@ -68,38 +69,55 @@ fn build_everything(checkout: &Checkout, step: &Step) -> Result<String> {
     Ok(cargo::summary(&cargo::build(step, &mut command, &[])?))
 }
 
-/// Runs the tests whose names contain one of `filters`, or all; doc tests when it is all.
+/// Which tests are run and how.
+#[derive(Debug, Default)]
+pub(crate) struct Selection<'a> {
+    /// Parts of test names; none means all, and documentation tests with them.
+    pub(crate) filters: &'a [String],
+    /// Set for the tests.
+    pub(crate) variables: BTreeMap<&'static str, String>,
+    /// A test may take hours.
+    pub(crate) long: bool,
+}
+
+/// Runs the selected tests. `report` is filled whether they pass or not.
 pub(crate) fn run(
     checkout: &Checkout,
     steps: &Steps,
-    filters: &[String],
-    variables: &BTreeMap<&str, String>,
-) -> Result<Report> {
-    steps.run("Documentation tests", |step| {
-        if !filters.is_empty() {
+    selection: &Selection<'_>,
+    report: &mut Report,
+) -> Result<()> {
+    let documented = steps.run("Documentation tests", |step| {
+        if !selection.filters.is_empty() {
             return Ok(((), "left out: a filter is given".to_owned()));
         }
         let mut command = checkout.cargo();
         command.args(["test", "--workspace", "--doc", "--quiet"]);
-        let report = stream(step, environment(checkout, &mut command, variables), false)?;
+        let mut report = Report::default();
+        environment(checkout, &mut command, selection);
+        stream(step, &mut command, false, &mut report)?;
         Ok(((), format!("{} crates", report.closing.len())))
-    })?;
+    });
     steps.run("Tests", |step| {
         let mut command = checkout.cargo();
         if has_nextest(checkout) {
             command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
-            command.args(filters);
+            if selection.long {
+                command.args(["--profile", "soak"]);
+            }
+            command.args(selection.filters);
         } else {
             command.args(["test", "--workspace", "--no-fail-fast"]);
-            command.args(["--lib", "--bins", "--tests"]);
-            // libtest takes one filter before `--` and more after it.
-            command.arg("--").args(filters);
+            command.args(["--lib", "--bins", "--tests", "--"]);
+            command.args(selection.filters);
         }
         step.make_room();
-        let report = stream(step, environment(checkout, &mut command, variables), true)?;
-        let said = report.closing.last().cloned().unwrap_or_default();
-        Ok((report, said))
-    })
+        environment(checkout, &mut command, selection);
+        stream(step, &mut command, true, report)?;
+        let said = report.closing.last().map_or("", |line| line.trim());
+        Ok(((), said.to_owned()))
+    })?;
+    documented
 }
 
 fn has_nextest(checkout: &Checkout) -> bool {
@@ -107,22 +125,17 @@ fn has_nextest(checkout: &Checkout) -> bool {
 }
 
 /// Where tests find what `prepare` made.
-fn environment<'a>(
-    checkout: &Checkout,
-    command: &'a mut Command,
-    variables: &BTreeMap<&str, String>,
-) -> &'a mut Command {
+fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection<'_>) {
     command
         .env("SENTINEL_BIN", checkout.host_program(HostProfile::Dev, "sentinel"))
         .env("SENTINEL_PLUGINS", checkout.target("plugins"))
         .env("SENTINEL_TRUST", checkout.target("dev-keys/trust.yaml"))
         .env("SENTINEL_SERVICES", services::list_path(checkout))
-        .envs(variables)
+        .envs(&selection.variables);
 }
 
 /// Passes a runner's output on as it comes (or keeps it for a failure) and picks out its lines.
-fn stream(step: &Step, command: &mut Command, loud: bool) -> Result<Report> {
-    let mut report = Report::default();
+fn stream(step: &Step, command: &mut Command, loud: bool, report: &mut Report) -> Result<()> {
     let mut kept = String::new();
     let status = process::watch(command, None, |stream, line| {
         if loud {
@@ -138,15 +151,10 @@ fn stream(step: &Step, command: &mut Command, loud: bool) -> Result<Report> {
         report.tests.extend(test_line(line));
     })?;
     if !status.success() {
-        if !kept.is_empty() {
-            step.say(kept.trim_end());
-        }
-        for line in &report.closing {
-            step.say(line);
-        }
-        bail!("`{}` failed ({status})", process::show(command));
+        let kept = kept.trim_end();
+        bail!("{kept}\n`{}` failed ({status})", process::show(command));
     }
-    Ok(report)
+    Ok(())
 }
 
 fn echo(stream: Stream, line: &str) {

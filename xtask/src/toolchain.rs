@@ -213,7 +213,7 @@ fn from_debian(checkout: &Checkout, step: &Step) -> Result<Toolchain> {
     let folder = version.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
     let root = checkout.target(&format!("toolchain/debian-{folder}"));
     if !root.is_dir() {
-        step.say("rustup cannot add the target here: taking Debian's Rust (140 MB, once)");
+        step.say("taking Debian's own Rust: about 140 MB, once; nothing is installed");
         let std = debian::dependency("libstd-rust-web-dev", "libstd-rust-web-")?;
         let llvm = debian::dependency("rust-web-llvm", "llvm-")?;
         let lld = llvm.replace("llvm-", "lld-");

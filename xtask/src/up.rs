@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo;
 use crate::checkout::{Checkout, HostProfile};
 use crate::components;
+use crate::packing;
 use crate::steps::Steps;
 use crate::toolchain::{self, Source};
 
@@ -87,7 +88,7 @@ fn build_host_and_plugins(
     })?;
     steps.run("Pack and sign the plugins", |step| {
         let sentinel = checkout.host_program(profile, "sentinel");
-        let said = components::pack(checkout, step, &sentinel, &guests, &cores)?;
+        let said = packing::pack(checkout, step, &sentinel, &guests, &cores)?;
         Ok(((), said))
     })
 }

@@ -1,0 +1,350 @@
+//! Core modules become plugins: packed with their manifest and signed with this checkout's
+//! development key, by the host program itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::checkout::{Checkout, replace};
+use crate::components::{Guest, PLACES};
+use crate::process;
+use crate::steps::Step;
+
+/// What decides how a core module is packed and signed. The program itself is not among them:
+/// it changes with every edit of the host.
+const PACKING_SOURCES: &[&str] = &["Cargo.lock", "registry/trust", "host/runtime/src", "wit"];
+
+/// The publisher whose plugins this checkout signs.
+const PUBLISHER: &str = "sentinel";
+
+/// The paths a host needs to run what was built here.
+#[derive(Debug, Clone)]
+pub(crate) struct DevKey {
+    /// The private key, 0600.
+    pub(crate) key: PathBuf,
+    /// The policy that trusts it.
+    pub(crate) trust: PathBuf,
+}
+
+/// Packs and signs what has changed, with the host program `sentinel`.
+pub(crate) fn pack(
+    checkout: &Checkout,
+    step: &Step,
+    sentinel: &Path,
+    guests: &[Guest],
+    cores: &BTreeMap<String, PathBuf>,
+) -> Result<String> {
+    let _lock = checkout.lock("plugins", || step.note("waiting for another cargo xtask"))?;
+    let key = dev_key(checkout, sentinel)?;
+    let common = common_digest(checkout, &key)?;
+    let mut packed = 0;
+    for (number, guest) in guests.iter().enumerate() {
+        step.note(&format!("{} ({}/{})", guest.name, number + 1, guests.len()));
+        let core = cores
+            .get(&guest.package)
+            .with_context(|| format!("{} was not compiled", guest.package))?;
+        packed += usize::from(pack_one(checkout, sentinel, guest, core, &key, &common)?);
+    }
+    let removed = remove_strangers(checkout, guests)?;
+    let mut said = format!("{packed} of {} packed and signed", guests.len());
+    if removed > 0 {
+        said.push_str(&format!(", {removed} of crates that are gone removed"));
+    }
+    Ok(said)
+}
+
+fn pack_one(
+    checkout: &Checkout,
+    sentinel: &Path,
+    guest: &Guest,
+    core: &Path,
+    key: &DevKey,
+    common: &str,
+) -> Result<bool> {
+    let folder = checkout.target(guest.place);
+    let out = folder.join(format!("{}.wasm", guest.name));
+    let signature = folder.join(format!("{}.wasm.sig", guest.name));
+    let stamp = stamp_path(&folder, &guest.name);
+    let manifest = guest.dir.join("plugin.yaml");
+    let mut digest = Sha256::new();
+    digest.update(common);
+    for input in [core, &manifest] {
+        feed_file(&mut digest, input)?;
+    }
+    let inputs = hex(digest);
+    let stamped = || -> Option<String> {
+        let outputs = outputs_digest(&out, &signature).ok()?;
+        Some(format!("{inputs} {outputs}"))
+    };
+    if fs::read_to_string(&stamp).ok().is_some_and(|old| Some(old) == stamped()) {
+        return Ok(false);
+    }
+    fs::create_dir_all(&folder)?;
+    let mut pack = Command::new(sentinel);
+    pack.args(["plugin", "pack"]).arg(core).arg("--manifest").arg(&manifest);
+    process::quietly(pack.arg("-o").arg(&out), None)?;
+    let mut sign = Command::new(sentinel);
+    sign.args(["plugin", "sign"]).arg(&out).arg("--key").arg(&key.key);
+    process::quietly(&mut sign, None)?;
+    let stamped = stamped().with_context(|| {
+        format!("`sentinel plugin` left no {} with its .sig beside it", out.display())
+    })?;
+    replace(&stamp, stamped.as_bytes())?;
+    Ok(true)
+}
+
+fn stamp_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(".stamps").join(name)
+}
+
+/// The development key, made on the first call in a checkout.
+pub(crate) fn dev_key(checkout: &Checkout, sentinel: &Path) -> Result<DevKey> {
+    let dir = checkout.target("dev-keys");
+    let key = DevKey { key: dir.join("sentinel.key"), trust: dir.join("trust.yaml") };
+    if !(key.key.is_file() && key.trust.is_file()) {
+        fs::create_dir_all(&dir)?;
+        for stale in [&key.key, &key.trust, &dir.join("sentinel.pub")] {
+            if stale.exists() {
+                fs::remove_file(stale)?;
+            }
+        }
+        process::quietly(
+            Command::new(sentinel)
+                .args(["plugin", "keygen", "--publisher", PUBLISHER, "--out"])
+                .arg(&key.key),
+            None,
+        )?;
+    }
+    for file in [&key.key, &key.trust] {
+        ensure!(file.is_file(), "`sentinel plugin keygen` left no {}", file.display());
+    }
+    let mode = fs::metadata(&key.key)?.permissions().mode() & 0o777;
+    ensure!(
+        mode & 0o077 == 0,
+        "{} may be read by others (mode {mode:o}); remove target/dev-keys and start again",
+        key.key.display()
+    );
+    Ok(key)
+}
+
+fn common_digest(checkout: &Checkout, key: &DevKey) -> Result<String> {
+    let mut digest = Sha256::new();
+    feed_file(&mut digest, &key.trust)?;
+    for source in PACKING_SOURCES {
+        feed_tree(&mut digest, &checkout.root().join(source))?;
+    }
+    feed_plugin_commands(&mut digest, &checkout.root().join("host/cli/src"))?;
+    Ok(hex(digest))
+}
+
+/// The CLI's files about plugins, wherever they stand in it.
+fn feed_plugin_commands(digest: &mut Sha256, dir: &Path) -> Result<()> {
+    for path in sorted(dir)? {
+        let about_plugins =
+            path.file_name().is_some_and(|name| name.to_string_lossy().contains("plugin"));
+        if about_plugins {
+            feed_tree(digest, &path)?;
+        } else if path.is_dir() {
+            feed_plugin_commands(digest, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn feed_tree(digest: &mut Sha256, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        for entry in sorted(path)? {
+            feed_tree(digest, &entry)?;
+        }
+        Ok(())
+    } else {
+        feed_file(digest, path)
+    }
+}
+
+fn feed_file(digest: &mut Sha256, path: &Path) -> Result<()> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Lengths first, so that no two lists of files read as the same bytes.
+    digest.update((bytes.len() as u64).to_le_bytes());
+    digest.update(bytes);
+    Ok(())
+}
+
+fn sorted(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn outputs_digest(out: &Path, signature: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    feed_file(&mut digest, out)?;
+    feed_file(&mut digest, signature)?;
+    Ok(hex(digest))
+}
+
+fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes packed files of plugins that this checkout built once and has no crate for now.
+fn remove_strangers(checkout: &Checkout, guests: &[Guest]) -> Result<usize> {
+    let mut removed = 0;
+    for (_, place) in PLACES {
+        let folder = checkout.target(place);
+        let Ok(stamps) = fs::read_dir(folder.join(".stamps")) else {
+            continue;
+        };
+        for stamp in stamps {
+            let stamp = stamp?.path();
+            let name = stamp.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let known = |guest: &Guest| guest.place == *place && guest.name == name;
+            if guests.iter().any(known) {
+                continue;
+            }
+            for file in [format!("{name}.wasm"), format!("{name}.wasm.sig")] {
+                let file = folder.join(file);
+                if file.exists() {
+                    fs::remove_file(file)?;
+                }
+            }
+            fs::remove_file(stamp)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moving_bytes_from_one_file_to_the_next_changes_the_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |a: &str, b: &str| {
+            fs::write(dir.path().join("a"), a).unwrap();
+            fs::write(dir.path().join("b"), b).unwrap();
+            let mut digest = Sha256::new();
+            feed_tree(&mut digest, dir.path()).unwrap();
+            hex(digest)
+        };
+        assert_ne!(check("xy", "z"), check("x", "yz"));
+        assert_eq!(check("xy", "z"), check("xy", "z"));
+    }
+
+    /// Stands in for the host program: counts packs, and does with files what the real one does.
+    const SENTINEL: &str = r#"#!/bin/sh
+set -e
+case "$2" in
+keygen)
+    echo key > "$6"; chmod 600 "$6"; echo "trust $$" > "$(dirname "$6")/trust.yaml" ;;
+pack)
+    cat "$3" "$5" > "$7"; echo "$7" >> "$(dirname "$0")/packed" ;;
+sign)
+    cksum < "$3" > "$3.sig" ;;
+esac
+"#;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        checkout: Checkout,
+        guest: Guest,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            for folder in ["registry/trust", "host/runtime/src", "host/cli/src", "wit", "g"] {
+                fs::create_dir_all(root.join(folder)).unwrap();
+            }
+            for (file, text) in [
+                ("Cargo.lock", "1"),
+                ("wit/a.wit", "package a;"),
+                ("host/cli/src/plugin.rs", "// 1"),
+                ("g/plugin.yaml", "name: sentinel/g"),
+                ("core.wasm", "core"),
+                ("sentinel", SENTINEL),
+            ] {
+                fs::write(root.join(file), text).unwrap();
+            }
+            fs::set_permissions(root.join("sentinel"), fs::Permissions::from_mode(0o755)).unwrap();
+            let guest = Guest {
+                package: "plugin-g".to_owned(),
+                name: "g".to_owned(),
+                dir: root.join("g"),
+                place: "plugins",
+            };
+            Bench { checkout: Checkout::at(root), guest, dir }
+        }
+
+        /// Packs and tells how often the program has packed since the beginning.
+        fn pack(&self, guests: &[Guest]) -> usize {
+            let root = self.dir.path();
+            let cores = BTreeMap::from([("plugin-g".to_owned(), root.join("core.wasm"))]);
+            let steps = crate::steps::Steps::new(1);
+            steps
+                .run("pack", |step| {
+                    let sentinel = root.join("sentinel");
+                    let said = pack(&self.checkout, step, &sentinel, guests, &cores)?;
+                    Ok(((), said))
+                })
+                .unwrap();
+            fs::read_to_string(root.join("packed")).map_or(0, |packed| packed.lines().count())
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_packed_again_exactly_when_an_input_or_an_output_has_changed() {
+        let bench = Bench::new();
+        let guests = [bench.guest.clone()];
+        assert_eq!(bench.pack(&guests), 1);
+        assert_eq!(bench.pack(&guests), 1, "nothing had changed");
+        let mut packed = 1;
+        for file in [
+            "core.wasm",
+            "g/plugin.yaml",
+            "wit/a.wit",
+            "host/cli/src/plugin.rs",
+            "target/plugins/g.wasm",
+            "target/plugins/g.wasm.sig",
+            "target/dev-keys/trust.yaml",
+        ] {
+            let path = bench.dir.path().join(file);
+            fs::write(&path, fs::read_to_string(&path).unwrap() + "x").unwrap();
+            packed += 1;
+            assert_eq!(bench.pack(&guests), packed, "{file} had changed");
+            assert_eq!(bench.pack(&guests), packed, "{file} was packed already");
+        }
+        fs::remove_file(bench.dir.path().join("target/plugins/g.wasm")).unwrap();
+        assert_eq!(bench.pack(&guests), packed + 1);
+    }
+
+    #[test]
+    fn a_plugin_whose_crate_is_gone_is_removed_and_a_strangers_file_is_kept() {
+        let bench = Bench::new();
+        bench.pack(std::slice::from_ref(&bench.guest));
+        let plugins = bench.dir.path().join("target/plugins");
+        fs::write(plugins.join("mine.wasm"), "mine").unwrap();
+        bench.pack(&[]);
+        assert!(!plugins.join("g.wasm").exists() && !plugins.join("g.wasm.sig").exists());
+        assert!(plugins.join("mine.wasm").exists());
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let bench = Bench::new();
+        let sentinel = bench.dir.path().join("sentinel");
+        let key = dev_key(&bench.checkout, &sentinel).unwrap().key;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = dev_key(&bench.checkout, &sentinel).unwrap_err().to_string();
+        assert!(error.contains("mode 644"), "{error}");
+    }
+}
