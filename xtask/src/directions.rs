@@ -19,6 +19,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-alerting", &["sentinel-model"]),
     ("sentinel-store", &["sentinel-model", "sentinel-alerting"]),
     ("sentinel-runtime", &["sentinel-model", "sentinel-trust"]),
+    ("sentinel-registry-client", &["sentinel-model", "sentinel-trust"]),
     ("sentinel-agent", LIBRARIES),
     ("sentinel-server", LIBRARIES),
     ("sentinel-worker", LIBRARIES),
@@ -37,6 +38,7 @@ const LIBRARIES: &[&str] = &[
     "sentinel-store",
     "sentinel-alerting",
     "sentinel-trust",
+    "sentinel-registry-client",
     "sentinel-runtime",
 ];
 
@@ -49,6 +51,7 @@ const EVERYTHING: &[&str] = &[
     "sentinel-store",
     "sentinel-alerting",
     "sentinel-trust",
+    "sentinel-registry-client",
     "sentinel-runtime",
     "sentinel-agent",
     "sentinel-server",
@@ -229,6 +232,8 @@ mod tests {
             ("sentinel-wal", "host/wal", "sentinel-model"),
             ("sentinel-model", "host/model", "sentinel-store"),
             ("sentinel-trust", "registry/trust", "sentinel-runtime"),
+            ("sentinel-trust", "registry/trust", "sentinel-registry-client"),
+            ("sentinel-runtime", "host/runtime", "sentinel-registry-client"),
             ("sentinel-wire", "host/wire", "sentinel-wal"),
             ("sentinel-agent", "host/agent", "sentinel-server"),
             ("sentinel-server", "host/server", "dev:sentinel-worker"),

@@ -39,7 +39,8 @@ pub(crate) fn pack(
     guests: &[Guest],
     cores: &BTreeMap<String, PathBuf>,
 ) -> Result<String> {
-    let _lock = checkout.lock("plugins", || step.note("waiting for another cargo xtask"))?;
+    let _lock =
+        checkout.lock("plugins", || step.say("waiting for another cargo xtask to finish"))?;
     let key = dev_key(checkout, sentinel)?;
     let common = common_digest(checkout, &key)?;
     let mut packed = 0;

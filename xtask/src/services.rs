@@ -70,7 +70,8 @@ pub(crate) fn list_path(checkout: &Checkout) -> PathBuf {
 
 /// Fetches what is missing. The line tells what is there.
 pub(crate) fn ensure(checkout: &Checkout, step: &Step) -> Result<(Services, String)> {
-    let _lock = checkout.lock("services", || step.note("waiting for another cargo xtask"))?;
+    let _lock =
+        checkout.lock("services", || step.say("waiting for another cargo xtask to finish"))?;
     let list = list_path(checkout);
     if let Some(services) = recorded(&list) {
         let said = describe(&services);

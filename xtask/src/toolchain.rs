@@ -123,7 +123,8 @@ impl Toolchain {
 
 /// Finds the guest compiler, fetching it on the first call in a checkout.
 pub(crate) fn ensure(checkout: &Checkout, step: &Step, source: Source) -> Result<Toolchain> {
-    let _lock = checkout.lock("toolchain", || step.note("waiting for another cargo xtask"))?;
+    let _lock =
+        checkout.lock("toolchain", || step.say("waiting for another cargo xtask to finish"))?;
     let kept = checkout.target("toolchain/choice.json");
     if let Some(toolchain) = recorded(&kept)
         && toolchain.works()
