@@ -11,7 +11,10 @@ fuzz_target!(|bytes: &[u8]| {
     {
         // Not compared whole: a float in a config schema may lose its last bit.
         let again = Manifest::from_json(&json).expect("it was just written");
-        assert_eq!((again.release(), again.requests), (manifest.release(), manifest.requests.clone()));
+        assert_eq!(
+            (again.release(), again.requests),
+            (manifest.release(), manifest.requests.clone())
+        );
         let _ = manifest.check_schema_compiles();
     }
     if let Ok(file) = SignatureFile::from_json(bytes) {
