@@ -108,18 +108,22 @@ pub(crate) fn dev_key(checkout: &Checkout, sentinel: &Path) -> Result<DevKey> {
     let dir = checkout.target("dev-keys");
     let key = DevKey { key: dir.join("sentinel.key"), trust: dir.join("trust.yaml") };
     if !(key.key.is_file() && key.trust.is_file()) {
-        fs::create_dir_all(&dir)?;
-        for stale in [&key.key, &key.trust, &dir.join("sentinel.pub")] {
-            if stale.exists() {
-                fs::remove_file(stale)?;
-            }
+        // One without the other is of no use, and keygen overwrites nothing.
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
         }
-        process::quietly(
+        fs::create_dir_all(&dir)?;
+        let said = process::read(
             Command::new(sentinel)
                 .args(["plugin", "keygen", "--publisher", PUBLISHER, "--out"])
                 .arg(&key.key),
-            None,
         )?;
+        if !key.trust.is_file() {
+            let public = public_key(&said)
+                .with_context(|| format!("`sentinel plugin keygen` printed no key:\n{said}"))?;
+            let policy = format!("publishers:\n  {PUBLISHER}:\n    keys: [\"{public}\"]\n");
+            replace(&key.trust, policy.as_bytes())?;
+        }
     }
     for file in [&key.key, &key.trust] {
         ensure!(file.is_file(), "`sentinel plugin keygen` left no {}", file.display());
@@ -131,6 +135,16 @@ pub(crate) fn dev_key(checkout: &Checkout, sentinel: &Path) -> Result<DevKey> {
         key.key.display()
     );
     Ok(key)
+}
+
+/// The first `ed25519:<base64>` in a text.
+fn public_key(text: &str) -> Option<&str> {
+    let begin = text.find("ed25519:")?;
+    let key = &text[begin..];
+    let body = key["ed25519:".len()..]
+        .find(|c: char| !(c.is_ascii_alphanumeric() || "+/=-_".contains(c)))
+        .map_or(key.len(), |end| "ed25519:".len() + end);
+    (body > "ed25519:".len()).then(|| &key[..body])
 }
 
 fn common_digest(checkout: &Checkout, key: &DevKey) -> Result<String> {
@@ -245,7 +259,7 @@ mod tests {
 set -e
 case "$2" in
 keygen)
-    echo key > "$6"; chmod 600 "$6"; echo "trust $$" > "$(dirname "$6")/trust.yaml" ;;
+    echo key > "$6"; chmod 600 "$6"; echo "public_key: ed25519:AbC$$= (for policies)" ;;
 pack)
     cat "$3" "$5" > "$7"; echo "$7" >> "$(dirname "$0")/packed" ;;
 sign)
@@ -253,13 +267,13 @@ sign)
 esac
 "#;
 
-    struct Bench {
+    struct Toy {
         dir: tempfile::TempDir,
         checkout: Checkout,
         guest: Guest,
     }
 
-    impl Bench {
+    impl Toy {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path();
@@ -283,7 +297,7 @@ esac
                 dir: root.join("g"),
                 place: "plugins",
             };
-            Bench { checkout: Checkout::at(root), guest, dir }
+            Toy { checkout: Checkout::at(root), guest, dir }
         }
 
         /// Packs and tells how often the program has packed since the beginning.
@@ -304,10 +318,10 @@ esac
 
     #[test]
     fn a_plugin_is_packed_again_exactly_when_an_input_or_an_output_has_changed() {
-        let bench = Bench::new();
-        let guests = [bench.guest.clone()];
-        assert_eq!(bench.pack(&guests), 1);
-        assert_eq!(bench.pack(&guests), 1, "nothing had changed");
+        let toy = Toy::new();
+        let guests = [toy.guest.clone()];
+        assert_eq!(toy.pack(&guests), 1);
+        assert_eq!(toy.pack(&guests), 1, "nothing had changed");
         let mut packed = 1;
         for file in [
             "core.wasm",
@@ -318,34 +332,60 @@ esac
             "target/plugins/g.wasm.sig",
             "target/dev-keys/trust.yaml",
         ] {
-            let path = bench.dir.path().join(file);
+            let path = toy.dir.path().join(file);
             fs::write(&path, fs::read_to_string(&path).unwrap() + "x").unwrap();
             packed += 1;
-            assert_eq!(bench.pack(&guests), packed, "{file} had changed");
-            assert_eq!(bench.pack(&guests), packed, "{file} was packed already");
+            assert_eq!(toy.pack(&guests), packed, "{file} had changed");
+            assert_eq!(toy.pack(&guests), packed, "{file} was packed already");
         }
-        fs::remove_file(bench.dir.path().join("target/plugins/g.wasm")).unwrap();
-        assert_eq!(bench.pack(&guests), packed + 1);
+        fs::remove_file(toy.dir.path().join("target/plugins/g.wasm")).unwrap();
+        assert_eq!(toy.pack(&guests), packed + 1);
     }
 
     #[test]
     fn a_plugin_whose_crate_is_gone_is_removed_and_a_strangers_file_is_kept() {
-        let bench = Bench::new();
-        bench.pack(std::slice::from_ref(&bench.guest));
-        let plugins = bench.dir.path().join("target/plugins");
+        let toy = Toy::new();
+        toy.pack(std::slice::from_ref(&toy.guest));
+        let plugins = toy.dir.path().join("target/plugins");
         fs::write(plugins.join("mine.wasm"), "mine").unwrap();
-        bench.pack(&[]);
+        toy.pack(&[]);
         assert!(!plugins.join("g.wasm").exists() && !plugins.join("g.wasm.sig").exists());
         assert!(plugins.join("mine.wasm").exists());
     }
 
     #[test]
     fn a_key_that_others_may_read_is_refused() {
-        let bench = Bench::new();
-        let sentinel = bench.dir.path().join("sentinel");
-        let key = dev_key(&bench.checkout, &sentinel).unwrap().key;
+        let toy = Toy::new();
+        let sentinel = toy.dir.path().join("sentinel");
+        let key = dev_key(&toy.checkout, &sentinel).unwrap().key;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = dev_key(&bench.checkout, &sentinel).unwrap_err().to_string();
+        let error = dev_key(&toy.checkout, &sentinel).unwrap_err().to_string();
         assert!(error.contains("mode 644"), "{error}");
+    }
+
+    #[test]
+    fn the_policy_beside_the_key_trusts_the_key_that_was_printed() {
+        let toy = Toy::new();
+        let sentinel = toy.dir.path().join("sentinel");
+        let made = dev_key(&toy.checkout, &sentinel).unwrap();
+        let policy = fs::read_to_string(&made.trust).unwrap();
+        assert!(
+            policy.starts_with("publishers:\n  sentinel:\n    keys: [\"ed25519:AbC"),
+            "{policy}"
+        );
+        dev_key(&toy.checkout, &sentinel).unwrap();
+        assert_eq!(fs::read_to_string(&made.trust).unwrap(), policy);
+    }
+
+    #[test]
+    fn a_public_key_is_found_in_lines_and_in_json() {
+        for (text, expected) in [
+            ("public key ed25519:aB+/9= made\n", Some("ed25519:aB+/9=")),
+            (r#"{"public_key":"ed25519:aB=","path":"x"}"#, Some("ed25519:aB=")),
+            ("ed25519:", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(public_key(text), expected, "{text}");
+        }
     }
 }
