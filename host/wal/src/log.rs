@@ -113,12 +113,14 @@ impl Log {
         Ok(self.position(seq))
     }
 
-    /// [`Log::append`] for tasks: the writing is left to the log's thread (without one, it is done here).
+    /// [`Log::append`] for tasks: the writing is left to the log's thread (without one, and under
+    /// [`SyncPolicy::Interval`], it is done here: a copy into the page cache).
     ///
     /// # Errors
     /// As [`Log::append`].
     pub async fn append_written(&self, payload: &[u8]) -> Result<Position> {
-        if !self.shared.options.background {
+        let by_thread = !matches!(self.shared.options.sync, SyncPolicy::Interval(_));
+        if !(self.shared.options.background && by_thread) {
             return self.append(payload);
         }
         let (ticket, seq) = self.enqueue_async(payload).await?;
@@ -215,7 +217,7 @@ impl Log {
             if !state.advance(epoch, seq, true)? {
                 return Ok(false);
             }
-            state.wants_removal(None)
+            state.wants_removal(state.active)
         };
         if removal {
             self.shared.keep_bell.ring();
@@ -243,7 +245,7 @@ impl Log {
     }
 
     /// Syncs everything, writes the offsets, marks the shutdown as clean and lets the next opener in. Appends fail from
-    /// now on; readers yield what is synced, then [`Error::Closed`]. A second call does nothing.
+    /// now on; readers yield what is synced, then [`Error::Closed`]. Blocks on files. A second call does nothing.
     ///
     /// # Errors
     /// Whatever kept something from becoming durable; the log is closed all the same, the shutdown not clean.

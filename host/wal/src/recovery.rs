@@ -21,7 +21,7 @@ pub struct Recovery {
     pub meta: MetaFile,
     /// Earlier epochs with records not committed.
     pub epochs: u64,
-    /// Records in them that are not committed.
+    /// Numbers in them that are not committed: readers yield each once, as a record or as part of a gap.
     pub records: u64,
     /// Ranges known to be missing, not committed. Readers yield them too, and such as they find themselves.
     pub gaps: Vec<FoundGap>,
@@ -120,6 +120,7 @@ pub(crate) fn recover(storage: &dyn Storage, current: Epoch) -> Result<(State, u
     epochs.push(EpochState::new(epochs.len() as u64, current));
     let state = State {
         epochs,
+        active: None,
         tag: meta.tag,
         dropped_records: meta.dropped_records,
         syncs: 0,
@@ -150,8 +151,7 @@ fn in_order(meta: &Meta, found: &[Found]) -> Vec<EpochMeta> {
 }
 
 fn records_left(e: &EpochState) -> u64 {
-    let left = |s: &Segment| (s.last + 1).saturating_sub(s.first.max(e.committed + 1));
-    e.segments.iter().map(left).sum()
+    e.written.saturating_sub(e.committed)
 }
 
 impl Opening<'_> {

@@ -56,6 +56,8 @@ pub(crate) enum Located {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) epochs: Vec<EpochState>,
+    /// The segment being written.
+    pub(crate) active: Option<u64>,
     pub(crate) tag: Vec<u8>,
     pub(crate) dropped_records: u64,
     pub(crate) syncs: u64,
@@ -153,6 +155,7 @@ impl State {
     }
 
     pub(crate) fn begin_segment(&mut self, segment: Segment) {
+        self.active = Some(segment.number);
         self.current().segments.push_back(segment);
         self.meta_due = true;
     }
@@ -185,6 +188,7 @@ impl State {
 
     /// Forgets what was written after the last good sync; returns the segments that hold nothing else.
     pub(crate) fn cut_to_synced(&mut self) -> Vec<u64> {
+        self.active = None;
         let e = self.current();
         let synced = e.synced;
         e.written = synced;

@@ -1,0 +1,244 @@
+//! Which messages were delivered, answered, and are to come again. Pure: time is passed in.
+//!
+//! Every message read from the log has an entry, in log order, until it and all before it are done:
+//!
+//! | state | on | becomes |
+//! |---|---|---|
+//! | waiting until t | taken at t or later, nothing waiting before it in its stream | out, deliveries + 1 |
+//! | waiting | ack of an earlier delivery | done |
+//! | out | ack | done |
+//! | out | nak, drop | waiting until t; so do all behind it in its stream that are out |
+//! | out | end of the subscription | waiting until now |
+//! | done | | leaves with all done entries at the front; the log is committed up to there |
+
+use std::collections::{BTreeMap, HashSet};
+
+use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_wal::Position;
+use tokio::time::Instant;
+
+use crate::{MAX_UNANSWERED, MAX_UNANSWERED_BYTES, Message};
+
+/// Names an entry; grows with the place in the log.
+pub(crate) type Index = u64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    entries: BTreeMap<Index, Entry>,
+    /// Those to be delivered, and when at the earliest.
+    waiting: BTreeMap<Index, Instant>,
+    next: Index,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    place: Position,
+    /// None when it is done.
+    message: Option<Message>,
+    deliveries: u32,
+}
+
+/// What an acknowledgement did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// The message was not done before; its bytes.
+    pub(crate) finished: Option<usize>,
+    /// The log is to be committed up to these places, one for each epoch.
+    pub(crate) commit: Vec<Position>,
+}
+
+fn stream(message: &Message) -> (&AgentId, Epoch) {
+    (&message.id.agent, message.id.epoch)
+}
+
+impl Ledger {
+    /// Whether no more messages may be read from the log for now.
+    pub(crate) fn full(&self) -> bool {
+        self.entries.len() >= MAX_UNANSWERED || self.bytes >= MAX_UNANSWERED_BYTES
+    }
+
+    /// A message was read from the log.
+    pub(crate) fn add(&mut self, place: Position, message: Message, now: Instant) {
+        self.bytes += message.payload.len();
+        self.waiting.insert(self.next, now);
+        self.entries.insert(self.next, Entry { place, message: Some(message), deliveries: 0 });
+        self.next += 1;
+    }
+
+    /// The log has nothing up to this place.
+    pub(crate) fn add_gap(&mut self, place: Position) -> Vec<Position> {
+        self.entries.insert(self.next, Entry { place, message: None, deliveries: 0 });
+        self.next += 1;
+        self.release_front()
+    }
+
+    /// Takes the first message that may be delivered now.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<(Index, Message, u32)> {
+        let mut held = HashSet::new();
+        let mut chosen = None;
+        for (index, due) in &self.waiting {
+            let Some(message) = self.entries.get(index).and_then(|e| e.message.as_ref()) else {
+                continue;
+            };
+            if *due <= now && !held.contains(&stream(message)) {
+                chosen = Some(*index);
+                break;
+            }
+            held.insert(stream(message));
+        }
+        let index = chosen?;
+        self.waiting.remove(&index);
+        let entry = self.entries.get_mut(&index)?;
+        entry.deliveries += 1;
+        Some((index, entry.message.clone()?, entry.deliveries))
+    }
+
+    /// When the next message that nothing before it holds back may be delivered.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let mut seen = HashSet::new();
+        let due = |(index, due): (&Index, &Instant)| {
+            let message = self.entries.get(index)?.message.as_ref()?;
+            seen.insert(stream(message)).then_some(*due)
+        };
+        self.waiting.iter().filter_map(due).min()
+    }
+
+    pub(crate) fn ack(&mut self, index: Index) -> Done {
+        let message = self.entries.get_mut(&index).and_then(|e| e.message.take());
+        let Some(message) = message else { return Done::default() };
+        self.waiting.remove(&index);
+        self.bytes -= message.payload.len();
+        Done { finished: Some(message.payload.len()), commit: self.release_front() }
+    }
+
+    /// The `delivery`-th delivery failed; an answer to an earlier one says nothing.
+    pub(crate) fn nak(&mut self, index: Index, delivery: u32, due: Instant) {
+        let Some(entry) = self.entries.get(&index) else { return };
+        let Some(message) = entry.message.as_ref().filter(|_| entry.deliveries == delivery) else {
+            return;
+        };
+        let stream_of = stream(message);
+        let behind = self
+            .entries
+            .range(index..)
+            .filter(|(_, e)| e.message.as_ref().is_some_and(|m| stream(m) == stream_of));
+        let again: Vec<Index> =
+            behind.map(|(i, _)| *i).filter(|i| !self.waiting.contains_key(i)).collect();
+        self.waiting.extend(again.into_iter().map(|i| (i, due)));
+    }
+
+    /// The subscription ended: all that is not done may be delivered to the next one.
+    pub(crate) fn release_all(&mut self, now: Instant) {
+        let open = self.entries.iter().filter(|(_, e)| e.message.is_some());
+        self.waiting = open.map(|(index, _)| (*index, now)).collect();
+    }
+
+    /// Entries leave from the front while they are done.
+    fn release_front(&mut self) -> Vec<Position> {
+        let mut commit: Vec<Position> = Vec::new();
+        while let Some(first) = self.entries.first_entry().filter(|e| e.get().message.is_none()) {
+            let place = first.remove().place;
+            match commit.last_mut() {
+                Some(last) if last.epoch == place.epoch => last.seq = place.seq,
+                _ => commit.push(place),
+            }
+        }
+        commit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::MessageId;
+
+    const EPOCH: Epoch = Epoch([1; 16]);
+    const LOG: sentinel_wal::Epoch = sentinel_wal::Epoch([2; 16]);
+
+    fn message(agent: &str, seq: u64) -> Message {
+        let id = MessageId { agent: AgentId::new(agent).unwrap(), epoch: EPOCH, seq, attempt: 0 };
+        Message { id, payload: Bytes::from_static(b"0123456789") }
+    }
+
+    fn place(seq: u64) -> Position {
+        Position { epoch: LOG, seq }
+    }
+
+    /// Entries 0.. of these agents, in log order from place 1.
+    fn ledger(agents: &[&str], now: Instant) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (n, agent) in agents.iter().enumerate() {
+            ledger.add(place(n as u64 + 1), message(agent, n as u64), now);
+        }
+        ledger
+    }
+
+    fn take_all(ledger: &mut Ledger, now: Instant) -> Vec<(Index, u32)> {
+        std::iter::from_fn(|| ledger.take(now))
+            .map(|(index, _, deliveries)| (index, deliveries))
+            .collect()
+    }
+
+    #[test]
+    fn the_log_is_committed_up_to_the_oldest_message_that_is_not_done() {
+        let now = Instant::now();
+        let mut ledger = ledger(&["a", "a", "b", "a"], now);
+        assert_eq!(take_all(&mut ledger, now).len(), 4);
+        assert_eq!(ledger.ack(1), Done { finished: Some(10), commit: vec![] });
+        assert_eq!(ledger.ack(1), Done::default(), "once");
+        assert_eq!(ledger.ack(0), Done { finished: Some(10), commit: vec![place(2)] });
+        assert_eq!(ledger.add_gap(place(9)), []);
+        assert_eq!(ledger.ack(3).commit, []);
+        assert_eq!(ledger.ack(2).commit, [place(9)]);
+        assert!(ledger.entries.is_empty() && ledger.bytes == 0);
+    }
+
+    #[test]
+    fn a_nak_brings_back_its_stream_from_there_on_in_order_and_no_other() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        let mut ledger = ledger(&["a", "b", "a", "a", "b"], now);
+        take_all(&mut ledger, now);
+        ledger.ack(3);
+        ledger.nak(0, 1, later);
+        ledger.add(place(6), message("a", 9), now);
+        ledger.add(place(7), message("b", 9), now);
+        assert_eq!(take_all(&mut ledger, now), [(6, 1)], "what is new of the stream waits behind");
+        assert_eq!(ledger.next_due(), Some(later));
+        assert_eq!(take_all(&mut ledger, later), [(0, 2), (2, 2), (5, 1)]);
+        ledger.nak(2, 1, now);
+        assert_eq!(
+            take_all(&mut ledger, later),
+            [],
+            "an answer to an earlier delivery says nothing"
+        );
+        ledger.nak(2, 2, now);
+        assert_eq!(take_all(&mut ledger, later), [(2, 3), (5, 2)]);
+    }
+
+    #[test]
+    fn an_ack_of_an_earlier_delivery_ends_the_waiting() {
+        let now = Instant::now();
+        let mut ledger = ledger(&["a", "a"], now);
+        take_all(&mut ledger, now);
+        ledger.nak(0, 1, now);
+        assert_eq!(ledger.ack(0).commit, [place(1)]);
+        assert_eq!(take_all(&mut ledger, now), [(1, 2)]);
+    }
+
+    #[test]
+    fn when_the_subscription_ends_all_that_is_not_done_waits() {
+        let now = Instant::now();
+        let mut ledger = ledger(&["a", "b", "a"], now);
+        take_all(&mut ledger, now);
+        ledger.nak(1, 1, now + Duration::from_secs(60));
+        ledger.ack(0);
+        ledger.release_all(now);
+        assert_eq!(take_all(&mut ledger, now), [(1, 2), (2, 2)]);
+    }
+}
