@@ -36,7 +36,7 @@ pub(crate) struct Active {
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) offset: u64,
     reserved: u64,
-    /// A write failed half way: what lies behind `offset` must go, durably, before anything else is written.
+    /// A write failed half way: what lies behind `offset` must go before anything else is written.
     torn: bool,
 }
 
@@ -169,23 +169,20 @@ impl Shared {
         Ok((len, count))
     }
 
-    /// Takes back what a failed write left behind the good end, so that no later record shares its number with a ghost.
+    /// Takes back what a failed write left behind the good end, and leaves that segment: the next record begins a new
+    /// one. Should the ghost come back after a power failure, recovery knows it by its number: it is not below the first
+    /// number of the next segment. The cut is durable with the next sync, before any record behind it is.
     fn mend(&self, tail: &mut Tail) -> Result<()> {
-        let Some(active) = tail.active.as_mut().filter(|a| a.torn) else {
+        let Some(active) = tail.active.take_if(|a| a.torn) else {
             return Ok(());
         };
-        let name = segment_name(active.number);
-        active.file.truncate(active.offset).map_err(|e| Error::io("truncate", &name, e))?;
-        if let Err(e) = active.file.sync_data() {
-            let error =
-                Error::SyncFailed { cause: format!("sync after a failed write to {name}: {e}") };
-            self.fail_stop(&error);
+        if let Err(e) = active.file.truncate(active.offset) {
+            let error = Error::io("truncate", &segment_name(active.number), e);
+            tail.active = Some(active);
             return Err(error);
         }
-        active.torn = false;
-        // Without its reservation the segment is at its end.
-        active.reserved = active.offset;
         self.state.lock().shrink_segment(active.number, active.offset);
+        tail.note_unsynced(active.number, &active.file, active.offset);
         Ok(())
     }
 
