@@ -33,6 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use sentinel_trust::{HttpCapability, HttpMethod};
+use tokio::time::Instant;
 
 pub use client::{HttpClient, HttpClientError, HttpClientOptions};
 
@@ -54,6 +55,10 @@ pub const MAX_IN_FLIGHT: usize = 16;
 /// Most bytes of the response bodies of one `send-all` together (64 MiB), so that a guest
 /// cannot make the host hold 256 full responses.
 pub const MAX_SEND_ALL_BYTES: u64 = 64 << 20;
+
+/// Longest `send-all`: no less than the longest exchange that a grant may allow. What is in
+/// flight by then times out, what was not begun is not begun any more.
+pub const MAX_SEND_ALL_TIME: Duration = Duration::from_secs(120);
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,22 +175,23 @@ impl HttpGate {
     /// # Errors
     /// [`HttpError`].
     pub async fn send(&self, request: Request) -> Result<Response, HttpError> {
-        self.exchange(request, &AtomicU64::new(u64::MAX)).await
+        self.exchange(request, &Batch::begin(u64::MAX)).await
     }
 
     /// Sends many requests, at most [`MAX_IN_FLIGHT`] at once, and answers in their order. The
     /// timeout of each counts from when it is started. More than [`MAX_REQUESTS`] are all
-    /// refused; once [`MAX_SEND_ALL_BYTES`] have come back, the rest are too large.
+    /// refused; once [`MAX_SEND_ALL_BYTES`] have come back, the rest are too large; after
+    /// [`MAX_SEND_ALL_TIME`] the rest fail, those that were not begun as not connected.
     pub async fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, HttpError>> {
         if requests.len() > MAX_REQUESTS {
             let why = format!("{} requests at once; at most {MAX_REQUESTS}", requests.len());
             self.counters.refused.fetch_add(requests.len() as u64, Ordering::Relaxed);
             return requests.iter().map(|_| Err(HttpError::Invalid(why.clone()))).collect();
         }
-        let room = AtomicU64::new(MAX_SEND_ALL_BYTES);
+        let batch = Batch::begin(MAX_SEND_ALL_BYTES);
         // Not `buffered`: there a slow request keeps the place of those behind it.
         let mut answers: Vec<_> = futures::stream::iter(requests.into_iter().enumerate())
-            .map(async |(at, request)| (at, self.exchange(request, &room).await))
+            .map(async |(at, request)| (at, self.exchange(request, &batch).await))
             .buffer_unordered(MAX_IN_FLIGHT)
             .collect()
             .await;
@@ -206,16 +212,20 @@ impl HttpGate {
         }
     }
 
-    async fn exchange(&self, request: Request, room: &AtomicU64) -> Result<Response, HttpError> {
+    async fn exchange(&self, request: Request, batch: &Batch) -> Result<Response, HttpError> {
         let asked = u64::from(request.timeout_ms);
         let granted = self.capability.timeout_ms();
         let limit = if asked == 0 { granted } else { asked.min(granted) };
+        let now = Instant::now();
+        let deadline = batch.deadline.min(now + Duration::from_millis(limit));
         let result = match prepare::prepare(request, &self.capability, &*self.secrets) {
+            Ok(_) if deadline <= now => {
+                Err(HttpError::Connect("the requests before it took too long; not begun".into()))
+            }
             Ok(prepared) => {
-                let time = Duration::from_millis(limit);
                 // On the heap: the state of an exchange is kilobytes, and `send_all` has many.
-                let exchange = Box::pin(self.follow(prepared, room));
-                tokio::time::timeout(time, exchange).await.unwrap_or(Err(HttpError::Timeout))
+                let exchange = Box::pin(self.follow(prepared, &batch.room));
+                tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(HttpError::Timeout))
             }
             Err(error) => Err(error),
         };
@@ -266,6 +276,19 @@ impl std::fmt::Debug for HttpGate {
             .field("capability", &self.capability)
             .field("counts", &self.counts())
             .finish_non_exhaustive()
+    }
+}
+
+/// What the requests of one call have in common.
+struct Batch {
+    /// Bytes that may still come back.
+    room: AtomicU64,
+    deadline: Instant,
+}
+
+impl Batch {
+    fn begin(bytes: u64) -> Self {
+        Self { room: AtomicU64::new(bytes), deadline: Instant::now() + MAX_SEND_ALL_TIME }
     }
 }
 

@@ -305,6 +305,20 @@ async fn more_requests_than_allowed_at_once_are_all_refused() {
     assert_eq!(gate.counts().requests, 0);
 }
 
+#[tokio::test]
+async fn what_the_requests_of_a_call_share_runs_out_for_the_later_ones() {
+    let server = Server::answering(|_| ok("0123456789")).await;
+    let gate = gate(&capability(&[&server.origin], &[]));
+    let batch = Batch { room: AtomicU64::new(15), ..Batch::begin(0) };
+    assert!(gate.exchange(get(server.url("/")), &batch).await.is_ok());
+    let error = gate.exchange(get(server.url("/")), &batch).await.unwrap_err();
+    assert_eq!(error, HttpError::TooLarge(10));
+    let late = Batch { deadline: Instant::now(), ..Batch::begin(15) };
+    let error = gate.exchange(get(server.url("/")), &late).await.unwrap_err();
+    assert!(matches!(error, HttpError::Connect(_)), "{error}");
+    assert_eq!(server.seen().len(), 2);
+}
+
 /// Runs a test of this file in a process of its own whose environment names a proxy.
 #[test]
 fn a_proxy_of_the_environment_is_not_used() {
