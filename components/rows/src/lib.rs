@@ -5,6 +5,7 @@
 
 mod config;
 mod histogram;
+mod outline;
 mod pass;
 mod plan;
 
@@ -31,10 +32,10 @@ impl Transform for Rows {
     }
 
     fn reshape(&mut self, mut batch: Batch) -> Result<Batch, Failure> {
-        for stage in &self.stages {
+        for stage in &mut self.stages {
             batch = match stage {
-                Stage::Rows(rules) => {
-                    let mut pass = Pass::new(rules);
+                Stage::Rows(rules, outlines) => {
+                    let mut pass = Pass::new(rules, outlines);
                     rows::edit(batch, |row| pass.run(row))
                 }
                 Stage::Flatten(plan) => histogram::flatten(batch, plan),

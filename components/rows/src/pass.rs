@@ -1,8 +1,8 @@
 //! One pass of row rules over one batch.
 //!
 //! What a rule does with a row depends on its name first, and a batch has few names. So the
-//! rules are resolved once for each name into a program: the steps that concern this name, with
-//! their texts as symbols. A row runs its name's program; a rename goes on with the new name's
+//! rules are resolved once for each name into a program: the name's outline, which is remembered
+//! from batch to batch, with its texts as symbols of this one. A row runs its name's program; a rename goes on with the new name's
 //! program from the next rule. Conditions and rewrites of label values are remembered by symbol.
 
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use sentinel_sdk::rows::{Memo, Row, Symbol};
 use sentinel_sdk::{MAX_SYMBOL_BYTES, is_metric_name};
 
+use crate::outline::{Does, Outlines};
 use crate::plan::{Action, Place, Relabelling, RowRule};
 
 /// One thing to do with a row of a name.
@@ -39,6 +40,7 @@ enum Act {
 #[derive(Debug)]
 pub(crate) struct Pass<'p> {
     rules: &'p [RowRule],
+    outlines: &'p mut Outlines,
     programs: Vec<Vec<Step>>,
     /// The program of a name from the first rule on.
     first: Memo<u32>,
@@ -63,9 +65,10 @@ enum Rewritten {
 }
 
 impl<'p> Pass<'p> {
-    pub(crate) fn new(rules: &'p [RowRule]) -> Self {
+    pub(crate) fn new(rules: &'p [RowRule], outlines: &'p mut Outlines) -> Self {
         Self {
             rules,
+            outlines,
             programs: Vec::new(),
             first: Memo::new(),
             later: HashMap::new(),
@@ -132,41 +135,35 @@ impl<'p> Pass<'p> {
         program
     }
 
-    /// Writes the program of a name from a rule on.
+    /// Writes the program of a name from a rule on: the name's outline with texts as symbols.
     #[cold]
     fn resolve(&mut self, row: &mut Row<'_>, name: Symbol, from: u32) -> u32 {
-        let text = row.text(name);
-        let mut steps = Vec::new();
-        for (at, rule) in self.rules.iter().enumerate().skip(from as usize) {
-            let guarded = !rule.select.labels.is_empty();
-            let takes = rule.select.takes_name(text);
-            let act = match &rule.action {
-                Action::Keep if !takes => Act::Drop,
-                Action::Keep if guarded => Act::DropUnless,
-                Action::Keep => continue,
-                _ if !takes => continue,
-                Action::Drop => Act::Drop,
-                Action::Rename(rewrite) => match rewrite.apply(text) {
-                    Some(to) if is_metric_name(&to) && to != text => Act::Rename(row.intern(&to)),
-                    _ => continue,
-                },
-                Action::Relabel(_) => Act::Relabel,
-                Action::SetLabel { key, value } => {
-                    Act::SetLabel(row.intern(key), row.intern(value))
-                }
-                Action::DropLabel { key } => Act::DropLabel(row.intern(key)),
-                Action::RenameLabel { from, to } => {
-                    Act::RenameLabel(row.intern(from), row.intern(to))
-                }
-                Action::Scale { factor, offset } => Act::Scale(*factor, *offset),
-            };
-            // A name that `keep` does not take is dropped whatever the labels.
-            let guarded = guarded && takes;
-            steps.push(Step { rule: at as u32, guarded, act });
-            if !guarded && matches!(act, Act::Drop | Act::Rename(_)) {
-                break;
-            }
-        }
+        let outline = self.outlines.of(self.rules, row.text(name), from);
+        let steps = outline
+            .iter()
+            .map(|line| {
+                let act = match &line.does {
+                    Does::Drop => Act::Drop,
+                    Does::DropUnless => Act::DropUnless,
+                    Does::Rename(to) => Act::Rename(row.intern(to)),
+                    Does::Action => match &self.rules[line.rule as usize].action {
+                        Action::SetLabel { key, value } => {
+                            Act::SetLabel(row.intern(key), row.intern(value))
+                        }
+                        Action::DropLabel { key } => Act::DropLabel(row.intern(key)),
+                        Action::RenameLabel { from, to } => {
+                            Act::RenameLabel(row.intern(from), row.intern(to))
+                        }
+                        Action::Scale { factor, offset } => Act::Scale(*factor, *offset),
+                        Action::Relabel(_) => Act::Relabel,
+                        Action::Drop | Action::Keep | Action::Rename(_) => {
+                            unreachable!("an outline says itself what these do with a name")
+                        }
+                    },
+                };
+                Step { rule: line.rule, guarded: line.guarded, act }
+            })
+            .collect();
         self.programs.push(steps);
         self.programs.len() as u32 - 1
     }

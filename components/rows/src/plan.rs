@@ -4,6 +4,7 @@ use regex_lite::Regex;
 use sentinel_sdk::{Diagnostic, Glob, MAX_SYMBOL_BYTES, is_label_key, is_metric_name};
 
 use crate::config::{Config, FlattenHistogram, Matcher, Op, Relabel, Rename, Rule, Select};
+use crate::outline::Outlines;
 
 /// The name's place among labels, as Prometheus calls it.
 const NAME: &str = "__name__";
@@ -11,8 +12,8 @@ const NAME: &str = "__name__";
 /// Rules in order, rows' rules that follow one another together.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// Rules that look at one row at a time.
-    Rows(Vec<RowRule>),
+    /// Rules that look at one row at a time, and what is known of names under them.
+    Rows(Vec<RowRule>, Outlines),
     /// A rule that looks at many rows together.
     Flatten(Flatten),
 }
@@ -128,8 +129,8 @@ pub(crate) fn compile(config: Config) -> Result<Vec<Stage>, Vec<Diagnostic>> {
         match checker.rule(&format!("/rules/{at}"), rule) {
             Compiled::Flatten(flatten) => stages.push(Stage::Flatten(flatten)),
             Compiled::Row(rule) => match stages.last_mut() {
-                Some(Stage::Rows(rules)) => rules.push(rule),
-                _ => stages.push(Stage::Rows(vec![rule])),
+                Some(Stage::Rows(rules, _)) => rules.push(rule),
+                _ => stages.push(Stage::Rows(vec![rule], Outlines::default())),
             },
         }
     }
