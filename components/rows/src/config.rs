@@ -181,7 +181,8 @@ pub struct Scale {
 /// The rows `x_bucket{le}` of one histogram and time are replaced by `x{quantile}`, linearly
 /// interpolated in the bucket that holds it, and by `x_avg`, sum by count. Both speak of
 /// everything that was observed since the counters began. A histogram without its `+Inf` bucket
-/// in the batch stays as it is; one without observations yields nothing.
+/// in the batch, or with a label `quantile`, stays as it is; one without observations yields
+/// nothing.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlattenHistogram {

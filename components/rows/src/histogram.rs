@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sentinel_sdk::{Batch, Kind, rows};
+use sentinel_sdk::{Batch, Kind, is_metric_name, rows};
 
 use crate::plan::Flatten;
+
+/// The label that tells quantiles apart.
+const QUANTILE: &str = "quantile";
 
 /// One histogram at one time: base name, labels without `le`, time.
 type Key = (String, Vec<(u32, u32)>, i64);
@@ -70,13 +73,17 @@ fn part_of(batch: &Batch, row: usize, plan: &Flatten) -> Option<(Key, Part)> {
         Kind::HistogramCount => "_count",
         Kind::Gauge | Kind::Counter => return None,
     };
-    let base = name.strip_suffix(suffix)?;
+    // `_bucket` alone has no base that could be a name.
+    let base = name.strip_suffix(suffix).filter(|base| is_metric_name(base))?;
     let range = batch.label_offsets[row] as usize..batch.label_offsets[row + 1] as usize;
     let mut le = None;
     let mut labels = Vec::new();
     for [key, value] in batch.labels[range].as_chunks::<2>().0 {
         if kind == Kind::HistogramBucket && batch.symbol(*key) == "le" {
             le = Some(batch.symbol(*value).parse::<f64>().ok()?);
+        } else if batch.symbol(*key) == QUANTILE {
+            // The row would have the label twice.
+            return None;
         } else {
             labels.push((*key, *value));
         }
@@ -141,7 +148,7 @@ fn append(batch: &mut Batch, key: &Key, histogram: &mut Histogram, plan: &Flatte
         batch.time.push(*time);
     };
     for (q, label) in &plan.quantiles {
-        push(base, Some(("quantile", label)), quantile(*q, &histogram.buckets, total));
+        push(base, Some((QUANTILE, label)), quantile(*q, &histogram.buckets, total));
     }
     if plan.average
         && let Some(sum) = histogram.sum

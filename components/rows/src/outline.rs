@@ -34,10 +34,17 @@ pub(crate) enum Does {
     Action,
 }
 
-/// Outlines of the names met so far, each from the first rule or from a later one on.
+/// Outlines of the names met so far.
 #[derive(Debug, Default)]
 pub(crate) struct Outlines {
-    by_name: HashMap<Box<str>, Vec<(u32, Rc<[Line]>)>>,
+    by_name: HashMap<Box<str>, Vec<Outline>>,
+}
+
+/// The rules from one on that concern a name.
+#[derive(Debug)]
+struct Outline {
+    from: u32,
+    lines: Rc<[Line]>,
 }
 
 impl Outlines {
@@ -45,17 +52,17 @@ impl Outlines {
     /// gives it another name.
     pub(crate) fn of(&mut self, rules: &[RowRule], name: &str, from: u32) -> Rc<[Line]> {
         if let Some(known) = self.by_name.get(name)
-            && let Some((_, outline)) = known.iter().find(|(start, _)| *start == from)
+            && let Some(outline) = known.iter().find(|outline| outline.from == from)
         {
-            return Rc::clone(outline);
+            return Rc::clone(&outline.lines);
         }
         if self.by_name.len() >= MAX_NAMES {
             self.by_name.clear();
         }
-        let outline: Rc<[Line]> = outline(rules, name, from).into();
+        let lines: Rc<[Line]> = outline(rules, name, from).into();
         let known = self.by_name.entry(name.into()).or_default();
-        known.push((from, Rc::clone(&outline)));
-        outline
+        known.push(Outline { from, lines: Rc::clone(&lines) });
+        lines
     }
 }
 

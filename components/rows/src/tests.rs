@@ -198,6 +198,19 @@ fn a_histogram_without_observations_yields_nothing() {
 }
 
 #[test]
+fn a_histogram_that_cannot_be_flattened_stays_as_it_is() {
+    let rows = [
+        (Kind::HistogramBucket, "_bucket", &[("le", "+Inf")][..], 1.0),
+        (Kind::HistogramBucket, "a_bucket", &[("le", "+Inf"), ("quantile", "x")], 2.0),
+        (Kind::HistogramBucket, "b_bucket", &[("le", "much")], 3.0),
+        (Kind::HistogramBucket, "c_bucket", &[], 4.0),
+        (Kind::Gauge, "d_bucket", &[("le", "+Inf")], 5.0),
+    ];
+    let output = plugin(r#"{"flatten_histogram": {}}"#).reshape(batch(&rows)).unwrap();
+    assert_eq!(output, batch(&rows));
+}
+
+#[test]
 fn wrong_rules_are_all_named_with_their_places() {
     let config = r#"{"rules": [
         {"drop": {"select": {"name_regex": "("}}},
