@@ -3,16 +3,17 @@
 //! `cargo run --release -p sentinel-wal --example group_commit [-- --dir DIR --writers N --bytes N --records N --rounds N]`
 //!
 //! Prints one JSON object: records/s of the log, of the bare loop writing the same bytes in the log's own batches
-//! (`ratio`), and of the bare loop writing one record of every writer a batch (`ratio_full_batches`). Rounds alternate, and the
+//! (`ratio`), of the bare loop writing one record of every writer a batch (`ratio_full_batches`), and of the latter into
+//! files of the log's segment size, all preallocated beforehand (`ratio_segments`). Rounds alternate, and the
 //! ratios are medians over rounds, so that a noisy neighbour meets all alike.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
-use sentinel_wal::{AtCap, Log, Options, SyncPolicy, format};
-use std::os::unix::fs::FileExt;
+use sentinel_wal::{AtCap, DEFAULT_SEGMENT_BYTES, Log, Options, SyncPolicy, format};
 
 struct Setup {
     dir: PathBuf,
@@ -28,29 +29,45 @@ fn main() {
     for _ in 0..setup.rounds {
         let (log, syncs) = log_rate(&setup);
         let batch = (setup.records as f64 / syncs as f64).round().max(1.0) as usize;
-        let same = bare_rate(&setup, batch);
-        let full = bare_rate(&setup, setup.writers);
-        rounds.push([log, same, full, log / same, log / full, batch as f64]);
+        let whole = u64::MAX;
+        let same = bare_rate(&setup, batch, whole);
+        let full = bare_rate(&setup, setup.writers, whole);
+        let segments = bare_rate(&setup, setup.writers, DEFAULT_SEGMENT_BYTES);
+        rounds.push([
+            log,
+            same,
+            full,
+            segments,
+            log / same,
+            log / full,
+            log / segments,
+            batch as f64,
+        ]);
     }
     let median = |column: usize| {
         let mut values: Vec<f64> = rounds.iter().map(|r| r[column]).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
+    let names = [
+        "log_records_per_s",
+        "bare_records_per_s",
+        "bare_full_batches_records_per_s",
+        "bare_segments_records_per_s",
+        "ratio",
+        "ratio_full_batches",
+        "ratio_segments",
+        "mean_batch",
+    ];
+    let medians: Vec<String> =
+        names.iter().enumerate().map(|(i, name)| format!("\"{name}\":{:.3}", median(i))).collect();
     println!(
-        "{{\"writers\":{},\"record_bytes\":{},\"records\":{},\"rounds\":{},\"log_records_per_s\":{:.0},\
-         \"bare_records_per_s\":{:.0},\"bare_full_batches_records_per_s\":{:.0},\"mean_batch\":{:.1},\
-         \"ratio\":{:.3},\"ratio_full_batches\":{:.3}}}",
+        "{{\"writers\":{},\"record_bytes\":{},\"records\":{},\"rounds\":{},{}}}",
         setup.writers,
         setup.bytes,
         setup.records,
         setup.rounds,
-        median(0),
-        median(1),
-        median(2),
-        median(5),
-        median(3),
-        median(4),
+        medians.join(",")
     );
 }
 
@@ -59,8 +76,8 @@ fn setup() -> Setup {
         dir: PathBuf::from("target/group-commit"),
         writers: 64,
         bytes: 4096,
-        records: 100_000,
-        rounds: 5,
+        records: 12_800,
+        rounds: 31,
     };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -114,24 +131,33 @@ fn log_rate(setup: &Setup) -> (f64, u64) {
     ((each * setup.writers) as f64 / seconds, syncs)
 }
 
-/// Records a second of a loop that writes `batch` records and syncs.
-fn bare_rate(setup: &Setup, batch: usize) -> f64 {
-    let path: &Path = &setup.dir.join("bare");
+/// Records a second of a loop that writes `batch` records and syncs, going on in the next file after `file_bytes`.
+fn bare_rate(setup: &Setup, batch: usize, file_bytes: u64) -> f64 {
     let record = format::frame_bytes(setup.bytes) as usize;
     let bytes = payload(record * batch, 7);
     let batches = setup.records / batch;
-    let file = std::fs::File::create(path).expect("create");
-    fallocate(&file, FallocateFlags::empty(), 0, (bytes.len() * batches) as u64)
-        .expect("preallocate");
-    file.sync_all().expect("sync");
+    let in_file = batches.min((file_bytes / bytes.len() as u64).max(1) as usize);
+    let paths: Vec<PathBuf> =
+        (0..batches.div_ceil(in_file)).map(|n| setup.dir.join(format!("bare.{n}"))).collect();
+    let prepare = |path: &PathBuf| {
+        let file = std::fs::File::create(path).expect("create");
+        let size = (bytes.len() * in_file) as u64;
+        fallocate(&file, FallocateFlags::empty(), 0, size).expect("preallocate");
+        file.sync_all().expect("sync");
+        file
+    };
+    let files: Vec<std::fs::File> = paths.iter().map(prepare).collect();
     let started = Instant::now();
     for index in 0..batches {
-        file.write_all_at(&bytes, (index * bytes.len()) as u64).expect("write");
-        fdatasync(&file).expect("fdatasync");
+        let (file, place) = (&files[index / in_file], index % in_file);
+        file.write_all_at(&bytes, (place * bytes.len()) as u64).expect("write");
+        fdatasync(file).expect("fdatasync");
     }
     let seconds = started.elapsed().as_secs_f64();
-    drop(file);
-    let _ = std::fs::remove_file(path);
+    drop(files);
+    for path in paths {
+        let _ = std::fs::remove_file(path);
+    }
     (batches * batch) as f64 / seconds
 }
 

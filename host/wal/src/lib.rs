@@ -103,6 +103,7 @@ pub mod scan;
 pub mod simulation;
 mod state;
 mod storage;
+mod threads;
 mod types;
 mod writer;
 

@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::bell::{Bell, Heard};
+use crate::bell::Bell;
 use crate::meta::CleanMarker;
 use crate::queue::{Pushed, Queue, Stage, Ticket};
 use crate::recovery::{self, Recovery};
 use crate::state::State;
-use crate::writer::{LastSync, Tail};
+use crate::threads;
+use crate::writer::Tail;
 use crate::{
     Epoch, EpochOffsets, Error, Folder, LockFailure, MAX_RECORD_BYTES, MAX_TAG_BYTES, Options,
     Position, Reader, Result, Stats, Storage, StorageLock, SyncPolicy,
@@ -90,7 +90,7 @@ impl Log {
             keep_bell: Bell::default(),
         });
         shared.keep();
-        let threads = if shared.options.background { spawn(&shared)? } else { Vec::new() };
+        let threads = if shared.options.background { threads::spawn(&shared)? } else { Vec::new() };
         Ok((Log { shared, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) }, report))
     }
 
@@ -395,48 +395,6 @@ impl Drop for Log {
             self.shared.queue.lock().stop(&Error::Closed);
             self.shared.state.lock().closed = true;
             self.shared.wake_readers();
-        }
-    }
-}
-
-fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
-    let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-        thread.map_err(|e| Error::io("start the thread", name, e))
-    };
-    let (syncer, keeper) = (shared.clone(), shared.clone());
-    let interval = match shared.options.sync {
-        SyncPolicy::Interval(interval) => interval,
-        SyncPolicy::Always | SyncPolicy::Never => Duration::ZERO,
-    };
-    let sync = move || {
-        let mut last = LastSync::default();
-        while syncer.sync_bell.wait(interval) == Heard::Work {
-            if syncer.syncs_in_background() {
-                syncer.gather(last);
-                let (before, started) = (syncer.state.lock().current().synced, Instant::now());
-                // Its writers were told; so was the log of the program.
-                let _ = syncer.sync_now();
-                let synced = syncer.state.lock().current().synced;
-                last = LastSync { records: synced - before, took: started.elapsed() };
-            } else {
-                syncer.drain(&mut syncer.tail.lock());
-            }
-        }
-    };
-    let keep = move || {
-        while keeper.keep_bell.wait(Duration::ZERO) == Heard::Work {
-            keeper.prepare_spare();
-            keeper.keep();
-        }
-    };
-    let sync = start("wal-sync", Box::new(sync))?;
-    match start("wal-keep", Box::new(keep)) {
-        Ok(keep) => Ok(vec![sync, keep]),
-        Err(error) => {
-            shared.sync_bell.stop();
-            let _ = sync.join();
-            Err(error)
         }
     }
 }
