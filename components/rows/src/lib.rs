@@ -48,4 +48,6 @@ impl Transform for Rows {
 export_transform!(Rows);
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
