@@ -208,7 +208,7 @@ proptest! {
                 let apply_all = |line: &Line| {
                     rules.iter().try_fold(line.clone(), |line, rule| apply(rule, line))
                 };
-                lines.iter().filter_map(|line| apply_all(line)).collect()
+                lines.iter().filter_map(apply_all).collect()
             })
             .collect();
         let mut plugin = Rows { stages: plan::compile(Config { rules }).unwrap() };
