@@ -31,6 +31,11 @@ enum Part {
 
 /// Replaces the bucket rows of complete histograms.
 pub(crate) fn flatten(batch: Batch, plan: &Flatten) -> Batch {
+    if !batch.kind.contains(&(Kind::HistogramBucket as u8)) {
+        return batch;
+    }
+    // After an edit equal texts are equal symbols, and so labels can be compared by them.
+    let batch = rows::edit(batch, |_| {});
     let mut found: BTreeMap<Key, Histogram> = BTreeMap::new();
     for row in 0..batch.rows() {
         let Some((key, part)) = part_of(&batch, row, plan) else {
@@ -58,8 +63,11 @@ pub(crate) fn flatten(batch: Batch, plan: &Flatten) -> Batch {
         return batch;
     }
     let mut output = without(batch, &found, plan.keep_sum_and_count);
+    let key = output.intern(QUANTILE);
+    let quantiles: Vec<_> =
+        plan.quantiles.iter().map(|(q, label)| (*q, [key, output.intern(label)])).collect();
     for (key, histogram) in &mut found {
-        append(&mut output, key, histogram, plan);
+        append(&mut output, key, histogram, &quantiles, plan.average);
     }
     output
 }
@@ -126,37 +134,42 @@ fn without(batch: Batch, found: &BTreeMap<Key, Histogram>, keep_sum_and_count: b
     })
 }
 
-fn append(batch: &mut Batch, key: &Key, histogram: &mut Histogram, plan: &Flatten) {
+fn append(
+    batch: &mut Batch,
+    key: &Key,
+    histogram: &mut Histogram,
+    quantiles: &[(f64, [u32; 2])],
+    average: bool,
+) {
     let (base, labels, time) = key;
     let total = cumulate(&mut histogram.buckets);
     if total == 0.0 {
         return;
     }
-    let mut push = |name: &str, extra: Option<(&str, &str)>, value: f64| {
-        let name = batch.intern(name);
+    let push = |batch: &mut Batch, name: u32, extra: &[u32], value: f64| {
         batch.name.push(name);
         for (key, value) in labels {
             batch.labels.extend_from_slice(&[*key, *value]);
         }
-        if let Some((key, value)) = extra {
-            let pair = [batch.intern(key), batch.intern(value)];
-            batch.labels.extend_from_slice(&pair);
-        }
+        batch.labels.extend_from_slice(extra);
         batch.label_offsets.push(batch.labels.len() as u32);
         batch.kind.push(Kind::Gauge as u8);
         batch.value.push(value);
         batch.time.push(*time);
     };
-    for (q, label) in &plan.quantiles {
-        push(base, Some((QUANTILE, label)), quantile(*q, &histogram.buckets, total));
-    }
-    if plan.average
-        && let Some(sum) = histogram.sum
-    {
-        let count = histogram.count.unwrap_or(total);
-        if count > 0.0 {
-            push(&format!("{base}_avg"), None, sum / count);
+    if !quantiles.is_empty() {
+        let name = batch.intern(base);
+        for (q, pair) in quantiles {
+            push(batch, name, pair, quantile(*q, &histogram.buckets, total));
         }
+    }
+    let count = histogram.count.unwrap_or(total);
+    if average
+        && let Some(sum) = histogram.sum
+        && count > 0.0
+    {
+        let name = batch.intern(&format!("{base}_avg"));
+        push(batch, name, &[], sum / count);
     }
 }
 

@@ -153,6 +153,12 @@ impl<'b> Row<'b> {
         self.dropped = false;
         let labels = batch.label_offsets[at] as usize..batch.label_offsets[at + 1] as usize;
         self.labels.extend_from_slice(&batch.labels[labels]);
+        if self.symbols.has_doubles() {
+            self.name = self.symbols.first(self.name);
+            for symbol in &mut self.labels[self.start..] {
+                *symbol = self.symbols.first(*symbol);
+            }
+        }
     }
 
     /// Kept rows move up in the batch's own columns: `kept` never passes the row being read.

@@ -21,8 +21,10 @@ pub(super) struct Symbols<'b> {
     /// Symbols below this came in.
     input: usize,
     tail: Tail<'b>,
-    /// Built at the first text that is looked up.
-    index: Option<SymbolIndex>,
+    index: SymbolIndex,
+    /// For each symbol that came in, the first one with its text; empty where all texts are
+    /// distinct, as they should be but need not.
+    first: Vec<u32>,
     recent: [Recent; RECENT],
 }
 
@@ -35,13 +37,27 @@ impl<'b> Symbols<'b> {
             texts.push(&blob[start..end]);
             start = end;
         }
+        let (index, first) = index_of(&texts);
         Self {
             input: texts.len(),
             texts,
             tail: Tail::of(added),
-            index: None,
+            index,
+            first,
             recent: [Recent { address: 0, symbol: Symbol(0) }; RECENT],
         }
+    }
+
+    /// The symbol that stands for a symbol that came in.
+    #[inline]
+    pub(super) fn first(&self, symbol: u32) -> u32 {
+        if self.first.is_empty() { symbol } else { self.first[symbol as usize] }
+    }
+
+    /// Whether some symbols stand for others.
+    #[inline]
+    pub(super) fn has_doubles(&self) -> bool {
+        !self.first.is_empty()
     }
 
     #[inline]
@@ -68,14 +84,13 @@ impl<'b> Symbols<'b> {
     #[cold]
     fn intern_slowly(&mut self, text: &str, address: usize) -> Symbol {
         let hash = hash(text);
-        let index = self.index.get_or_insert_with(|| Self::index_of(&self.texts));
         let texts = &self.texts;
-        let symbol = match index.find(hash, |symbol| texts[symbol as usize] == text) {
+        let symbol = match self.index.find(hash, |symbol| texts[symbol as usize] == text) {
             Some(symbol) => Symbol(symbol),
             None => {
                 let symbol = self.texts.len() as u32;
                 self.texts.push(self.tail.push(text));
-                index.insert(hash, symbol);
+                self.index.insert(hash, symbol);
                 Symbol(symbol)
             }
         };
@@ -83,20 +98,32 @@ impl<'b> Symbols<'b> {
         symbol
     }
 
-    fn index_of(texts: &[&str]) -> SymbolIndex {
-        let mut index = SymbolIndex::with_room(texts.len() + 16);
-        for (symbol, text) in texts.iter().enumerate() {
-            let hash = hash(text);
-            // A batch may hold a text twice: the first stands for it.
-            if index.find(hash, |other| texts[other as usize] == *text).is_none() {
-                index.insert(hash, symbol as u32);
-            }
-        }
-        index
-    }
-
     /// What was added, in order.
     pub(super) fn added(&self) -> &[&'b str] {
         &self.texts[self.input..]
     }
+}
+
+/// The index, and for each symbol the first one of its text where they differ anywhere.
+fn index_of(texts: &[&str]) -> (SymbolIndex, Vec<u32>) {
+    let mut index = SymbolIndex::with_room(texts.len() + 16);
+    let mut first = Vec::new();
+    for (symbol, text) in texts.iter().enumerate() {
+        let hash = hash(text);
+        match index.find(hash, |other| texts[other as usize] == *text) {
+            None => {
+                index.insert(hash, symbol as u32);
+                if !first.is_empty() {
+                    first.push(symbol as u32);
+                }
+            }
+            Some(other) => {
+                if first.is_empty() {
+                    first.extend(0..symbol as u32);
+                }
+                first.push(other);
+            }
+        }
+    }
+    (index, first)
 }

@@ -146,6 +146,23 @@ fn thousands_of_new_texts_are_found_again() {
     }
 }
 
+#[test]
+fn texts_that_stand_twice_in_a_batch_are_one_symbol() {
+    let mut input = batch(&[("a", &[("k", "v")], 1.0), ("a", &[("k", "v")], 2.0)]);
+    let [name, key, value] = ["a", "k", "v"].map(|text| input.add_symbol(text));
+    input.name[1] = name;
+    input.labels[2..].copy_from_slice(&[key, value]);
+    let mut asked = 0;
+    let mut memo = Memo::new();
+    let output = edit(input, |row| {
+        memo.get(row.name_symbol(), || asked += 1);
+        row.set_label("k", "w");
+        row.set_label("l", "v");
+    });
+    assert_eq!(lines(&output), [r#"a{k="w",l="v"} 1"#, r#"a{k="w",l="v"} 2"#]);
+    assert_eq!(asked, 1);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Set(String, String),
