@@ -1,1 +1,234 @@
-//! Composition root: gRPC ingest, REST, health.
+//! The server: takes what agents send, answers what people ask.
+//!
+//! Composition root, thin: it verifies and passes on (gRPC → bus), and reads and shows
+//! (store → REST). Invariants: keeps no sample and no alert itself; knows no plugin and no
+//! rule's meaning (it asks a [`RuleChecker`]); two servers over one store and one bus are one
+//! server to everybody else.
+
+pub mod access;
+pub mod api;
+pub mod enrolment;
+pub mod ingest;
+pub mod keyring;
+pub mod keywrap;
+pub mod metrics;
+pub mod replay;
+pub mod rest;
+
+use access::Access;
+use async_trait::async_trait;
+use enrolment::EnrolmentTokens;
+use ingest::{Clock, IngestService};
+use keyring::KeyRing;
+use keywrap::KeyWrap;
+use prometheus::Registry;
+use sentinel_bus::Bus;
+use sentinel_model::ids::SlotName;
+use sentinel_registry_client::PluginFolder;
+use sentinel_store::Store;
+use sentinel_wire::envelope::MAX_PUSH;
+use sentinel_wire::v1::ingest_server::IngestServer;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// The most requests that one gRPC connection may have under way.
+const MAX_GRPC_CONCURRENCY: usize = 32;
+/// The longest a gRPC request may take.
+const GRPC_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests under way are waited for at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Something to say about a rule's condition.
+#[derive(Debug, Clone)]
+pub struct RuleDiagnostic {
+    /// JSON Pointer into the condition.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// Whether the rule is refused for it.
+    pub error: bool,
+}
+
+/// Knows what conditions mean: the evaluators behind it do.
+#[async_trait]
+pub trait RuleChecker: Send + Sync + 'static {
+    /// Everything to say about a condition; an error where the evaluator itself is not to be had.
+    async fn check(
+        &self,
+        evaluator: &SlotName,
+        condition: &serde_json::Value,
+    ) -> Result<Vec<RuleDiagnostic>, String>;
+}
+
+/// Where a server listens and what it is called.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// REST; port 0 picks a free one.
+    pub rest: SocketAddr,
+    /// gRPC; port 0 picks a free one.
+    pub grpc: SocketAddr,
+    /// Further `host:port` names under which REST may be called.
+    pub hosts: Vec<String>,
+    /// The API token.
+    pub token: String,
+}
+
+/// What a server works with.
+pub struct ServerParts {
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Where records go.
+    pub bus: Arc<dyn Bus>,
+    /// Wraps agent keys.
+    pub wrap: Arc<KeyWrap>,
+    /// Who may enrol.
+    pub tokens: Arc<EnrolmentTokens>,
+    /// Plugins to list, install and remove.
+    pub plugins: Arc<PluginFolder>,
+    /// Who knows rules.
+    pub rules: Arc<dyn RuleChecker>,
+    /// What is served at `/metrics`.
+    pub registry: Registry,
+    /// Unix milliseconds.
+    pub clock: Clock,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is one that others can reach, and the connection would be readable to them.
+    #[error(
+        "{0} is not a loopback address, and this listener has no TLS: listen on 127.0.0.1 and put a TLS proxy in front"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; choose another with --listen or --grpc, or port 0 for a free one"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Metrics of the same name are registered already.
+    #[error("the server's metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running server.
+pub struct Server {
+    rest: SocketAddr,
+    grpc: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    if !address.ip().is_loopback() {
+        return Err(ServerError::NotLoopback(address));
+    }
+    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+}
+
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut receiver = stop.subscribe();
+    async move {
+        // An error means that the sender is gone, which is a stop too.
+        let _ = receiver.wait_for(|stop| *stop).await;
+    }
+}
+
+impl Server {
+    /// Listens and serves until [`Server::shutdown`].
+    ///
+    /// # Errors
+    /// An address that may not or cannot be listened on.
+    pub async fn start(options: ServerOptions, parts: ServerParts) -> Result<Self, ServerError> {
+        let rest_listener = listen(options.rest).await?;
+        let grpc_listener = listen(options.grpc).await?;
+        let address = |listener: &TcpListener, wished: SocketAddr| {
+            listener.local_addr().map_err(|source| ServerError::Listen { address: wished, source })
+        };
+        let rest = address(&rest_listener, options.rest)?;
+        let grpc = address(&grpc_listener, options.grpc)?;
+        let metrics = Arc::new(metrics::Metrics::register(&parts.registry)?);
+        let keys = Arc::new(KeyRing::new(Arc::clone(&parts.store), Arc::clone(&parts.wrap)));
+        let (stop, _) = watch::channel(false);
+
+        let service = IngestServer::new(IngestService {
+            store: Arc::clone(&parts.store),
+            bus: Arc::clone(&parts.bus),
+            keys: Arc::clone(&keys),
+            wrap: parts.wrap,
+            tokens: Arc::clone(&parts.tokens),
+            replay: parking_lot::Mutex::default(),
+            metrics,
+            clock: Arc::clone(&parts.clock),
+        })
+        .max_decoding_message_size(MAX_PUSH + (1 << 20));
+        let grpc_served = tonic::transport::Server::builder()
+            .concurrency_limit_per_connection(MAX_GRPC_CONCURRENCY)
+            .timeout(GRPC_TIMEOUT)
+            .add_service(service)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(grpc_listener), stopped(&stop));
+
+        let access = Access::new(&options.token, rest, &options.hosts);
+        let router = rest::router(
+            rest::Context {
+                store: parts.store,
+                bus: parts.bus,
+                keys,
+                tokens: parts.tokens,
+                plugins: parts.plugins,
+                rules: parts.rules,
+                registry: parts.registry,
+                started_at: (parts.clock)(),
+                clock: parts.clock,
+            },
+            access,
+        );
+        let rest_served = axum::serve(rest_listener, router).with_graceful_shutdown(stopped(&stop));
+
+        let tasks = vec![
+            tokio::spawn(async move {
+                if let Err(error) = grpc_served.await {
+                    tracing::error!(%error, "gRPC ended");
+                }
+            }),
+            tokio::spawn(async move {
+                if let Err(error) = rest_served.await {
+                    tracing::error!(%error, "REST ended");
+                }
+            }),
+        ];
+        Ok(Self { rest, grpc, stop, tasks })
+    }
+
+    /// Where REST is served.
+    #[must_use]
+    pub fn rest(&self) -> SocketAddr {
+        self.rest
+    }
+
+    /// Where gRPC is served.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Takes no more requests, and waits for those under way, at most 5 seconds.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        for mut task in self.tasks {
+            if tokio::time::timeout(DRAIN, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The shapes of the REST API: what handlers answer and what the CLI reads.
+
+use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_store::Sizes;
+use sentinel_store::agents::AgentRecord;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// Why a request was refused.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What failed, with which value, and what to do.
+    pub error: String,
+    /// Every problem of a document, with file and line; empty for other errors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemBody>,
+}
+
+/// One problem of a document.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ProblemBody {
+    /// The document.
+    pub file: String,
+    /// Line from 1.
+    pub line: usize,
+    /// JSON Pointer.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Everything at a glance.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatusBody {
+    /// The server's version.
+    pub version: String,
+    /// Unix milliseconds.
+    pub now: i64,
+    /// Unix milliseconds of its start.
+    pub started_at: i64,
+    /// Agents with offsets and slots as they last said.
+    pub agents: Vec<AgentBody>,
+    /// Workers as they last said.
+    pub workers: Vec<RoleBody>,
+    /// Messages waiting on the bus.
+    pub bus_messages: u64,
+    /// Bytes waiting on the bus.
+    pub bus_bytes: u64,
+    /// The store's sizes.
+    #[schema(value_type = Object)]
+    pub store: SizesBody,
+    /// The version of the rules in force; 0 before the first.
+    pub rules_version: u64,
+    /// How many rules.
+    pub rules: usize,
+    /// Alerts by state.
+    pub alerts: BTreeMap<String, usize>,
+}
+
+/// The store's sizes.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct SizesBody {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Series known.
+    pub series: u64,
+    /// Samples not packed yet.
+    pub tail_samples: u64,
+    /// Samples packed.
+    pub packed_samples: u64,
+}
+
+impl From<Sizes> for SizesBody {
+    fn from(s: Sizes) -> Self {
+        Self {
+            bytes: s.bytes,
+            series: s.series,
+            tail_samples: s.tail_samples,
+            packed_samples: s.packed_samples,
+        }
+    }
+}
+
+/// One agent.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AgentBody {
+    /// Its id.
+    pub id: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// Version of its binary.
+    pub version: String,
+    /// `approved`, `waiting` or `blocked`.
+    pub state: String,
+    /// Operator's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Unix milliseconds.
+    pub registered_at: i64,
+    /// Unix milliseconds of the last heartbeat.
+    pub last_seen: Option<i64>,
+    /// Offsets, slots and warnings of the last heartbeat.
+    #[schema(value_type = Object)]
+    pub report: serde_json::Value,
+}
+
+impl From<AgentRecord> for AgentBody {
+    fn from(a: AgentRecord) -> Self {
+        let report = a.report.as_deref().and_then(|r| serde_json::from_str(r).ok());
+        let state = serde_json::to_value(a.state).ok();
+        Self {
+            id: a.id.to_string(),
+            hostname: a.hostname,
+            version: a.version,
+            state: state.and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default(),
+            labels: a.labels,
+            registered_at: a.registered_at,
+            last_seen: a.last_seen,
+            report: report.unwrap_or(serde_json::Value::Null),
+        }
+    }
+}
+
+/// What a role last said of itself.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RoleBody {
+    /// Its name, `worker/NAME`.
+    pub name: String,
+    /// Unix milliseconds of when it said so.
+    pub at: i64,
+    /// Its status.
+    #[schema(value_type = Object)]
+    pub status: serde_json::Value,
+}
+
+/// Series with samples.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct QueryBody {
+    /// In order of names and labels.
+    pub series: Vec<SeriesBody>,
+    /// Whether there were more than the limit.
+    pub truncated: bool,
+}
+
+/// One series with its samples.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SeriesBody {
+    /// The metric's name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// As in the batch's `kind`.
+    pub kind: u8,
+    /// Unix milliseconds, increasing.
+    pub times: Vec<i64>,
+    /// As many values; null stands for NaN and the infinities.
+    pub values: Vec<Option<f64>>,
+}
+
+/// Rule files to apply, as they were read: the server finds every problem and its line.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ApplyBody {
+    /// The files; together they become all the rules in force.
+    pub files: Vec<FileBody>,
+    /// Check and compare only.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One file.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileBody {
+    /// Its name, for messages.
+    pub name: String,
+    /// YAML or JSON.
+    pub text: String,
+}
+
+/// What an apply did, or would do.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct AppliedBody {
+    /// The version in force afterwards.
+    pub version: u64,
+    /// Names of new rules.
+    pub added: Vec<String>,
+    /// Names of rules that differ.
+    pub changed: Vec<String>,
+    /// Names of rules that are gone.
+    pub removed: Vec<String>,
+    /// How many are as they were.
+    pub unchanged: usize,
+    /// What a person should look at.
+    pub warnings: Vec<ProblemBody>,
+}
+
+/// Alerts, newest history and open notifications.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AlertsBody {
+    /// Pending, firing, and lately resolved ones.
+    #[schema(value_type = Vec<Object>)]
+    pub alerts: Vec<Alert>,
+}
+
+/// Transitions, newest first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HistoryBody {
+    /// What happened.
+    #[schema(value_type = Vec<Object>)]
+    pub transitions: Vec<Transition>,
+}
+
+/// Notifications with their delivery, newest first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct NotificationsBody {
+    /// What was, or is to be, told.
+    #[schema(value_type = Vec<Object>)]
+    pub notifications: Vec<Delivery>,
+}
+
+/// A plugin file.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct PluginBody {
+    /// `publisher/name`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its kind.
+    pub kind: String,
+    /// `sha256:…`.
+    pub digest: String,
+    /// The file on the server.
+    pub file: String,
+    /// One line.
+    pub description: String,
+    /// Why it must not run; absent where it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// A token to make.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    /// How many agents it may enrol.
+    pub uses: u32,
+    /// How long, such as `1h`.
+    pub valid_for: String,
+}
+
+/// A token, shown once.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenBody {
+    /// The token.
+    pub token: String,
+    /// Unix milliseconds.
+    pub expires_at: i64,
+}

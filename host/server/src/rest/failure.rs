@@ -1,0 +1,79 @@
+//! Errors on their way out.
+
+use crate::api::{ErrorBody, ProblemBody};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use sentinel_model::document::{Problem, Problems};
+use sentinel_registry_client::PluginError;
+use sentinel_store::StoreError;
+
+/// A status and what to say.
+pub(crate) struct Failure {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl Failure {
+    pub(crate) fn new(status: StatusCode, error: impl ToString) -> Self {
+        Self { status, body: ErrorBody { error: error.to_string(), problems: Vec::new() } }
+    }
+
+    pub(crate) fn bad(error: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    pub(crate) fn not_found(error: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error)
+    }
+}
+
+pub(crate) fn problem_body(problem: Problem) -> ProblemBody {
+    let Problem { file, line, path, message } = problem;
+    ProblemBody { file, line, path, message }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        let error = problems.to_string();
+        let problems = problems.0.into_iter().map(problem_body).collect();
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ErrorBody { error, problems } }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::Conflict(_) => StatusCode::CONFLICT,
+            StoreError::TooMuch { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            StoreError::Damaged { .. } | StoreError::Engine(_) => {
+                tracing::error!(%error, "store");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error)
+    }
+}
+
+impl From<PluginError> for Failure {
+    fn from(error: PluginError) -> Self {
+        let status = match &error {
+            PluginError::Reference { .. } => StatusCode::BAD_REQUEST,
+            PluginError::NotFound { .. } => StatusCode::NOT_FOUND,
+            PluginError::Refused { .. } => StatusCode::FORBIDDEN,
+            PluginError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            PluginError::Io { .. } | PluginError::Policy(_) => {
+                tracing::error!(%error, "plugins");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, axum::Json(self.body)).into_response()
+    }
+}

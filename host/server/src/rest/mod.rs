@@ -1,0 +1,122 @@
+//! The REST API. A handler takes its context, makes one call, and maps the error.
+
+mod agents;
+mod alerts;
+mod failure;
+mod plugins;
+pub use plugins::SIGNATURES_HEADER;
+mod query;
+mod rules;
+mod status;
+
+use crate::RuleChecker;
+use crate::access::{Access, check_host, check_token};
+use crate::enrolment::EnrolmentTokens;
+use crate::ingest::Clock;
+use crate::keyring::KeyRing;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+pub(crate) use failure::Failure;
+use prometheus::Registry;
+use sentinel_bus::Bus;
+use sentinel_registry_client::PluginFolder;
+use sentinel_store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::limit::ConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The largest request body: a plugin of 64 MiB and its signatures.
+const MAX_BODY: usize = 65 << 20;
+/// The longest a request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The most requests under way.
+const MAX_CONCURRENCY: usize = 64;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) tokens: Arc<EnrolmentTokens>,
+    pub(crate) plugins: Arc<PluginFolder>,
+    pub(crate) rules: Arc<dyn RuleChecker>,
+    pub(crate) registry: Registry,
+    pub(crate) started_at: i64,
+    pub(crate) clock: Clock,
+}
+
+impl Context {
+    pub(crate) fn now(&self) -> i64 {
+        (self.clock)()
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Sentinel",
+    description = "What a Sentinel server answers. Every route under /v1 needs the API token."
+))]
+struct Description;
+
+fn described() -> OpenApiRouter<Context> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(status::status))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::approve))
+        .routes(routes!(agents::block))
+        .routes(routes!(agents::create_token))
+        .routes(routes!(query::query))
+        .routes(routes!(query::names))
+        .routes(routes!(rules::current))
+        .routes(routes!(rules::apply))
+        .routes(routes!(alerts::alerts))
+        .routes(routes!(alerts::history))
+        .routes(routes!(alerts::notifications))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::install))
+        .routes(routes!(plugins::remove))
+}
+
+/// The description of the API, OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().split_for_parts().1
+}
+
+/// All routes: `/v1` behind the token, health and metrics open, everything behind the check
+/// of the Host header and the bounds.
+pub(crate) fn router(context: Context, access: Access) -> Router {
+    let (api, description) = described().split_for_parts();
+    let api = api.route_layer(from_fn_with_state(access.clone(), check_token));
+    let open = Router::new()
+        .route("/healthz", get(status::healthz))
+        .route("/ready", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(move || async move { axum::Json(description) }));
+    api.merge(open)
+        .with_state(context)
+        .layer(from_fn_with_state(access, check_host))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(TimeoutLayer::with_status_code(axum::http::StatusCode::REQUEST_TIMEOUT, TIMEOUT))
+        .layer(ConcurrencyLimitLayer::new(MAX_CONCURRENCY))
+        .layer(CatchPanicLayer::new())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_described_route_is_under_v1() {
+        let description = super::openapi();
+        assert!(description.paths.paths.len() >= 12);
+        assert!(description.paths.paths.keys().all(|path| path.starts_with("/v1/")));
+    }
+}

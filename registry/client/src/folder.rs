@@ -1,0 +1,396 @@
+//! Folders of signed plugins.
+
+use crate::policy::{PolicyError, load_policies};
+use parking_lot::Mutex;
+use sentinel_trust::{
+    MAX_COMPONENT_BYTES, MAX_SIGNATURE_FILE_BYTES, PluginName, TrustError, TrustPolicy, Unverified,
+    VerifiedComponent, verify,
+};
+use serde::Serialize;
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The most plugin files that a folder may have.
+const MAX_FILES: usize = 10_000;
+
+/// Which plugin: `publisher/name`, or `publisher/name@1.2.3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRef {
+    /// Publisher and name.
+    pub name: PluginName,
+    /// The version; the highest where there is none.
+    pub version: Option<semver::Version>,
+}
+
+impl std::str::FromStr for PluginRef {
+    type Err = PluginError;
+
+    fn from_str(text: &str) -> Result<Self, PluginError> {
+        let malformed = |why: String| PluginError::Reference { text: text.to_owned(), why };
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => {
+                let version =
+                    version.parse().map_err(|e: semver::Error| malformed(e.to_string()))?;
+                (name, Some(version))
+            }
+            None => (text, None),
+        };
+        let name = name.parse().map_err(|e: sentinel_trust::NameError| malformed(e.to_string()))?;
+        Ok(Self { name, version })
+    }
+}
+
+/// Why a plugin is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The reference is malformed.
+    #[error("{text:?} is not a plugin: {why}; write publisher/name or publisher/name@1.2.3")]
+    Reference {
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// No folder has it.
+    #[error(
+        "there is no plugin {wanted} in {folders}; install it with `sentinel plugin install FILE`{others}"
+    )]
+    NotFound {
+        /// What was asked for.
+        wanted: String,
+        /// Where it was looked for.
+        folders: String,
+        /// What has the same name, in words.
+        others: String,
+    },
+    /// It is there and must not run.
+    #[error("{file}: {source}", file = file.display())]
+    Refused {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: TrustError,
+    },
+    /// A folder or file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or folder passes its bound.
+    #[error("{path} is too large: at most {max} are read", path = path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+        /// The bound.
+        max: usize,
+    },
+    /// The trust policy is not to be had.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// A plugin file as `sentinel plugin list` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listing {
+    /// `publisher/name`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its kind.
+    pub kind: String,
+    /// `sha256:…` of the component.
+    pub digest: String,
+    /// The file.
+    pub file: PathBuf,
+    /// One line.
+    pub description: String,
+    /// Why it must not run; absent where it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// What a folder's files looked like at some time: differs when any was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change(u64);
+
+#[derive(Clone)]
+struct Known {
+    path: PathBuf,
+    stamp: (u64, Option<SystemTime>, Option<SystemTime>),
+    claim: Option<(PluginName, semver::Version)>,
+}
+
+/// Folders of signed plugins under one trust policy. The first is the one that is written to.
+pub struct PluginFolder {
+    folders: Vec<PathBuf>,
+    policies: Vec<PathBuf>,
+    known: Mutex<Vec<Known>>,
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PluginError + '_ {
+    move |source| PluginError::Io { path: path.to_owned(), source }
+}
+
+fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, PluginError> {
+    let file = fs::File::open(path).map_err(io(path))?;
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io(path))?;
+    if bytes.len() > max {
+        return Err(PluginError::TooLarge { path: path.to_owned(), max });
+    }
+    Ok(bytes)
+}
+
+fn signature_path(component: &Path) -> PathBuf {
+    let mut name = component.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+fn read_signatures(component: &Path) -> Result<Vec<u8>, PluginError> {
+    let path = signature_path(component);
+    if path.exists() { read_bounded(&path, MAX_SIGNATURE_FILE_BYTES) } else { Ok(Vec::new()) }
+}
+
+impl PluginFolder {
+    /// Folders to look in, the first of which is written to and made if need be, and trust
+    /// policies, read anew at every question so that a revocation needs no restart.
+    ///
+    /// # Errors
+    /// A first folder that cannot be made, or a policy that is none.
+    pub fn open(folders: Vec<PathBuf>, policies: Vec<PathBuf>) -> Result<Self, PluginError> {
+        if let Some(first) = folders.first() {
+            fs::create_dir_all(first).map_err(io(first))?;
+        }
+        load_policies(&policies)?;
+        Ok(Self { folders, policies, known: Mutex::default() })
+    }
+
+    /// The policy as its files say now.
+    ///
+    /// # Errors
+    /// A policy that cannot be read: then nothing is trusted.
+    pub fn policy(&self) -> Result<TrustPolicy, PluginError> {
+        Ok(load_policies(&self.policies)?)
+    }
+
+    /// Finds and verifies a plugin: of several files the highest version, of one version the
+    /// file in the earlier folder.
+    ///
+    /// # Errors
+    /// Where none is there, or the one that is there must not run.
+    pub fn resolve(&self, wanted: &PluginRef) -> Result<Arc<VerifiedComponent>, PluginError> {
+        let known = self.scan()?;
+        let fits = |known: &&Known| {
+            known.claim.as_ref().is_some_and(|(name, version)| {
+                *name == wanted.name && wanted.version.as_ref().is_none_or(|v| v == version)
+            })
+        };
+        // `max_by` takes the last of equals, hence the reversal.
+        let best = known.iter().rev().filter(fits).max_by(|a, b| {
+            let version = |k: &Known| k.claim.as_ref().map(|c| c.1.clone());
+            version(a).cmp(&version(b))
+        });
+        match best {
+            Some(best) => self.verify_file(&best.path),
+            None => Err(self.not_found(wanted, &known)),
+        }
+    }
+
+    fn verify_file(&self, file: &Path) -> Result<Arc<VerifiedComponent>, PluginError> {
+        let bytes: Arc<[u8]> = read_bounded(file, MAX_COMPONENT_BYTES)?.into();
+        let verified = verify(bytes, &read_signatures(file)?, &self.policy()?)
+            .map_err(|source| PluginError::Refused { file: file.to_owned(), source })?;
+        Ok(Arc::new(verified))
+    }
+
+    fn not_found(&self, wanted: &PluginRef, known: &[Known]) -> PluginError {
+        let versions: Vec<String> = known
+            .iter()
+            .filter_map(|k| k.claim.as_ref())
+            .filter(|(name, _)| *name == wanted.name)
+            .map(|(_, version)| version.to_string())
+            .collect();
+        let others = if versions.is_empty() {
+            String::new()
+        } else {
+            format!("; there is version {}", versions.join(", "))
+        };
+        let folders: Vec<_> = self.folders.iter().map(|f| f.display().to_string()).collect();
+        let version = wanted.version.as_ref().map_or(String::new(), |v| format!("@{v}"));
+        PluginError::NotFound {
+            wanted: format!("{}{version}", wanted.name),
+            folders: folders.join(", "),
+            others,
+        }
+    }
+
+    /// Everything in the folders, whether it may run or not, by name and version.
+    ///
+    /// # Errors
+    /// A folder or policy that cannot be read.
+    pub fn list(&self) -> Result<Vec<Listing>, PluginError> {
+        let policy = self.policy()?;
+        let mut out = Vec::new();
+        for known in self.scan()? {
+            let bytes: Arc<[u8]> = read_bounded(&known.path, MAX_COMPONENT_BYTES)?.into();
+            let verdict = verify(Arc::clone(&bytes), &read_signatures(&known.path)?, &policy);
+            let mut listing = Listing {
+                name: String::new(),
+                version: String::new(),
+                kind: String::new(),
+                digest: sentinel_trust::Digest::of(&bytes).to_string(),
+                file: known.path,
+                description: String::new(),
+                refused: verdict.err().map(|e| e.to_string()),
+            };
+            if let Ok(unverified) = Unverified::read(&bytes) {
+                let manifest = unverified.manifest();
+                listing.name = manifest.name.to_string();
+                listing.version = manifest.version.to_string();
+                listing.kind = manifest.kind.to_string();
+                listing.description.clone_from(&manifest.description);
+            }
+            out.push(listing);
+        }
+        out.sort_by(|a, b| (&a.name, &a.version, &a.file).cmp(&(&b.name, &b.version, &b.file)));
+        Ok(out)
+    }
+
+    /// Verifies a plugin and keeps it in the first folder: signature first, component last, so
+    /// that whoever looks in between sees a whole plugin or none.
+    ///
+    /// # Errors
+    /// A plugin that must not run, or a folder that cannot be written.
+    pub fn install(&self, bytes: Vec<u8>, signatures: &[u8]) -> Result<Listing, PluginError> {
+        let name = PathBuf::from("the plugin");
+        let verified = verify(bytes.into(), signatures, &self.policy()?)
+            .map_err(|source| PluginError::Refused { file: name, source })?;
+        let folder = self.folders.first().ok_or_else(|| PluginError::Io {
+            path: PathBuf::new(),
+            source: std::io::Error::other("there is no folder to install to"),
+        })?;
+        let manifest = verified.manifest();
+        let file = folder.join(format!(
+            "{}--{}@{}.wasm",
+            manifest.name.publisher(),
+            manifest.name.plugin(),
+            manifest.version
+        ));
+        write_atomic(folder, &signature_path(&file), signatures)?;
+        write_atomic(folder, &file, verified.bytes())?;
+        Ok(Listing {
+            name: manifest.name.to_string(),
+            version: manifest.version.to_string(),
+            kind: manifest.kind.to_string(),
+            digest: verified.digest().to_string(),
+            file,
+            description: manifest.description.clone(),
+            refused: None,
+        })
+    }
+
+    /// Removes a plugin's files from the first folder; slots that run it go on until they are
+    /// configured otherwise. Returns what was removed.
+    ///
+    /// # Errors
+    /// Where the first folder has none, or it cannot be removed.
+    pub fn remove(&self, wanted: &PluginRef) -> Result<Vec<PathBuf>, PluginError> {
+        let known = self.scan()?;
+        let first = self.folders.first();
+        let mut removed = Vec::new();
+        for known in &known {
+            let Some((name, version)) = &known.claim else { continue };
+            let ours = known.path.parent() == first.map(PathBuf::as_path);
+            let meant = wanted.version.as_ref().is_none_or(|v| v == version);
+            if ours && meant && *name == wanted.name {
+                fs::remove_file(&known.path).map_err(io(&known.path))?;
+                let _ = fs::remove_file(signature_path(&known.path));
+                removed.push(known.path.clone());
+            }
+        }
+        if removed.is_empty() { Err(self.not_found(wanted, &known)) } else { Ok(removed) }
+    }
+
+    /// What the folders and policies look like now: cheap, no file is opened.
+    #[must_use]
+    pub fn change(&self) -> Change {
+        let mut hasher = DefaultHasher::new();
+        let mut eat = |path: &Path| {
+            let meta = fs::metadata(path).ok();
+            path.hash(&mut hasher);
+            meta.map(|m| (m.len(), m.modified().ok())).hash(&mut hasher);
+        };
+        self.policies.iter().for_each(|p| eat(p));
+        for path in self.files().unwrap_or_default() {
+            eat(&path);
+            eat(&signature_path(&path));
+        }
+        Change(hasher.finish())
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, PluginError> {
+        let mut files = Vec::new();
+        for folder in self.folders.iter().filter(|f| f.exists()) {
+            let start = files.len();
+            for entry in fs::read_dir(folder).map_err(io(folder))? {
+                let path = entry.map_err(io(folder))?.path();
+                if path.extension().is_some_and(|e| e == "wasm") {
+                    files.push(path);
+                }
+            }
+            files[start..].sort();
+            if files.len() > MAX_FILES {
+                return Err(PluginError::TooLarge { path: folder.clone(), max: MAX_FILES });
+            }
+        }
+        Ok(files)
+    }
+
+    /// What each file claims to be, read again only where the file changed. A claim chooses
+    /// which file is verified and nothing else.
+    fn scan(&self) -> Result<Vec<Known>, PluginError> {
+        let mut known = self.known.lock();
+        let mut fresh = Vec::new();
+        for path in self.files()? {
+            let meta = fs::metadata(&path).map_err(io(&path))?;
+            let stamp = (meta.len(), meta.modified().ok(), meta.created().ok());
+            if let Some(same) = known.iter().find(|k| k.path == path && k.stamp == stamp) {
+                fresh.push(same.clone());
+                continue;
+            }
+            let bytes = read_bounded(&path, MAX_COMPONENT_BYTES)?;
+            let claim = Unverified::read(&bytes)
+                .ok()
+                .map(|u| (u.manifest().name.clone(), u.manifest().version.clone()));
+            fresh.push(Known { path, stamp, claim });
+        }
+        known.clone_from(&fresh);
+        Ok(fresh)
+    }
+}
+
+fn write_atomic(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), PluginError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.part", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        PluginError::Io { path: path.to_owned(), source }
+    })
+}

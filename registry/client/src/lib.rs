@@ -1,0 +1,16 @@
+//! Where a host gets plugins from: folders of signed files.
+//!
+//! A plugin is two files, `NAME.wasm` and `NAME.wasm.sig`. The file's name means nothing; the
+//! embedded manifest says what it is, and nothing in it is believed before the signature was
+//! verified against the trust policy.
+//!
+//! Invariants: gives out [`VerifiedComponent`]s only; runs nothing; a folder that cannot be
+//! read fails the question, never widens what is trusted.
+
+mod folder;
+mod policy;
+
+pub use folder::{Change, Listing, PluginError, PluginFolder, PluginRef};
+pub use policy::{PolicyError, load_policies, load_policy};
+
+pub use sentinel_trust::VerifiedComponent;
