@@ -1,1 +1,195 @@
-//! All SQL lives here.
+//! All SQL lives here, behind [`Store`]: what the server and the workers keep, and what people
+//! ask. One implementation an engine; SQLite in [`sqlite`].
+//!
+//! Invariants: knows nothing of the network, plugins or rules' meaning; takes time as an
+//! argument; whatever a method says it does, it does in one transaction.
+
+pub mod agents;
+pub mod alerting;
+pub mod format;
+pub mod ingest;
+pub mod query;
+pub mod sqlite;
+
+use agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use alerting::{AlertingChange, NotificationFilter};
+use async_trait::async_trait;
+use ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::rule::RuleSet;
+use sentinel_model::series::Selector;
+use std::collections::BTreeMap;
+
+/// Why the store did not do what was asked. Nothing of it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full: nothing is lost, since agents keep what is not committed.
+    #[error("the disk under the database is full ({0}); free some space, work resumes by itself")]
+    Full(String),
+    /// The engine is busy or unreachable; the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// What is stored is not what was written.
+    #[error("the database is damaged: {what}; restore a backup or run `sentinel store check`")]
+    Damaged {
+        /// Where and how.
+        what: String,
+    },
+    /// What was asked contradicts what is stored.
+    #[error("{0}")]
+    Conflict(String),
+    /// A bound of the query is passed.
+    #[error("{what}: {found} is more than the {max} that one query may touch; narrow it")]
+    TooMuch {
+        /// Series or points.
+        what: &'static str,
+        /// What was found.
+        found: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// A bug or an engine error that is none of the above.
+    #[error("the database failed: {0}")]
+    Engine(String),
+}
+
+/// What packing, rollups or retention did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Maintenance {
+    /// Batches packed into chunks.
+    pub batches_packed: u64,
+    /// Samples packed.
+    pub samples_packed: u64,
+    /// Chunks, batches and rollups dropped by retention.
+    pub dropped: u64,
+    /// The longest time that writers were kept out, in microseconds.
+    pub longest_lock_us: u64,
+}
+
+/// Sizes, for `status` and benchmarks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Sizes {
+    /// Bytes on disk, write-ahead log included.
+    pub bytes: u64,
+    /// Bytes of it that are free inside the file, to be used again before it grows.
+    pub free_bytes: u64,
+    /// Series known.
+    pub series: u64,
+    /// Samples in batches not packed yet.
+    pub tail_samples: u64,
+    /// Samples in chunks.
+    pub packed_samples: u64,
+}
+
+/// What server and workers keep. Every method is atomic and durable when it returns.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // ---- agents ----
+
+    /// Enrols an agent. A known `hw_id`, or a taken agent id, becomes or stays `Waiting` until
+    /// [`Store::set_agent_state`] approves it; its old key stays valid until then.
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<AgentRecord, StoreError>;
+    /// Approves, or blocks.
+    async fn set_agent_state(
+        &self,
+        id: &AgentId,
+        state: AgentState,
+        now: i64,
+    ) -> Result<(), StoreError>;
+    /// One agent.
+    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
+    /// All agents by id.
+    async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError>;
+    /// The keys of an agent that may sign, newest first.
+    async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError>;
+    /// Keeps what an agent last said of itself.
+    async fn save_heartbeat(&self, heartbeat: Heartbeat, now: i64) -> Result<(), StoreError>;
+
+    // ---- ingest ----
+
+    /// Where an agent's epoch stands; all zero where it is unknown.
+    async fn stream_state(&self, agent: &AgentId, epoch: Epoch) -> Result<StreamState, StoreError>;
+    /// Commits records in their order, each strictly after the one before in its (agent,
+    /// epoch), all in one transaction: batch blob, ledger row and committed offset together.
+    /// One outcome each; a record that is out of order is refused without harm to the others.
+    async fn commit(
+        &self,
+        commits: Vec<Commit>,
+        now: i64,
+    ) -> Result<Vec<CommitOutcome>, StoreError>;
+    /// Asks the agent to send again from committed + 1 with at least this attempt.
+    async fn request_rewind(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        attempt: u32,
+    ) -> Result<(), StoreError>;
+
+    /// Records that could not be processed, newest first.
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+
+    // ---- questions ----
+
+    /// Series that match, at most 100,000.
+    async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError>;
+    /// Metric names that start with a prefix, sorted, at most 10,000.
+    async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+    /// Samples of series in `start < time <= end`, tail and chunks as one, in order of time;
+    /// of several samples of a series at one time the one committed last.
+    async fn samples(&self, series: &[u32], range: TimeRange) -> Result<Vec<Points>, StoreError>;
+    /// As [`Store::series`] and [`Store::samples`] together, reduced to at most one value a
+    /// step (the last in it) where `step` is given; from rollups where raw samples are gone.
+    async fn range(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        step: Option<Step>,
+    ) -> Result<Vec<SeriesRange>, StoreError>;
+
+    // ---- rules and alerts ----
+
+    /// Replaces the rules; the version must be one more than the stored.
+    async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError>;
+    /// The rules in force; version 0 and empty before the first.
+    async fn rules(&self) -> Result<RuleSet, StoreError>;
+    /// Writes what an evaluation or a delivery changed: alerts, history, notifications. A
+    /// notification whose id is stored already stays as it is stored.
+    async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError>;
+    /// All alerts that are not ok, and those resolved after `since`.
+    async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError>;
+    /// Transitions, newest first.
+    async fn history(&self, limit: u32) -> Result<Vec<Transition>, StoreError>;
+    /// Notifications with their delivery, newest first; pending ones oldest first.
+    async fn notifications(
+        &self,
+        filter: NotificationFilter,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
+    // ---- plugins' state, and what roles say of themselves ----
+
+    /// The `kv` state of a slot.
+    async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError>;
+    /// Changes it: a value of `None` deletes.
+    async fn save_slot_state(
+        &self,
+        slot: &str,
+        writes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError>;
+    /// Keeps a role's own status (a worker's slots), JSON, under its name.
+    async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError>;
+    /// All of them: name, JSON, time.
+    async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError>;
+
+    // ---- upkeep ----
+
+    /// Packs what is old enough, makes rollups, drops what retention no longer keeps. Call it
+    /// every minute; a call does a bounded amount of work and says whether more is waiting.
+    async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError>;
+    /// Sizes.
+    async fn sizes(&self) -> Result<Sizes, StoreError>;
+    /// Writes everything to its place and closes; later calls fail.
+    async fn close(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,79 @@
+//! What the store knows of agents.
+
+use sentinel_model::ids::AgentId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Whether an agent may push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    /// Its pushes are taken.
+    Approved,
+    /// An operator must approve it: its machine or id was enrolled before.
+    Waiting,
+    /// An operator refuses it.
+    Blocked,
+}
+
+/// An agent key as it is stored: encrypted with a key that is not in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Number of the key, from 1; what the envelope names.
+    pub key_id: u32,
+    /// The wrapped secret.
+    pub wrapped: Vec<u8>,
+}
+
+/// An enrolment.
+#[derive(Debug, Clone)]
+pub struct NewAgent {
+    /// Wished id.
+    pub id: AgentId,
+    /// Hash of the machine's identity, 64 hexadecimal digits.
+    pub hw_id: String,
+    /// The machine's name, for people.
+    pub hostname: String,
+    /// Version of the agent's binary.
+    pub version: String,
+    /// Operator's labels, for selecting agents.
+    pub labels: BTreeMap<String, String>,
+    /// Its wrapped key without a number: the store gives the next one.
+    pub wrapped_key: Vec<u8>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Its id.
+    pub id: AgentId,
+    /// Hash of the machine's identity.
+    pub hw_id: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// Version of its binary.
+    pub version: String,
+    /// Operator's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it may push.
+    pub state: AgentState,
+    /// Number of its newest key.
+    pub key_id: u32,
+    /// Unix milliseconds of the enrolment.
+    pub registered_at: i64,
+    /// Unix milliseconds of the last heartbeat.
+    pub last_seen: Option<i64>,
+    /// The last heartbeat's body, JSON: offsets, slots, warnings.
+    pub report: Option<String>,
+}
+
+/// What an agent says of itself, already verified.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// Who.
+    pub id: AgentId,
+    /// Version of its binary.
+    pub version: String,
+    /// JSON: offsets, slots, warnings.
+    pub report: String,
+}

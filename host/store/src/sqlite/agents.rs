@@ -1,0 +1,220 @@
+//! Agents and their keys.
+//!
+//! | enrolment of | the agent becomes | its new key |
+//! |---|---|---|
+//! | a new id on a new machine | approved | may sign |
+//! | a new id on a machine that is known | waiting | waits |
+//! | a known id | waiting (blocked stays blocked) | waits; the keys before may sign |
+//!
+//! Approval lets the waiting key sign in the place of all others. A blocked agent has no key
+//! that may sign.
+
+use super::SqliteStore;
+use super::script::{Script, counted, transaction};
+use crate::StoreError;
+use crate::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use sentinel_model::ids::AgentId;
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use std::collections::BTreeMap;
+
+const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, key_id, registered_at, \
+                      last_seen, report FROM agents ";
+
+/// What an enrolment said of the agent.
+#[derive(Serialize, Deserialize)]
+struct Enrolment {
+    hw_id: String,
+    hostname: String,
+    version: String,
+    labels: BTreeMap<String, String>,
+}
+
+fn state_text(state: AgentState) -> &'static str {
+    match state {
+        AgentState::Approved => "approved",
+        AgentState::Waiting => "waiting",
+        AgentState::Blocked => "blocked",
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<AgentRecord, StoreError> {
+    let id: &str = row.try_get(0)?;
+    let damaged = |what| StoreError::Damaged { what };
+    let state = match row.try_get(5)? {
+        "approved" => AgentState::Approved,
+        "waiting" => AgentState::Waiting,
+        "blocked" => AgentState::Blocked,
+        other => return Err(damaged(format!("agent {id} is {other:?}"))),
+    };
+    Ok(AgentRecord {
+        id: AgentId::new(id).map_err(|e| damaged(e.to_string()))?,
+        hw_id: row.try_get(1)?,
+        hostname: row.try_get(2)?,
+        version: row.try_get(3)?,
+        labels: serde_json::from_str(row.try_get(4)?)?,
+        state,
+        key_id: row.try_get(6)?,
+        registered_at: row.try_get(7)?,
+        last_seen: row.try_get(8)?,
+        report: row.try_get(9)?,
+    })
+}
+
+async fn find(
+    conn: &mut SqliteConnection,
+    id: &AgentId,
+) -> Result<Option<AgentRecord>, StoreError> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = ?"));
+    let row = sqlx::query(sql).bind(id.as_str()).fetch_optional(conn).await?;
+    row.as_ref().map(record).transpose()
+}
+
+fn no_agent(id: &AgentId) -> StoreError {
+    StoreError::Conflict(format!("there is no agent {id}"))
+}
+
+async fn register(
+    conn: &mut SqliteConnection,
+    new: NewAgent,
+    now: i64,
+) -> Result<AgentRecord, StoreError> {
+    let before = find(conn, &new.id).await?;
+    let machine = sqlx::query("SELECT 1 FROM agents WHERE hw_id = ? AND id <> ? LIMIT 1")
+        .bind(new.hw_id.as_str())
+        .bind(new.id.as_str());
+    let known_machine = machine.fetch_optional(&mut *conn).await?.is_some();
+    let state = match before.as_ref().map(|b| b.state) {
+        None if !known_machine => AgentState::Approved,
+        None | Some(AgentState::Approved | AgentState::Waiting) => AgentState::Waiting,
+        Some(AgentState::Blocked) => AgentState::Blocked,
+    };
+    let key_id = before.as_ref().map_or(0, |b| b.key_id) + 1;
+    let enrolment = Enrolment {
+        hw_id: new.hw_id,
+        hostname: new.hostname,
+        version: new.version,
+        labels: new.labels,
+    };
+    let mut script = Script::new();
+    if before.is_none() {
+        script
+            .sql(
+                "INSERT INTO agents (id, hw_id, hostname, version, labels, state, key_id, \
+                 registered_at) VALUES (?,?,?,?,?,?,?,?);",
+            )
+            .bind(new.id.as_str())
+            .bind(enrolment.hw_id.as_str())
+            .bind(enrolment.hostname.as_str())
+            .bind(enrolment.version.as_str())
+            .bind(serde_json::to_string(&enrolment.labels)?)
+            .bind(state_text(state))
+            .bind(key_id)
+            .bind(now);
+    } else {
+        script.sql("UPDATE agents SET state = ?, key_id = ? WHERE id = ?;");
+        script.bind(state_text(state)).bind(key_id).bind(new.id.as_str());
+        script.sql("DELETE FROM agent_keys WHERE agent = ? AND waiting;").bind(new.id.as_str());
+    }
+    script
+        .sql(
+            "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment) \
+             VALUES (?,?,?,?,?);",
+        )
+        .bind(new.id.as_str())
+        .bind(key_id)
+        .bind(new.wrapped_key)
+        .bind(state != AgentState::Approved)
+        .bind(serde_json::to_string(&enrolment)?);
+    transaction(conn, vec![script]).await?;
+    find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))
+}
+
+async fn set_state(
+    conn: &mut SqliteConnection,
+    id: &AgentId,
+    state: AgentState,
+) -> Result<(), StoreError> {
+    let sql = "SELECT key_id, enrolment FROM agent_keys WHERE agent = ? AND waiting";
+    let waiting = sqlx::query(sql).bind(id.as_str()).fetch_optional(&mut *conn).await?;
+    let mut script = Script::new();
+    script.sql("UPDATE agents SET state = ? WHERE id = ?;");
+    script.bind(state_text(state)).bind(id.as_str());
+    if let (AgentState::Approved, Some(row)) = (state, waiting) {
+        let key_id: u32 = row.try_get(0)?;
+        let enrolment: Enrolment = serde_json::from_str(row.try_get(1)?)?;
+        script
+            .sql("UPDATE agents SET hw_id = ?, hostname = ?, version = ?, labels = ? WHERE id = ?;")
+            .bind(enrolment.hw_id)
+            .bind(enrolment.hostname)
+            .bind(enrolment.version)
+            .bind(serde_json::to_string(&enrolment.labels)?)
+            .bind(id.as_str())
+            .sql("DELETE FROM agent_keys WHERE agent = ? AND key_id <> ?;")
+            .bind(id.as_str())
+            .bind(key_id)
+            .sql("UPDATE agent_keys SET waiting = 0 WHERE agent = ?;")
+            .bind(id.as_str());
+    }
+    match counted(conn, script).await? {
+        0 => Err(no_agent(id)),
+        _ => Ok(()),
+    }
+}
+
+impl SqliteStore {
+    pub(super) async fn do_register(
+        &self,
+        new: NewAgent,
+        now: i64,
+    ) -> Result<AgentRecord, StoreError> {
+        self.write(move |_, writer| Box::pin(register(&mut writer.conn, new, now))).await
+    }
+
+    pub(super) async fn do_set_agent_state(
+        &self,
+        id: &AgentId,
+        state: AgentState,
+    ) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |_, writer| {
+            Box::pin(async move { set_state(&mut writer.conn, &id, state).await })
+        })
+        .await
+    }
+
+    pub(super) async fn find_agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        let mut conn = self.0.pool.acquire().await?;
+        find(&mut conn, id).await
+    }
+
+    pub(super) async fn all_agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} ORDER BY id"));
+        let rows = sqlx::query(sql).fetch_all(&self.0.pool).await?;
+        rows.iter().map(record).collect()
+    }
+
+    pub(super) async fn keys_of(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
+        let sql = "SELECT k.key_id, k.wrapped FROM agent_keys k JOIN agents a ON a.id = k.agent \
+                   WHERE a.id = ? AND NOT k.waiting AND a.state <> 'blocked' ORDER BY k.key_id DESC";
+        let rows = sqlx::query(sql).bind(id.as_str()).fetch_all(&self.0.pool).await?;
+        let key =
+            |row: &SqliteRow| Ok(WrappedKey { key_id: row.try_get(0)?, wrapped: row.try_get(1)? });
+        rows.iter().map(key).collect()
+    }
+
+    pub(super) async fn heartbeat(&self, beat: Heartbeat, now: i64) -> Result<(), StoreError> {
+        let mut script = Script::new();
+        script
+            .sql("UPDATE agents SET version = ?, report = ?, last_seen = ? WHERE id = ?;")
+            .bind(beat.version)
+            .bind(beat.report)
+            .bind(now)
+            .bind(beat.id.as_str());
+        match self.change(script).await? {
+            0 => Err(no_agent(&beat.id)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Rules, alerts, their history, notifications.
+//!
+//! They are kept as JSON. JSON has no NaN or infinity, and reading a number back may be off in
+//! its last bit, so the bits of each value stand beside it.
+
+use super::SqliteStore;
+use super::script::{Script, transaction};
+use crate::StoreError;
+use crate::alerting::{AlertingChange, NotificationFilter};
+use sentinel_model::alert::{Alert, Delivery, DeliveryState, Notification, Transition};
+use sentinel_model::rule::RuleSet;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+/// Rule sets kept, the one in force included.
+const RULE_VERSIONS: i64 = 100;
+/// The most statements of one script.
+const STATEMENTS: usize = 200;
+
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    what: T,
+    /// The bits of its values, in order.
+    bits: Vec<u64>,
+}
+
+/// What has values of which every bit matters.
+trait Values {
+    fn values(&mut self) -> Vec<&mut f64>;
+}
+
+impl Values for Alert {
+    fn values(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.value]
+    }
+}
+
+impl Values for Transition {
+    fn values(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.value]
+    }
+}
+
+impl Values for Notification {
+    fn values(&mut self) -> Vec<&mut f64> {
+        self.alerts.iter_mut().map(|a| &mut a.value).collect()
+    }
+}
+
+fn keep<T: Values + Serialize>(mut what: T) -> Result<String, StoreError> {
+    let mut bits = Vec::new();
+    for value in what.values() {
+        bits.push(value.to_bits());
+        if !value.is_finite() {
+            *value = 0.0;
+        }
+    }
+    Ok(serde_json::to_string(&Kept { what, bits })?)
+}
+
+fn kept<T: Values + DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    let Kept { mut what, bits }: Kept<T> = serde_json::from_str(text)?;
+    for (value, bits) in what.values().into_iter().zip(bits) {
+        *value = f64::from_bits(bits);
+    }
+    Ok(what)
+}
+
+fn state_text(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Pending => "pending",
+        DeliveryState::Sending => "sending",
+        DeliveryState::Delivered => "delivered",
+        DeliveryState::Dead => "dead",
+    }
+}
+
+fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
+    let state = match row.try_get(0)? {
+        "pending" => DeliveryState::Pending,
+        "sending" => DeliveryState::Sending,
+        "delivered" => DeliveryState::Delivered,
+        "dead" => DeliveryState::Dead,
+        other => {
+            return Err(StoreError::Damaged { what: format!("a notification is {other:?}") });
+        }
+    };
+    Ok(Delivery {
+        notification: kept(row.try_get(5)?)?,
+        state,
+        attempts: row.try_get(1)?,
+        may_be_repeat: row.try_get(2)?,
+        next_attempt: row.try_get(3)?,
+        message: row.try_get(4)?,
+    })
+}
+
+/// The scripts of one change, each with a bounded number of statements.
+#[derive(Default)]
+struct Scripts {
+    all: Vec<Script>,
+    statements: usize,
+}
+
+impl Scripts {
+    fn next(&mut self, sql: &str) -> &mut Script {
+        if self.statements.is_multiple_of(STATEMENTS) {
+            self.all.push(Script::new());
+        }
+        self.statements += 1;
+        self.all.last_mut().expect("one was pushed").sql(sql)
+    }
+}
+
+fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
+    let mut scripts = Scripts::default();
+    for alert in change.alerts {
+        scripts
+            .next(
+                "INSERT OR REPLACE INTO alerts (fingerprint, state, resolved_at, alert) \
+                 VALUES (?,?,?,?);",
+            )
+            .bind(alert.fingerprint.0 as i64)
+            .bind(alert.state.as_str())
+            .bind(alert.resolved_at)
+            .bind(keep(alert)?);
+    }
+    for fingerprint in change.forgotten {
+        scripts.next("DELETE FROM alerts WHERE fingerprint = ?;").bind(fingerprint.0 as i64);
+    }
+    for transition in change.transitions {
+        scripts
+            .next("INSERT INTO transitions (at, transition) VALUES (?,?);")
+            .bind(transition.at)
+            .bind(keep(transition)?);
+    }
+    for new in change.decided {
+        scripts
+            .next(
+                "INSERT OR IGNORE INTO notifications (id, number, decided_at, state, attempts, \
+                 may_be_repeat, next_attempt, message, notification) VALUES (?,\
+                 (SELECT coalesce(max(number), 0) + 1 FROM notifications),?,?,?,?,?,?,?);",
+            )
+            .bind(new.notification.id.clone())
+            .bind(new.notification.time)
+            .bind(state_text(new.state))
+            .bind(new.attempts)
+            .bind(new.may_be_repeat)
+            .bind(new.next_attempt)
+            .bind(new.message)
+            .bind(keep(new.notification)?);
+    }
+    for changed in change.delivered {
+        scripts
+            .next(
+                "UPDATE notifications SET state = ?, attempts = ?, may_be_repeat = ?, \
+                 next_attempt = ?, message = ? WHERE id = ?;",
+            )
+            .bind(state_text(changed.state))
+            .bind(changed.attempts)
+            .bind(changed.may_be_repeat)
+            .bind(changed.next_attempt)
+            .bind(changed.message)
+            .bind(changed.notification.id);
+    }
+    Ok(scripts.all)
+}
+
+impl SqliteStore {
+    pub(super) async fn write_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
+        let text = serde_json::to_string(&rules.rules)?;
+        let (version, applied_at) = (rules.version as i64, rules.applied_at);
+        self.write(move |_, writer| {
+            Box::pin(async move {
+                let sql = "SELECT coalesce(max(version), 0) FROM rules";
+                let stored = super::open::number(&mut writer.conn, sql).await?;
+                if version != stored + 1 {
+                    return Err(StoreError::Conflict(format!(
+                        "the rules were changed meanwhile: version {stored} is in force, and \
+                         {version} does not follow it; read them again and apply anew"
+                    )));
+                }
+                let mut script = Script::new();
+                script
+                    .sql("INSERT INTO rules (version, applied_at, rules) VALUES (?,?,?);")
+                    .bind(version)
+                    .bind(applied_at)
+                    .bind(text)
+                    .sql("DELETE FROM rules WHERE version <= ?;")
+                    .bind(version - RULE_VERSIONS);
+                transaction(&mut writer.conn, vec![script]).await
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn read_rules(&self) -> Result<RuleSet, StoreError> {
+        let sql = "SELECT version, applied_at, rules FROM rules ORDER BY version DESC LIMIT 1";
+        let Some(row) = sqlx::query(sql).fetch_optional(&self.0.pool).await? else {
+            return Ok(RuleSet::default());
+        };
+        let version: i64 = row.try_get(0)?;
+        Ok(RuleSet {
+            version: version as u64,
+            applied_at: row.try_get(1)?,
+            rules: serde_json::from_str(row.try_get(2)?)?,
+        })
+    }
+
+    pub(super) async fn write_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
+        let scripts = scripts(change)?;
+        if scripts.is_empty() {
+            return Ok(());
+        }
+        self.transact(scripts).await.map(|_| ())
+    }
+
+    pub(super) async fn read_alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
+        let sql = "SELECT alert FROM alerts WHERE state <> 'resolved' OR resolved_at > ? \
+                   ORDER BY fingerprint";
+        let rows = sqlx::query(sql).bind(since).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| kept(row.try_get(0)?)).collect()
+    }
+
+    pub(super) async fn read_history(&self, limit: u32) -> Result<Vec<Transition>, StoreError> {
+        let sql = "SELECT transition FROM transitions ORDER BY id DESC LIMIT ?";
+        let rows = sqlx::query(sql).bind(limit).fetch_all(&self.0.pool).await?;
+        rows.iter().map(|row| kept(row.try_get(0)?)).collect()
+    }
+
+    pub(super) async fn read_notifications(
+        &self,
+        filter: NotificationFilter,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let (condition, order) = match filter {
+            NotificationFilter::All => ("1".to_owned(), "DESC"),
+            NotificationFilter::Open => ("state IN ('pending', 'sending')".to_owned(), "ASC"),
+            NotificationFilter::State(state) => {
+                let open = matches!(state, DeliveryState::Pending | DeliveryState::Sending);
+                (format!("state = '{}'", state_text(state)), if open { "ASC" } else { "DESC" })
+            }
+        };
+        let sql = format!(
+            "SELECT state, attempts, may_be_repeat, next_attempt, message, notification \
+             FROM notifications WHERE {condition} ORDER BY number {order} LIMIT ?"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(limit);
+        let rows = query.fetch_all(&self.0.pool).await?;
+        rows.iter().map(delivery).collect()
+    }
+}

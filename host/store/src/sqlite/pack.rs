@@ -1,0 +1,199 @@
+//! Packing: batches of hours that are over become chunks, one a series and hour.
+//!
+//! A round takes batches of one unit, in order of commits and without a gap, so that whatever
+//! stays in the tail is newer than what is packed. It writes its chunks slice by slice, and
+//! deletes the batches after the last: a crash between leaves samples in both, which reading
+//! and the next round settle to the same.
+
+use super::SqliteStore;
+use super::buckets::{HOUR, bucket, key};
+use super::gather::{Hour, Picked, Round, Slice};
+use super::script::Script;
+use super::tail::{Entry, Unit};
+use crate::{Maintenance, StoreError};
+use hashbrown::HashMap;
+use std::sync::atomic::Ordering;
+
+/// The most samples of one round.
+const MAX_ROUND: usize = 8 << 20;
+/// How much later than its hour a batch may come and still be packed with it.
+pub(super) const GRACE: i64 = 5 * 60_000;
+/// Rows of one INSERT.
+const ROWS: usize = 250;
+/// Batches deleted in one transaction.
+const BATCHES: usize = 1_000;
+
+/// The start of the hour that is not packed yet.
+pub(super) fn cutoff(now: i64) -> i64 {
+    bucket(now.saturating_sub(GRACE)).saturating_mul(HOUR)
+}
+
+/// Chooses what a round packs: all batches up to the last that is due, of each the rows of
+/// hours that are over; all rows where a batch waits since long, its times being wrong.
+fn pick(batches: Vec<Entry>, cutoff: i64) -> (Vec<Picked>, bool) {
+    let due = |e: &Entry| e.committed_at < cutoff || e.last < cutoff;
+    let old = |e: &Entry| e.committed_at < cutoff.saturating_sub(HOUR);
+    let end = batches.iter().rposition(due).map_or(0, |i| i + 1);
+    let old_end = batches.iter().rposition(old).map_or(0, |i| i + 1);
+    let (mut picked, mut samples, mut is_cut) = (Vec::new(), 0, false);
+    for (i, entry) in batches.into_iter().take(end).enumerate() {
+        let before = if i < old_end || entry.last < cutoff { None } else { Some(cutoff) };
+        if before.is_some_and(|before| entry.first >= before) {
+            continue;
+        }
+        samples += entry.shape.ids.len();
+        if samples > MAX_ROUND && !picked.is_empty() {
+            is_cut = true;
+            break;
+        }
+        picked.push(Picked { entry, before });
+    }
+    (picked, is_cut)
+}
+
+impl SqliteStore {
+    /// Packs what is due of one unit; whether more of it is.
+    pub(super) async fn pack(
+        &self,
+        unit: &Unit,
+        cutoff: i64,
+        done: &mut Maintenance,
+    ) -> Result<bool, StoreError> {
+        let (mut picked, is_cut) = pick(self.0.tail.read().batches(unit), cutoff);
+        if picked.is_empty() {
+            return Ok(false);
+        }
+        let (mut entries, before): (Vec<Entry>, Vec<_>) =
+            picked.drain(..).map(|p| (p.entry, p.before)).unzip();
+        let wanted = entries.len();
+        self.0.read_batches(&mut entries).await?;
+        if entries.len() < wanted {
+            let what = format!("{} batches of the tail are gone", wanted - entries.len());
+            return Err(StoreError::Damaged { what });
+        }
+        let picked = entries.into_iter().zip(before);
+        let picked = picked.map(|(entry, before)| Picked { entry, before }).collect();
+        let mut round = Round::new(picked);
+        let floor = self.0.raw_floor.load(Ordering::Acquire);
+        for (bucket, batches) in round.hours() {
+            if bucket < floor {
+                tracing::warn!(bucket, "samples older than raw retention are dropped");
+                done.dropped += batches.len() as u64;
+                continue;
+            }
+            let is_new = !self.0.buckets.read().raw.contains(&bucket);
+            let next_times = if is_new { key(bucket, 0) } else { self.next_times(bucket).await? };
+            let hour = round.hour(bucket, batches, next_times);
+            round = self.pack_hour(round, hour, is_new, done).await?;
+        }
+        self.finish(unit, round, done).await?;
+        Ok(is_cut)
+    }
+
+    async fn next_times(&self, bucket: i64) -> Result<i64, StoreError> {
+        let (first, end) = (key(bucket, 0), key(bucket + 1, 0));
+        let sql = format!(
+            "SELECT coalesce(max(id) + 1, {first}) FROM chunk_times \
+             WHERE id >= {first} AND id < {end}"
+        );
+        let mut conn = self.0.pool.acquire().await?;
+        super::open::number(&mut conn, &sql).await
+    }
+
+    async fn pack_hour(
+        &self,
+        mut round: Round,
+        mut hour: Hour,
+        is_new: bool,
+        done: &mut Maintenance,
+    ) -> Result<Round, StoreError> {
+        for places in hour.slices() {
+            let present = match is_new {
+                true => HashMap::new(),
+                false => self.0.read_chunks(&hour.keys(places.clone())).await?,
+            };
+            let work = tokio::task::spawn_blocking(move || {
+                let slice = round.slice(&mut hour, places, &present);
+                (round, hour, slice)
+            });
+            let slice;
+            (round, hour, slice) = work.await.map_err(|e| StoreError::Engine(e.to_string()))?;
+            done.dropped += slice.dropped;
+            let (added, bucket) = (slice.added, hour.bucket);
+            let locked = self.transact(write(slice)).await?;
+            done.longest_lock_us = done.longest_lock_us.max(locked);
+            done.samples_packed += added.max(0) as u64;
+            self.0.packed_samples.fetch_add(added, Ordering::AcqRel);
+            let mut buckets = self.0.buckets.write();
+            buckets.raw.insert(bucket);
+            buckets.rollups.insert(bucket);
+        }
+        Ok(round)
+    }
+
+    /// Deletes what is packed, and writes anew what is packed in part.
+    async fn finish(
+        &self,
+        unit: &Unit,
+        round: Round,
+        done: &mut Maintenance,
+    ) -> Result<(), StoreError> {
+        for picked in round.picked.chunks(BATCHES) {
+            let mut gone: Vec<i64> = picked.iter().map(|p| p.entry.id).collect();
+            gone.sort_unstable();
+            let rest: Vec<(Vec<u8>, Entry)> = crate::format::with_codec(|codec| {
+                picked.iter().filter(|p| p.before.is_some()).filter_map(|p| p.rest(codec)).collect()
+            });
+            let mut script = Script::new();
+            for (blob, entry) in &rest {
+                script.sql("UPDATE batches SET data = ? WHERE id = ?;");
+                script.bind(blob.as_slice()).bind(entry.id);
+            }
+            let stays: Vec<i64> = rest.iter().map(|r| r.1.id).collect();
+            let deleted: Vec<i64> = gone.iter().copied().filter(|id| !stays.contains(id)).collect();
+            script
+                .sql("DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?));")
+                .bind(serde_json::to_string(&deleted)?);
+            let locked = self.transact(vec![script]).await?;
+            done.longest_lock_us = done.longest_lock_us.max(locked);
+            done.batches_packed += deleted.len() as u64;
+            let rest = rest.into_iter().map(|r| r.1).collect();
+            self.0.tail.write().replace(unit, &gone, rest);
+        }
+        Ok(())
+    }
+}
+
+fn write(slice: Slice) -> Vec<Script> {
+    let mut scripts = Vec::new();
+    for rows in slice.times.chunks(ROWS) {
+        let mut script = Script::new();
+        script.rows("INSERT INTO chunk_times (id, data) VALUES", 2, rows.len());
+        for (id, data) in rows {
+            script.bind(*id).bind(data.as_slice());
+        }
+        scripts.push(script);
+    }
+    for rows in slice.chunks.chunks(ROWS) {
+        let mut script = Script::new();
+        script.rows("INSERT OR REPLACE INTO chunks (id, times, data) VALUES", 3, rows.len());
+        for (key, times, data) in rows {
+            script.bind(*key).bind(*times).bind(data.as_slice());
+        }
+        scripts.push(script);
+    }
+    let insert = "INSERT OR REPLACE INTO rollups (id, count, min, max, sum, last, last_at) VALUES";
+    for rows in slice.rollups.chunks(ROWS) {
+        let mut script = Script::new();
+        script.rows(insert, 7, rows.len());
+        for r in rows {
+            script.bind(r.key).bind(r.count).bind(r.min).bind(r.max);
+            script.bind(r.sum).bind(r.last).bind(r.last_at);
+        }
+        scripts.push(script);
+    }
+    let mut sum = Script::new();
+    sum.sql("UPDATE meta SET value = value + ? WHERE key = 'packed_samples';").bind(slice.added);
+    scripts.push(sum);
+    scripts
+}

@@ -1,0 +1,305 @@
+//! All series in memory: from a row to its id, and from a selector to series.
+//!
+//! A row is found by a 128-bit hash of its name and labels, keyed at random at each start: two
+//! series share one with a probability of about 2^-80 among 2^24, and nobody outside can make
+//! them. Each symbol of a batch is hashed once; a row only combines the hashes of its symbols,
+//! in a way that does not depend on the order of labels.
+
+use crate::StoreError;
+use crate::query::SeriesInfo;
+use hashbrown::HashMap;
+use sentinel_model::batch::Batch;
+use sentinel_model::series::{Labels, Selector, SeriesKey};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+/// Ids are 1 to this: 24 bits, as the key of a chunk has them.
+pub(super) const MAX_SERIES_ID: u32 = (1 << 24) - 1;
+/// The most names that one question answers.
+const MAX_NAMES: usize = 10_000;
+
+/// Keys that are hashes already.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Hashed;
+pub(super) struct HashedHasher(u64);
+
+impl BuildHasher for Hashed {
+    type Hasher = HashedHasher;
+    fn build_hasher(&self) -> HashedHasher {
+        HashedHasher(0)
+    }
+}
+
+impl Hasher for HashedHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u128 is hashed here")
+    }
+    fn write_u128(&mut self, value: u128) {
+        self.0 = value as u64;
+    }
+}
+
+struct RowHasher {
+    symbols: [RandomState; 2],
+    seeds: [u64; 4],
+}
+
+type SymbolHash = [u64; 2];
+
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ (product >> 64) as u64
+}
+
+impl RowHasher {
+    fn new() -> Self {
+        let seeds = std::array::from_fn(|i| RandomState::new().hash_one(i));
+        Self { symbols: [RandomState::new(), RandomState::new()], seeds }
+    }
+
+    fn symbol(&self, text: &str) -> SymbolHash {
+        [self.symbols[0].hash_one(text), self.symbols[1].hash_one(text)]
+    }
+
+    /// Keys of a row are distinct, so the sum over its labels does not lose any.
+    #[inline]
+    fn row(
+        &self,
+        name: SymbolHash,
+        labels: impl Iterator<Item = (SymbolHash, SymbolHash)>,
+    ) -> u128 {
+        let [a, b, c, d] = self.seeds;
+        let mut lanes = [mix(name[0] ^ a, b), mix(name[1] ^ a, b)];
+        for (key, value) in labels {
+            for lane in 0..2 {
+                lanes[lane] = lanes[lane].wrapping_add(mix(key[lane] ^ c, value[lane] ^ d));
+            }
+        }
+        u128::from(mix(lanes[0] ^ b, c)) | u128::from(mix(lanes[1] ^ d, a)) << 64
+    }
+}
+
+/// A series that a transaction is about to add.
+pub(super) struct NewSeries {
+    hash: u128,
+    pub(super) key: SeriesKey,
+    pub(super) kind: u8,
+}
+
+/// What a transaction will have changed when it is committed; dropped where it is not.
+#[derive(Default)]
+pub(super) struct Pending {
+    ids: HashMap<u128, u32, Hashed>,
+    /// In order of ids, the first being [`Registry::next_id`].
+    pub(super) new: Vec<NewSeries>,
+    /// Series whose kind is another now.
+    pub(super) kinds: BTreeMap<u32, u8>,
+}
+
+struct Entry {
+    /// Empty where there is no series with this id.
+    name: Arc<str>,
+    labels: Box<[(u32, u32)]>,
+    kind: u8,
+}
+
+/// All series.
+pub(super) struct Registry {
+    hasher: RowHasher,
+    /// Id in the lower 24 bits, kind above.
+    ids: HashMap<u128, u32, Hashed>,
+    /// By id - 1.
+    entries: Vec<Entry>,
+    names: BTreeMap<Arc<str>, Vec<u32>>,
+    texts: Vec<Arc<str>>,
+    text_ids: HashMap<Arc<str>, u32>,
+}
+
+impl Registry {
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: RowHasher::new(),
+            ids: HashMap::default(),
+            entries: Vec::new(),
+            names: BTreeMap::new(),
+            texts: Vec::new(),
+            text_ids: HashMap::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The id of the next new series.
+    pub(super) fn next_id(&self) -> u32 {
+        self.entries.len() as u32 + 1
+    }
+
+    /// The series of each row; new ones get ids that are good if `pending` is published.
+    pub(super) fn resolve(
+        &self,
+        batch: &Batch,
+        pending: &mut Pending,
+    ) -> Result<Vec<u32>, StoreError> {
+        let count = batch.symbol_ends.len() as u32;
+        let symbols: Vec<SymbolHash> =
+            (0..count).map(|i| self.hasher.symbol(batch.symbol(i))).collect();
+        let mut out = Vec::with_capacity(batch.len());
+        for row in 0..batch.len() {
+            let labels = batch.label_symbols(row).chunks_exact(2);
+            let pairs = labels.map(|p| (symbols[p[0] as usize], symbols[p[1] as usize]));
+            let hash = self.hasher.row(symbols[batch.name[row] as usize], pairs);
+            let kind = batch.kind[row];
+            let id = match self.ids.get(&hash) {
+                Some(&found) => {
+                    let id = found & MAX_SERIES_ID;
+                    if (found >> 24) as u8 != kind {
+                        pending.kinds.insert(id, kind);
+                    }
+                    id
+                }
+                None => self.pending_id(hash, batch, row, pending)?,
+            };
+            out.push(id);
+        }
+        Ok(out)
+    }
+
+    #[cold]
+    fn pending_id(
+        &self,
+        hash: u128,
+        batch: &Batch,
+        row: usize,
+        pending: &mut Pending,
+    ) -> Result<u32, StoreError> {
+        if let Some(&id) = pending.ids.get(&hash) {
+            return Ok(id);
+        }
+        let id = self.next_id() + pending.new.len() as u32;
+        if id > MAX_SERIES_ID {
+            return Err(StoreError::Conflict(format!(
+                "the store has {MAX_SERIES_ID} series and takes no more; find the label with too \
+                 many values among those of {:?} and drop it in a transform",
+                batch.row(row).name()
+            )));
+        }
+        let row = batch.row(row);
+        let key = SeriesKey { name: row.name().to_owned(), labels: row.labels().collect() };
+        pending.ids.insert(hash, id);
+        pending.new.push(NewSeries { hash, key, kind: row.kind() as u8 });
+        Ok(id)
+    }
+
+    /// Takes over what a committed transaction added.
+    pub(super) fn publish(&mut self, pending: Pending) {
+        for (id, kind) in pending.kinds {
+            if let Some(entry) = self.entries.get_mut(id as usize - 1) {
+                entry.kind = kind;
+                let hash = self.hash_of(id);
+                self.ids.insert(hash, id | u32::from(kind) << 24);
+            }
+        }
+        for new in pending.new {
+            let id = self.next_id();
+            self.insert(id, new.hash, &new.key, new.kind);
+        }
+    }
+
+    /// Adds a series read from the database.
+    pub(super) fn load(&mut self, id: u32, key: &SeriesKey, kind: u8) {
+        let pairs = key.labels.iter();
+        let pairs = pairs.map(|(k, v)| (self.hasher.symbol(k), self.hasher.symbol(v)));
+        let hash = self.hasher.row(self.hasher.symbol(&key.name), pairs);
+        while self.next_id() < id {
+            self.entries.push(Entry { name: "".into(), labels: [].into(), kind: 0 });
+        }
+        self.insert(id, hash, key, kind);
+    }
+
+    fn insert(&mut self, id: u32, hash: u128, key: &SeriesKey, kind: u8) {
+        let labels = key.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let labels: Vec<_> = labels.collect();
+        let labels = labels.iter().map(|(k, v)| (self.intern(k), self.intern(v))).collect();
+        let name = match self.names.get_key_value(key.name.as_str()) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(key.name.as_str()),
+        };
+        self.names.entry(Arc::clone(&name)).or_default().push(id);
+        self.entries.push(Entry { name, labels, kind });
+        self.ids.insert(hash, id | u32::from(kind) << 24);
+    }
+
+    fn intern(&mut self, text: &str) -> u32 {
+        if let Some(&id) = self.text_ids.get(text) {
+            return id;
+        }
+        let (id, text) = (self.texts.len() as u32, Arc::<str>::from(text));
+        self.texts.push(Arc::clone(&text));
+        self.text_ids.insert(text, id);
+        id
+    }
+
+    fn text(&self, id: u32) -> &str {
+        &self.texts[id as usize]
+    }
+
+    fn hash_of(&self, id: u32) -> u128 {
+        let entry = &self.entries[id as usize - 1];
+        let symbol = |text| self.hasher.symbol(self.text(text));
+        let pairs = entry.labels.iter().map(|&(k, v)| (symbol(k), symbol(v)));
+        self.hasher.row(self.hasher.symbol(&entry.name), pairs)
+    }
+
+    /// Ids of the series that a selector selects, ascending.
+    pub(super) fn select(&self, selector: &Selector) -> Vec<u32> {
+        let Some(ids) = self.names.get(selector.name.as_str()) else { return Vec::new() };
+        let mut selected = ids.clone();
+        for matcher in &selector.matchers {
+            let Some(&key) = self.text_ids.get(matcher.label.as_str()) else {
+                if !matcher.matches("") {
+                    return Vec::new();
+                }
+                continue;
+            };
+            // Each distinct value is compared once; u32::MAX stands for an absent label.
+            let mut known: HashMap<u32, bool> = HashMap::new();
+            selected.retain(|&id| {
+                let labels = &self.entries[id as usize - 1].labels;
+                let value = labels.iter().find(|l| l.0 == key).map_or(u32::MAX, |l| l.1);
+                *known.entry(value).or_insert_with(|| {
+                    matcher.matches(if value == u32::MAX { "" } else { self.text(value) })
+                })
+            });
+        }
+        selected.sort_unstable();
+        selected
+    }
+
+    /// What is known of a series.
+    pub(super) fn info(&self, id: u32) -> Option<SeriesInfo> {
+        let entry = self.entries.get((id as usize).checked_sub(1)?)?;
+        if entry.name.is_empty() {
+            return None;
+        }
+        let labels: Labels =
+            entry.labels.iter().map(|&(k, v)| (self.text(k), self.text(v))).collect();
+        let key = SeriesKey { name: entry.name.to_string(), labels };
+        Some(SeriesInfo { id, key, kind: entry.kind })
+    }
+
+    /// Names that start with a prefix, sorted.
+    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+        self.names
+            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(prefix))
+            .take(MAX_NAMES)
+            .map(|(name, _)| name.to_string())
+            .collect()
+    }
+}

@@ -1,0 +1,226 @@
+//! [`Store`] by SQLite: each method is one call of the module that knows how.
+
+use super::commit::read_stream;
+use super::script::Script;
+use super::{SqliteStore, closed};
+use crate::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use crate::alerting::{AlertingChange, NotificationFilter};
+use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use crate::{Maintenance, Sizes, Store, StoreError};
+use async_trait::async_trait;
+use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::rule::RuleSet;
+use sentinel_model::series::Selector;
+use sqlx::{Connection, Executor};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<AgentRecord, StoreError> {
+        self.do_register(new, now).await
+    }
+
+    async fn set_agent_state(
+        &self,
+        id: &AgentId,
+        state: AgentState,
+        _now: i64,
+    ) -> Result<(), StoreError> {
+        self.do_set_agent_state(id, state).await
+    }
+
+    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        self.find_agent(id).await
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        self.all_agents().await
+    }
+
+    async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
+        self.keys_of(id).await
+    }
+
+    async fn save_heartbeat(&self, heartbeat: Heartbeat, now: i64) -> Result<(), StoreError> {
+        self.heartbeat(heartbeat, now).await
+    }
+
+    async fn stream_state(&self, agent: &AgentId, epoch: Epoch) -> Result<StreamState, StoreError> {
+        self.still_open()?;
+        let known = self.0.streams.lock().get(&(agent.clone(), epoch)).copied();
+        if let Some(stream) = known {
+            return Ok(stream.state);
+        }
+        let mut conn = self.0.pool.acquire().await?;
+        Ok(read_stream(&mut conn, agent, epoch).await?.state)
+    }
+
+    async fn commit(
+        &self,
+        commits: Vec<Commit>,
+        now: i64,
+    ) -> Result<Vec<CommitOutcome>, StoreError> {
+        self.write(move |shared, writer| Box::pin(writer.commit(shared, commits, now))).await
+    }
+
+    async fn request_rewind(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        let key = (agent.clone(), epoch);
+        self.write(move |shared, writer| {
+            Box::pin(async move { writer.request_rewind(shared, key, attempt).await })
+        })
+        .await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read_dead_letters(limit).await
+    }
+
+    async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.select(selector)
+    }
+
+    async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.still_open()?;
+        Ok(self.0.registry.read().names(prefix))
+    }
+
+    async fn samples(&self, series: &[u32], range: TimeRange) -> Result<Vec<Points>, StoreError> {
+        self.read_samples(series, range).await
+    }
+
+    async fn range(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        step: Option<Step>,
+    ) -> Result<Vec<SeriesRange>, StoreError> {
+        self.read_range(selector, range, step).await
+    }
+
+    async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
+        self.write_rules(rules).await
+    }
+
+    async fn rules(&self) -> Result<RuleSet, StoreError> {
+        self.read_rules().await
+    }
+
+    async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
+        self.write_alerting(change).await
+    }
+
+    async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
+        self.read_alerts(since).await
+    }
+
+    async fn history(&self, limit: u32) -> Result<Vec<Transition>, StoreError> {
+        self.read_history(limit).await
+    }
+
+    async fn notifications(
+        &self,
+        filter: NotificationFilter,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.read_notifications(filter, limit).await
+    }
+
+    async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        self.read_slot(slot).await
+    }
+
+    async fn save_slot_state(
+        &self,
+        slot: &str,
+        writes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.write_slot(slot, writes).await
+    }
+
+    async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError> {
+        self.write_status(name, json, now).await
+    }
+
+    async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
+        self.read_statuses().await
+    }
+
+    async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
+        self.upkeep(now).await
+    }
+
+    async fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.still_open()?;
+        let size = |suffix: &str| {
+            let mut name = self.0.path.as_os_str().to_owned();
+            name.push(suffix);
+            std::fs::metadata(name).map_or(0, |m| m.len())
+        };
+        let mut conn = self.0.pool.acquire().await?;
+        let free = super::open::number(&mut conn, "PRAGMA freelist_count").await?;
+        let page = super::open::number(&mut conn, "PRAGMA page_size").await?;
+        Ok(Sizes {
+            bytes: size("") + size("-wal"),
+            free_bytes: (free * page) as u64,
+            series: self.0.registry.read().len() as u64,
+            tail_samples: self.0.tail.read().samples() as u64,
+            packed_samples: self.0.packed_samples.load(Ordering::Acquire).max(0) as u64,
+        })
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let mut upkeep = self.0.upkeep.lock().await;
+        let mut writer = self.0.writer.lock().await.take().ok_or_else(closed)?;
+        self.0.pool.close().await;
+        if let Some(conn) = upkeep.close() {
+            conn.close().await?;
+        }
+        writer.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+        writer.conn.close().await?;
+        self.0.lock.lock().take();
+        Ok(())
+    }
+}
+
+impl super::commit::Writer {
+    async fn request_rewind(
+        &mut self,
+        shared: &super::Shared,
+        key: (AgentId, Epoch),
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        let mut stream = self.load_stream(shared, &key).await?;
+        if stream.id != 0 && stream.state.rewind_attempt >= attempt {
+            return Ok(());
+        }
+        let mut script = Script::new();
+        if stream.id == 0 {
+            stream.id = self.next_stream;
+            script
+                .sql(
+                    "INSERT INTO streams (id, agent, epoch, committed, rewind_attempt, \
+                     last_commit) VALUES (?,?,?,0,?,0);",
+                )
+                .bind(stream.id)
+                .bind(key.0.as_str())
+                .bind(key.1.0.to_vec())
+                .bind(attempt);
+        } else {
+            script.sql("UPDATE streams SET rewind_attempt = ? WHERE id = ?;");
+            script.bind(attempt).bind(stream.id);
+        }
+        super::script::transaction(&mut self.conn, vec![script]).await?;
+        self.next_stream = self.next_stream.max(stream.id + 1);
+        stream.state.rewind_attempt = attempt;
+        super::commit::remember(shared, key, stream);
+        Ok(())
+    }
+}

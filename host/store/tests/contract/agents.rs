@@ -1,0 +1,71 @@
+use super::{T0, agent};
+use sentinel_store::Store;
+use sentinel_store::StoreError;
+use sentinel_store::agents::{AgentState, Heartbeat, NewAgent};
+
+fn new(id: &str, machine: &str, key: u8) -> NewAgent {
+    NewAgent {
+        id: agent(id),
+        hw_id: machine.repeat(64),
+        hostname: format!("host-{machine}"),
+        version: "1".into(),
+        labels: [("env".to_owned(), machine.to_owned())].into(),
+        wrapped_key: vec![key; 60],
+    }
+}
+
+async fn keys(store: &dyn Store, id: &str) -> Vec<(u32, u8)> {
+    let keys = store.agent_keys(&agent(id)).await.unwrap();
+    keys.into_iter().map(|k| (k.key_id, k.wrapped[0])).collect()
+}
+
+pub(crate) async fn a_new_machine_is_approved_and_a_known_one_waits(store: &dyn Store) {
+    let first = store.register_agent(new("a", "1", 1), T0).await.unwrap();
+    assert_eq!((first.state, first.key_id, first.registered_at), (AgentState::Approved, 1, T0));
+    assert_eq!(keys(store, "a").await, [(1, 1)]);
+    let cloned = store.register_agent(new("b", "1", 2), T0).await.unwrap();
+    assert_eq!((cloned.state, cloned.key_id), (AgentState::Waiting, 1));
+    assert!(keys(store, "b").await.is_empty());
+    store.set_agent_state(&agent("b"), AgentState::Approved, T0).await.unwrap();
+    assert_eq!(keys(store, "b").await, [(1, 2)]);
+    let all = store.agents().await.unwrap();
+    assert_eq!(all.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(store.agent(&agent("a")).await.unwrap().as_ref(), Some(&all[0]));
+    assert_eq!(all[0].labels["env"], "1");
+    assert_eq!(store.agent(&agent("c")).await.unwrap(), None);
+    let unknown = store.set_agent_state(&agent("c"), AgentState::Approved, T0).await;
+    assert!(matches!(unknown, Err(StoreError::Conflict(_))));
+}
+
+pub(crate) async fn a_known_id_keeps_its_key_until_the_new_one_is_approved(store: &dyn Store) {
+    store.register_agent(new("a", "1", 1), T0).await.unwrap();
+    let again = store.register_agent(new("a", "2", 2), T0 + 1).await.unwrap();
+    assert_eq!((again.state, again.key_id), (AgentState::Waiting, 2));
+    assert_eq!(again.hostname, "host-1");
+    assert_eq!(keys(store, "a").await, [(1, 1)]);
+    let third = store.register_agent(new("a", "3", 3), T0 + 1).await.unwrap();
+    assert_eq!((third.state, third.key_id), (AgentState::Waiting, 3));
+    store.set_agent_state(&agent("a"), AgentState::Approved, T0).await.unwrap();
+    assert_eq!(keys(store, "a").await, [(3, 3)]);
+    let now = store.agent(&agent("a")).await.unwrap().unwrap();
+    assert_eq!((now.hostname.as_str(), now.state), ("host-3", AgentState::Approved));
+}
+
+pub(crate) async fn a_blocked_agent_has_no_key_and_stays_blocked(store: &dyn Store) {
+    store.register_agent(new("a", "1", 1), T0).await.unwrap();
+    store.set_agent_state(&agent("a"), AgentState::Blocked, T0).await.unwrap();
+    assert!(keys(store, "a").await.is_empty());
+    let again = store.register_agent(new("a", "1", 2), T0).await.unwrap();
+    assert_eq!(again.state, AgentState::Blocked);
+    assert!(keys(store, "a").await.is_empty());
+}
+
+pub(crate) async fn heartbeats_are_kept(store: &dyn Store) {
+    store.register_agent(new("a", "1", 1), T0).await.unwrap();
+    let beat = |id| Heartbeat { id: agent(id), version: "2".into(), report: "{}".into() };
+    store.save_heartbeat(beat("a"), T0 + 9).await.unwrap();
+    let found = store.agent(&agent("a")).await.unwrap().unwrap();
+    assert_eq!((found.last_seen, found.version.as_str()), (Some(T0 + 9), "2"));
+    assert_eq!(found.report.as_deref(), Some("{}"));
+    assert!(store.save_heartbeat(beat("b"), T0).await.is_err());
+}

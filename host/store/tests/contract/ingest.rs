@@ -1,0 +1,172 @@
+use super::{EPOCH, T0, agent, gauges, one, record, samples};
+use sentinel_model::batch::BatchBuilder;
+use sentinel_model::columns::Kind;
+use sentinel_model::ids::Epoch;
+use sentinel_store::Store;
+use sentinel_store::ingest::{Commit, CommitOutcome, Content, StreamState};
+use sentinel_store::query::TimeRange;
+use std::sync::Arc;
+
+const ALL: TimeRange = TimeRange { start: i64::MIN, end: i64::MAX };
+
+fn committed(series: &[u32]) -> CommitOutcome {
+    CommitOutcome::Committed { series: series.to_vec() }
+}
+
+async fn state(store: &dyn Store, name: &str) -> (u64, u32) {
+    let state = store.stream_state(&agent(name), EPOCH).await.unwrap();
+    (state.committed, state.rewind_attempt)
+}
+
+pub(crate) async fn records_are_committed_once_and_in_order(store: &dyn Store) {
+    assert_eq!(store.stream_state(&agent("a"), EPOCH).await.unwrap(), StreamState::default());
+    let first = samples("a", 1, &[(0, 1.0, T0), (1, 2.0, T0)]);
+    assert_eq!(one(store, samples("a", 2, &[]), T0).await, CommitOutcome::Gap { committed: 0 });
+    assert_eq!(one(store, first.clone(), T0).await, committed(&[1, 2]));
+    assert_eq!(one(store, first.clone(), T0).await, CommitOutcome::Duplicate);
+    let outcomes = store
+        .commit(
+            vec![
+                samples("a", 4, &[(0, 9.0, T0)]),
+                first,
+                samples("a", 2, &[(1, 3.0, T0 + 1), (2, 4.0, T0 + 1)]),
+                samples("a", 3, &[]),
+                samples("a", 2, &[(1, 3.0, T0 + 1)]),
+                samples("a", 4, &[(2, 5.0, T0 + 2)]),
+            ],
+            T0,
+        )
+        .await
+        .unwrap();
+    let expected = vec![
+        CommitOutcome::Gap { committed: 1 },
+        CommitOutcome::Duplicate,
+        committed(&[2, 3]),
+        committed(&[]),
+        CommitOutcome::Duplicate,
+        committed(&[3]),
+    ];
+    assert_eq!(outcomes, expected);
+    assert_eq!(state(store, "a").await, (4, 0));
+    let points = store.samples(&[3, 1, 3], ALL).await.unwrap();
+    assert_eq!(points[0].values, [4.0, 5.0]);
+    assert_eq!(points[0], points[2]);
+    assert_eq!(points[1].times, [T0]);
+}
+
+pub(crate) async fn the_same_number_with_another_hash_is_refused_and_harms_no_other(
+    store: &dyn Store,
+) {
+    one(store, samples("a", 1, &[(0, 1.0, T0)]), T0).await;
+    let mut other = samples("a", 1, &[(0, 2.0, T0)]);
+    other.hash = [99; 32];
+    let mut twice = samples("a", 2, &[(0, 4.0, T0 + 1)]);
+    twice.hash = [98; 32];
+    let outcomes =
+        store.commit(vec![other, samples("a", 2, &[(0, 3.0, T0 + 1)]), twice], T0).await.unwrap();
+    let expected =
+        vec![CommitOutcome::Contradiction, committed(&[1]), CommitOutcome::Contradiction];
+    assert_eq!(outcomes, expected);
+    assert_eq!(store.samples(&[1], ALL).await.unwrap()[0].values, [1.0, 3.0]);
+}
+
+pub(crate) async fn skipped_ranges_commit_what_was_not_committed(store: &dyn Store) {
+    let skip = |from, to| record("a", from, Content::Skipped { to });
+    one(store, samples("a", 1, &[(0, 1.0, T0)]), T0).await;
+    assert_eq!(one(store, skip(3, 5), T0).await, CommitOutcome::Gap { committed: 1 });
+    assert_eq!(one(store, skip(1, 5), T0).await, committed(&[]));
+    assert_eq!(state(store, "a").await.0, 5);
+    assert_eq!(one(store, skip(1, 5), T0).await, CommitOutcome::Duplicate);
+    assert_eq!(one(store, skip(2, 4), T0).await, CommitOutcome::Duplicate);
+    assert_eq!(one(store, skip(4, 6), T0).await, committed(&[]));
+    assert_eq!(one(store, skip(7, 7), T0).await, committed(&[]));
+    // What was said to be lost does not come back.
+    let back = samples("a", 3, &[(0, 1.0, T0)]);
+    assert_eq!(one(store, back, T0).await, CommitOutcome::Contradiction);
+    for (from, to) in [(9, 8), (8, u64::MAX)] {
+        assert_eq!(one(store, skip(from, to), T0).await, CommitOutcome::Contradiction);
+    }
+    assert_eq!(one(store, samples("a", 8, &[(0, 2.0, T0 + 1)]), T0).await, committed(&[1]));
+}
+
+pub(crate) async fn dead_records_advance_the_stream(store: &dyn Store) {
+    let dead = Content::Dead { payload: vec![1, 2, 3], reason: "not a batch".into() };
+    let outcomes = store
+        .commit(vec![record("a", 1, dead.clone()), samples("a", 2, &[(0, 1.0, T0)])], T0 + 5)
+        .await
+        .unwrap();
+    assert_eq!(outcomes, [committed(&[]), committed(&[1])]);
+    assert_eq!(one(store, record("a", 1, dead), T0).await, CommitOutcome::Duplicate);
+    let letters = store.dead_letters(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!((letter.agent.as_str(), letter.epoch, letter.seq), ("a", EPOCH, 1));
+    assert_eq!((letter.at, letter.reason.as_str()), (T0 + 5, "not a batch"));
+    assert_eq!(letter.payload, [1, 2, 3]);
+}
+
+pub(crate) async fn epochs_and_agents_are_apart(store: &dyn Store) {
+    let mut other_epoch = samples("a", 1, &[(0, 2.0, T0 + 1)]);
+    other_epoch.epoch = Epoch([8; 16]);
+    let outcomes = store
+        .commit(
+            vec![
+                samples("a", 1, &[(0, 1.0, T0)]),
+                other_epoch,
+                samples("b", 1, &[(0, 3.0, T0 + 2)]),
+                samples("b", 2, &[(0, 4.0, T0 + 3)]),
+            ],
+            T0,
+        )
+        .await
+        .unwrap();
+    assert!(outcomes.iter().all(|o| *o == committed(&[1])), "{outcomes:?}");
+    assert_eq!((state(store, "a").await.0, state(store, "b").await.0), (1, 2));
+    assert_eq!(store.samples(&[1], ALL).await.unwrap()[0].values, [1.0, 2.0, 3.0, 4.0]);
+}
+
+pub(crate) async fn a_rewind_is_kept_and_only_grows(store: &dyn Store) {
+    store.request_rewind(&agent("a"), EPOCH, 2).await.unwrap();
+    assert_eq!(state(store, "a").await, (0, 2));
+    one(store, samples("a", 1, &[(0, 1.0, T0)]), T0).await;
+    store.request_rewind(&agent("a"), EPOCH, 1).await.unwrap();
+    assert_eq!(state(store, "a").await, (1, 2));
+    store.request_rewind(&agent("a"), EPOCH, 3).await.unwrap();
+    one(store, samples("a", 2, &[(0, 1.0, T0)]), T0).await;
+    assert_eq!(state(store, "a").await, (2, 3));
+}
+
+pub(crate) async fn a_series_keeps_its_id_whatever_the_order_of_labels(store: &dyn Store) {
+    let make = |labels: &[(&str, &str)]| {
+        let mut builder = BatchBuilder::new();
+        for name in ["m", "n"] {
+            builder.push(name, labels.iter().copied(), Kind::Gauge, 1.0, T0);
+        }
+        Content::Samples(Arc::new(builder.build().unwrap()))
+    };
+    let orders: [&[(&str, &str)]; 4] = [
+        &[("a", "1"), ("b", "2")],
+        &[("b", "2"), ("a", "1")],
+        &[("a", "2"), ("b", "1")],
+        &[("a", "1"), ("b", "2"), ("c", "")],
+    ];
+    let commits: Vec<Commit> =
+        (1..).zip(orders).map(|(seq, labels)| record("a", seq, make(labels))).collect();
+    let outcomes = store.commit(commits, T0).await.unwrap();
+    assert_eq!(
+        outcomes,
+        [committed(&[1, 2]), committed(&[1, 2]), committed(&[3, 4]), committed(&[5, 6])]
+    );
+    let again = record("a", 5, make(orders[2]));
+    assert_eq!(one(store, again, T0).await, committed(&[3, 4]));
+}
+
+pub(crate) async fn the_kind_of_a_series_is_the_last_one_sent(store: &dyn Store) {
+    one(store, record("a", 1, Content::Samples(gauges(&[(0, 1.0, T0)]))), T0).await;
+    let mut builder = BatchBuilder::new();
+    builder.push("g", [("i", "0"), ("agent", "a")], Kind::Counter, 2.0, T0);
+    let counter = Content::Samples(Arc::new(builder.build().unwrap()));
+    assert_eq!(one(store, record("a", 2, counter), T0).await, committed(&[1]));
+    let found = store.series(&"g".parse().unwrap()).await.unwrap();
+    assert_eq!((found.len(), found[0].kind), (1, Kind::Counter as u8));
+}

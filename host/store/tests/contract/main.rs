@@ -1,0 +1,103 @@
+//! What every engine must do, written against the trait alone. An engine takes part by one
+//! line below; each test gets an empty store of its own.
+
+mod agents;
+mod alerting;
+mod ingest;
+mod query;
+mod upkeep;
+
+use sentinel_model::batch::{Batch, BatchBuilder};
+use sentinel_model::columns::Kind;
+use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_store::Store;
+use sentinel_store::ingest::{Commit, Content};
+use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use std::sync::Arc;
+
+/// 2025-01-01 00:00 UTC, the start of an hour.
+pub(crate) const T0: i64 = 1_735_689_600_000;
+pub(crate) const HOUR: i64 = 3_600_000;
+pub(crate) const DAY: i64 = 24 * HOUR;
+
+pub(crate) fn agent(name: &str) -> AgentId {
+    AgentId::new(name).unwrap()
+}
+
+pub(crate) const EPOCH: Epoch = Epoch([7; 16]);
+
+/// A batch of gauges: label `i`, value, time.
+pub(crate) fn gauges(rows: &[(u32, f64, i64)]) -> Arc<Batch> {
+    let mut builder = BatchBuilder::new();
+    for (i, value, time) in rows {
+        let i = i.to_string();
+        builder.push("g", [("i", i.as_str()), ("agent", "a")], Kind::Gauge, *value, *time);
+    }
+    Arc::new(builder.build().unwrap())
+}
+
+pub(crate) fn record(name: &str, seq: u64, content: Content) -> Commit {
+    Commit { agent: agent(name), epoch: EPOCH, seq, hash: [seq as u8; 32], content }
+}
+
+pub(crate) fn samples(name: &str, seq: u64, rows: &[(u32, f64, i64)]) -> Commit {
+    record(name, seq, Content::Samples(gauges(rows)))
+}
+
+pub(crate) async fn one(
+    store: &dyn Store,
+    commit: Commit,
+    now: i64,
+) -> sentinel_store::ingest::CommitOutcome {
+    store.commit(vec![commit], now).await.unwrap().remove(0)
+}
+
+async fn sqlite() -> (tempfile::TempDir, SqliteStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path().join("s.db"), StoreOptions::default()).await.unwrap();
+    (dir, store)
+}
+
+macro_rules! contract {
+    ($($module:ident :: $test:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    let (_dir, store) = super::sqlite().await;
+                    super::$module::$test(&store).await;
+                }
+            )*
+        }
+    };
+}
+
+contract![
+    ingest::records_are_committed_once_and_in_order,
+    ingest::the_same_number_with_another_hash_is_refused_and_harms_no_other,
+    ingest::skipped_ranges_commit_what_was_not_committed,
+    ingest::dead_records_advance_the_stream,
+    ingest::epochs_and_agents_are_apart,
+    ingest::a_rewind_is_kept_and_only_grows,
+    ingest::a_series_keeps_its_id_whatever_the_order_of_labels,
+    ingest::the_kind_of_a_series_is_the_last_one_sent,
+    query::selectors_find_series,
+    query::names_are_found_by_prefix,
+    query::of_samples_at_one_time_the_last_committed_counts,
+    query::ranges_exclude_their_start_and_include_their_end,
+    query::a_step_keeps_the_last_sample_in_it,
+    query::odd_values_and_times_come_back_bit_by_bit,
+    upkeep::packing_changes_no_answer,
+    upkeep::late_samples_join_the_packed_hour,
+    upkeep::an_hour_is_packed_once_it_is_over,
+    upkeep::old_samples_live_on_as_rollups_and_then_go,
+    agents::a_new_machine_is_approved_and_a_known_one_waits,
+    agents::a_known_id_keeps_its_key_until_the_new_one_is_approved,
+    agents::a_blocked_agent_has_no_key_and_stays_blocked,
+    agents::heartbeats_are_kept,
+    alerting::rules_follow_each_other,
+    alerting::alerts_and_history_come_back_bit_by_bit,
+    alerting::a_notification_is_decided_once,
+    alerting::slots_keep_their_state,
+    alerting::statuses_are_replaced,
+];
