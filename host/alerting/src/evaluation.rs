@@ -10,6 +10,11 @@
 //! | no instance and no series read | all lapse | `no_data="true"` holds, all others lapse | what held goes on holding, what is kept firing runs out |
 //! | the evaluation failed | nothing changes, no timer ends | same | same |
 //!
+//! After a start the newest samples may still be on their way. Until they are there an
+//! evaluation is not `settled`: what holds holds, but an alert that it does not name stays as
+//! it is, and one that read no series at all says nothing, as if it had failed. Otherwise every
+//! restart would end incidents that go on.
+//!
 //! An alert belongs to a rule if the rule has its name and all labels of the rule are labels
 //! of the alert. One that does not, because the rule was changed or is gone, is withdrawn. This
 //! depends on the stored alert and the rule in force alone, hence not on when a worker
@@ -21,7 +26,7 @@ use sentinel_model::alert::{Alert, AlertState, Fingerprint, Transition};
 use sentinel_model::duration::Millis;
 use sentinel_model::rule::{NoData, Rule};
 use sentinel_model::series::Labels;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most instances of one rule that become alerts; those beyond are not looked at and are
 /// counted in [`Effects::ignored`].
@@ -51,6 +56,8 @@ pub enum Observation {
         active: Vec<Instance>,
         /// How many series were read.
         series_read: u32,
+        /// Whether all samples that are to be expected are there.
+        settled: bool,
     },
     /// There is no evaluator, or it failed.
     Failed,
@@ -125,7 +132,14 @@ impl RuleAlerts {
             Step { now, rules_version, timers: timers(rule), effects: Effects::default() };
         match observation {
             Observation::Failed => self.withdraw_strangers(&mut step, rule),
-            Observation::Seen { active, series_read } => {
+            Observation::Seen { series_read: 0, settled: false, .. } => {
+                self.withdraw_strangers(&mut step, rule);
+            }
+            Observation::Seen { active, settled: false, .. } => {
+                self.hold(&mut step, rule, active);
+                self.withdraw_strangers(&mut step, rule);
+            }
+            Observation::Seen { active, series_read, settled: true } => {
                 let silent = active.is_empty() && *series_read == 0;
                 match (silent, rule.no_data) {
                     (false, NoData::Ok | NoData::Alert | NoData::Keep) | (true, NoData::Ok) => {
@@ -166,33 +180,35 @@ impl RuleAlerts {
     }
 
     fn observe(&self, step: &mut Step, rule: &Rule, active: &[Instance]) {
-        let mut holding: BTreeMap<Fingerprint, (Labels, &Instance)> = BTreeMap::new();
+        let holding = self.hold(step, rule, active);
+        for (fingerprint, entry) in &self.0 {
+            if !holding.contains(fingerprint) {
+                step.take(Some(entry), &absent(rule, &entry.alert));
+            }
+        }
+    }
+
+    /// Takes the instances that hold; says which alerts they are.
+    fn hold(&self, step: &mut Step, rule: &Rule, active: &[Instance]) -> BTreeSet<Fingerprint> {
+        let mut holding = BTreeSet::new();
         step.effects.ignored = active.len().saturating_sub(MAX_INSTANCES);
         for instance in active.iter().take(MAX_INSTANCES) {
             let labels = identity(rule, &instance.labels);
             let fingerprint = Fingerprint::of(&rule.name, &labels);
-            match holding.entry(fingerprint) {
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    place.insert((labels, instance));
-                }
-                std::collections::btree_map::Entry::Occupied(_) => step.effects.ignored += 1,
+            if !holding.insert(fingerprint) {
+                step.effects.ignored += 1;
+                continue;
             }
-        }
-        for (fingerprint, entry) in &self.0 {
-            if !holding.contains_key(fingerprint) {
-                step.take(Some(entry), &absent(rule, &entry.alert));
-            }
-        }
-        for (fingerprint, (labels, instance)) in &holding {
             let sight = Sight {
                 rule: &rule.name,
-                labels,
+                labels: &labels,
                 annotations: &rule.annotations,
                 summary: &instance.summary,
                 value: instance.value,
             };
-            step.take(self.0.get(fingerprint), &Input::Holds(sight));
+            step.take(self.0.get(&fingerprint), &Input::Holds(sight));
         }
+        holding
     }
 
     fn keep(&self, step: &mut Step, rule: &Rule) {

@@ -37,7 +37,11 @@ fn observation(round: &Round) -> Observation {
     let active: Vec<_> =
         NAMES.iter().zip(holds).filter(|(_, h)| *h).map(|(n, _)| instance(n, 1.0)).collect();
     // Without an instance it is the round's to say whether there is data.
-    Observation::Seen { series_read: u32::from(!active.is_empty() || round.2), active }
+    Observation::Seen {
+        series_read: u32::from(!active.is_empty() || round.2),
+        active,
+        settled: true,
+    }
 }
 
 /// What is stored, as the store does it.
@@ -230,7 +234,7 @@ proptest! {
 
 fn seen(names: &[&str]) -> Observation {
     let active = names.iter().map(|n| instance(n, 1.0)).collect();
-    Observation::Seen { active, series_read: 3 }
+    Observation::Seen { active, series_read: 3, settled: true }
 }
 
 fn fired(rule: &Rule, names: &[&str]) -> RuleAlerts {
@@ -266,7 +270,7 @@ fn alerts_under_other_labels_than_the_rules_resolve_even_while_it_cannot_be_eval
     let mut changed = rule(0, 1_000_000, NoData::Keep);
     let alerts = fired(&changed, &["a"]);
     changed.labels.set("severity", "ticket");
-    let silent = Observation::Seen { active: Vec::new(), series_read: 0 };
+    let silent = Observation::Seen { active: Vec::new(), series_read: 0, settled: true };
     for observation in [Observation::Failed, silent] {
         let effects = alerts.step(5, &changed, 2, &observation);
         assert_eq!(effects.news.len(), 1);
@@ -295,6 +299,23 @@ fn instances_that_the_rules_labels_make_alike_are_one_alert_and_counted() {
     let effects = RuleAlerts::default().step(0, &same, 1, &seen(&["a", "b", "c"]));
     assert_eq!((effects.news.len(), effects.ignored), (1, 2));
     assert_eq!(effects.news[0].summary, "a");
+}
+
+#[test]
+fn until_all_samples_are_there_alerts_begin_and_do_not_end() {
+    let unsettled = |names: &[&str], series_read| {
+        let active = names.iter().map(|n| instance(n, 1.0)).collect();
+        Observation::Seen { active, series_read, settled: false }
+    };
+    for no_data in [NoData::Ok, NoData::Alert, NoData::Keep] {
+        let rule = rule(0, 0, no_data);
+        let alerts = fired(&rule, &["a"]);
+        assert!(alerts.step(5, &rule, 1, &unsettled(&[], 0)).is_silent(), "no data");
+        assert!(alerts.step(5, &rule, 1, &unsettled(&["c"], 0)).is_silent(), "absent");
+        let effects = alerts.step(5, &rule, 1, &unsettled(&["b"], 2));
+        let told: Vec<_> = effects.news.iter().map(|a| (a.labels.get("name"), a.state)).collect();
+        assert_eq!(told, [(Some("b"), AlertState::Firing)]);
+    }
 }
 
 #[test]
