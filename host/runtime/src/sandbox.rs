@@ -1,0 +1,135 @@
+//! What the compiling child takes from itself before it reads the first byte of a component.
+//!
+//! * rlimits: address space, processor time, no files written, no core dump;
+//! * landlock: no file, no network, where the kernel has it;
+//! * seccomp: memory, threads, reading and writing what is open; everything else is refused.
+//!
+//! Landlock and seccomp are best effort: a kernel without them still compiles, and the report
+//! says what holds.
+
+use std::fmt;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// Address space of the child (4 GiB). The largest guests need about 370 MiB.
+const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+/// Processor time of the child, all threads together, in seconds.
+const CPU_SECONDS: u64 = 240;
+
+/// What holds of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    landlock: &'static str,
+    seccomp: Result<(), String>,
+    limits: Result<(), String>,
+}
+
+impl Report {
+    /// Whether all of it holds.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.landlock == "full" && self.seccomp.is_ok() && self.limits.is_ok()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |result: &Result<(), String>| match result {
+            Ok(()) => "on".to_owned(),
+            Err(why) => format!("off ({why})"),
+        };
+        let (seccomp, limits) = (part(&self.seccomp), part(&self.limits));
+        write!(f, "landlock {}, seccomp {seccomp}, limits {limits}", self.landlock)
+    }
+}
+
+/// Applies everything that the kernel has to this process. There must be no other thread yet.
+pub(crate) fn enter() -> Report {
+    let limits = limit();
+    let landlock = landlock();
+    Report { landlock, limits, seccomp: filter() }
+}
+
+fn limit() -> Result<(), String> {
+    for (resource, most) in [
+        (Resource::As, ADDRESS_SPACE_BYTES),
+        (Resource::Cpu, CPU_SECONDS),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+    ] {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        setrlimit(resource, limit).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn landlock() -> &'static str {
+    let abi = ABI::V5;
+    let restricted = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))
+        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(abi)))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self);
+    match restricted.map(|status| status.ruleset) {
+        Ok(RulesetStatus::FullyEnforced) => "full",
+        Ok(RulesetStatus::PartiallyEnforced) => "partial",
+        Ok(RulesetStatus::NotEnforced) | Err(_) => "none",
+    }
+}
+
+/// System calls that compiling needs. What is not here fails with `EPERM`, so that a library
+/// which merely asks (how many processors there are) goes on without an answer.
+const ALLOWED: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_tgkill,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+fn filter() -> Result<(), String> {
+    let program: BpfProgram = SeccompFilter::new(
+        ALLOWED.iter().map(|call| (*call, Vec::new())).collect(),
+        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into().map_err(|_| "not for this processor".to_owned())?,
+    )
+    .and_then(TryInto::try_into)
+    .map_err(|error| error.to_string())?;
+    seccompiler::apply_filter(&program).map_err(|error| error.to_string())
+}
