@@ -1,0 +1,135 @@
+//! What runs in a worker, as operators write it.
+
+use schemars::JsonSchema;
+use sentinel_alerting::delivery::OnUnknown;
+use sentinel_model::ids::SlotName;
+use sentinel_trust::Grants;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The most slots a worker may have.
+pub const MAX_SLOTS: usize = 256;
+
+/// The slots of a worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerConfig {
+    /// Transforms, in the order in which they reshape every batch before it is stored. While
+    /// one of them cannot be loaded nothing is stored: the agents keep their samples.
+    pub transforms: Vec<SlotConfig>,
+    /// Evaluators, which rules name by slot.
+    pub evaluators: Vec<SlotConfig>,
+    /// Notifiers, which rules name by slot.
+    pub notifiers: Vec<NotifierConfig>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlotConfig {
+    /// The slot's name, unique in the worker.
+    pub slot: SlotName,
+    /// The plugin: `publisher/name`, or `publisher/name@version`.
+    pub plugin: String,
+    /// The plugin's own configuration, as its schema says.
+    #[serde(default = "empty")]
+    pub config: serde_json::Value,
+    /// What the plugin may do, and its limits.
+    #[serde(default)]
+    pub grants: Grants,
+}
+
+/// One notifier's slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotifierConfig {
+    /// The slot's name, unique in the worker.
+    pub slot: SlotName,
+    /// The plugin: `publisher/name`, or `publisher/name@version`.
+    pub plugin: String,
+    /// The plugin's own configuration, as its schema says.
+    #[serde(default = "empty")]
+    pub config: serde_json::Value,
+    /// What the plugin may do, and its limits.
+    #[serde(default)]
+    pub grants: Grants,
+    /// What is done when nobody knows whether the receiver took a notification: `retry` sends
+    /// it again under the same id, `hold` puts it to the dead letters.
+    #[serde(default)]
+    pub on_unknown: OnUnknown,
+}
+
+fn empty() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+impl NotifierConfig {
+    /// The slot alone.
+    #[must_use]
+    pub fn slot_config(&self) -> SlotConfig {
+        SlotConfig {
+            slot: self.slot.clone(),
+            plugin: self.plugin.clone(),
+            config: self.config.clone(),
+            grants: self.grants.clone(),
+        }
+    }
+}
+
+impl WorkerConfig {
+    /// What a schema cannot say: JSON Pointer and message of each problem.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let plain = |list: &'static str, slots: &[SlotConfig]| -> Vec<_> {
+            let at = |(i, s): (usize, &SlotConfig)| {
+                (format!("/{list}/{i}"), s.slot.clone(), s.grants.problems())
+            };
+            slots.iter().enumerate().map(at).collect()
+        };
+        let notifiers: Vec<_> = self.notifiers.iter().map(NotifierConfig::slot_config).collect();
+        let mut all = plain("transforms", &self.transforms);
+        all.extend(plain("evaluators", &self.evaluators));
+        all.extend(plain("notifiers", &notifiers));
+        let mut problems = Vec::new();
+        if all.len() > MAX_SLOTS {
+            let message = format!("{} slots are more than the {MAX_SLOTS} of a worker", all.len());
+            problems.push((String::new(), message));
+        }
+        let mut names = BTreeSet::new();
+        for (path, slot, grants) in all {
+            if names.contains(&slot) {
+                let message = format!("a slot named {:?} is there already", slot.as_str());
+                problems.push((format!("{path}/slot"), message));
+            }
+            names.insert(slot);
+            let grants = grants.into_iter();
+            problems.extend(grants.map(|message| (format!("{path}/grants"), message)));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_have_names_of_their_own() {
+        let config: WorkerConfig = serde_json::from_value(serde_json::json!({
+            "transforms": [{"slot": "a", "plugin": "sentinel/rows"}],
+            "evaluators": [{"slot": "b", "plugin": "sentinel/alert-dsl", "grants": {"series": true}}],
+            "notifiers": [{"slot": "a", "plugin": "sentinel/webhook", "on_unknown": "hold"}],
+        }))
+        .unwrap();
+        let problems = config.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].0, "/notifiers/0/slot");
+        assert_eq!(config.notifiers[0].on_unknown, OnUnknown::Hold);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let slip = serde_json::json!({"transform": []});
+        assert!(serde_json::from_value::<WorkerConfig>(slip).is_err());
+    }
+}

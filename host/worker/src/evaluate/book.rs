@@ -1,0 +1,122 @@
+//! The rules in force, checked by their evaluators, with windows for what they read.
+
+use crate::clock::Clock;
+use crate::patience::Patience;
+use crate::stages::{Evaluator, EvaluatorError, EvaluatorStage};
+use crate::windows::{Windows, load};
+use futures::StreamExt as _;
+use parking_lot::RwLock;
+use sentinel_model::ids::SlotName;
+use sentinel_model::rule::{Rule, RuleSet};
+use sentinel_runtime::evaluator::{Condition, Need, Plan};
+use sentinel_store::Store;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Conditions that are checked at once.
+const CHECKED_AT_ONCE: usize = 8;
+
+/// The rules of one evaluator.
+pub(super) struct Chapter {
+    pub(super) evaluator: Arc<dyn Evaluator>,
+    /// Indexes into the book's rules, in the order in which conditions are loaded.
+    pub(super) rules: Vec<usize>,
+    /// Whether the conditions are loaded.
+    pub(super) loaded: bool,
+}
+
+/// Rules that were checked, by evaluator.
+#[derive(Default)]
+pub(super) struct Book {
+    pub(super) version: u64,
+    pub(super) rules: Vec<Arc<Rule>>,
+    pub(super) chapters: BTreeMap<SlotName, Chapter>,
+    pub(super) needs: Vec<Need>,
+    /// Rules that are not evaluated, and why.
+    pub(super) errors: BTreeMap<String, String>,
+    /// Whether an evaluator failed while it checked: worth preparing again.
+    pub(super) incomplete: bool,
+}
+
+impl Book {
+    /// The conditions of a chapter.
+    pub(super) fn conditions(&self, chapter: &Chapter) -> Vec<Condition> {
+        let condition = |&at: &usize| Condition {
+            rule: self.rules[at].name.clone(),
+            text: self.rules[at].condition.to_string(),
+        };
+        chapter.rules.iter().map(condition).collect()
+    }
+}
+
+/// What preparing works with.
+#[derive(Clone)]
+pub(super) struct Preparing {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) windows: Arc<RwLock<Windows>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) patience: Arc<Patience>,
+}
+
+impl Preparing {
+    /// Checks rules and fills the windows that they need, beside those that are in use. Goes
+    /// on until the store has given what is needed; dropping it is safe.
+    pub(super) async fn prepare(
+        self,
+        set: RuleSet,
+        evaluators: BTreeMap<SlotName, EvaluatorStage>,
+        in_use: Vec<Need>,
+    ) -> Book {
+        let rules: Vec<Arc<Rule>> = set.rules.into_iter().map(Arc::new).collect();
+        let mut book = Book { version: set.version, rules, ..Book::default() };
+        let checks = futures::stream::iter(book.rules.clone())
+            .map(|rule| check(rule, &evaluators))
+            .buffered(CHECKED_AT_ONCE);
+        let checked: Vec<Result<Plan, EvaluatorError>> = checks.collect().await;
+        for (at, plan) in checked.into_iter().enumerate() {
+            let rule = Arc::clone(&book.rules[at]);
+            match plan {
+                Ok(plan) => {
+                    book.needs.extend(plan.needs);
+                    let stage = &evaluators[&rule.evaluator];
+                    let chapter =
+                        book.chapters.entry(rule.evaluator.clone()).or_insert_with(|| Chapter {
+                            evaluator: Arc::clone(&stage.evaluator),
+                            rules: Vec::new(),
+                            loaded: false,
+                        });
+                    chapter.rules.push(at);
+                }
+                Err(error) => {
+                    let (EvaluatorError::Refused(why) | EvaluatorError::Failed(why)) = &error;
+                    tracing::error!(rule = rule.name, why, "a rule is not evaluated");
+                    book.errors.insert(rule.name.clone(), why.clone());
+                    book.incomplete |= matches!(error, EvaluatorError::Failed(_));
+                }
+            }
+        }
+        let all: Vec<Need> = in_use.into_iter().chain(book.needs.iter().cloned()).collect();
+        self.fill(&all).await;
+        book
+    }
+
+    async fn fill(&self, needs: &[Need]) {
+        let loads = self.windows.write().set_needs(needs);
+        let fill = || load::load(&self.windows, self.store.as_ref(), &loads, self.clock.now());
+        self.patience.until(fill).await;
+    }
+}
+
+async fn check(
+    rule: Arc<Rule>,
+    evaluators: &BTreeMap<SlotName, EvaluatorStage>,
+) -> Result<Plan, EvaluatorError> {
+    let Some(stage) = evaluators.get(&rule.evaluator) else {
+        let why = format!(
+            "there is no evaluator slot {:?}; configure it at the worker or change the rule's `evaluator`",
+            rule.evaluator.as_str()
+        );
+        return Err(EvaluatorError::Refused(why));
+    };
+    stage.evaluator.check(&rule.condition.to_string()).await
+}

@@ -1,0 +1,75 @@
+//! Calls to evaluators, made beside the task that owns the alerts.
+
+use super::book::Book;
+use crate::metrics::Metrics;
+use crate::stages::{Evaluator, EvaluatorError};
+use sentinel_alerting::evaluation::{Instance, Observation};
+use sentinel_model::ids::SlotName;
+use sentinel_runtime::evaluator::Outcome;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+/// One call: the time as of which, and which conditions of which rules.
+pub(super) struct Call {
+    pub(super) at: i64,
+    /// Index of the condition, and of the rule in the book.
+    pub(super) rules: Vec<(u32, usize)>,
+}
+
+/// What a call gave: an observation or an error for each rule.
+pub(super) struct Answered {
+    pub(super) at: i64,
+    pub(super) rules: Vec<(usize, Result<Outcome, String>)>,
+}
+
+/// All calls that one evaluator was due.
+pub(super) struct Finished {
+    pub(super) slot: SlotName,
+    pub(super) answers: Vec<Answered>,
+}
+
+pub(super) async fn call(
+    slot: SlotName,
+    evaluator: Arc<dyn Evaluator>,
+    calls: Vec<Call>,
+    metrics: Metrics,
+) -> Finished {
+    let mut answers = Vec::with_capacity(calls.len());
+    for Call { at, rules } in calls {
+        let timer = metrics.evaluation_seconds.start_timer();
+        let indexes = rules.iter().map(|(index, _)| *index).collect();
+        let mut outcomes = match evaluator.evaluate(indexes, at).await {
+            Ok(outcomes) => outcomes.into_iter(),
+            Err(EvaluatorError::Refused(why) | EvaluatorError::Failed(why)) => {
+                vec![Err(why); rules.len()].into_iter()
+            }
+        };
+        timer.observe_duration();
+        let missing = || Err(format!("evaluator {slot} gave fewer results than conditions"));
+        let answer = |(_, rule)| (rule, outcomes.next().unwrap_or_else(missing));
+        answers.push(Answered { at, rules: rules.into_iter().map(answer).collect() });
+    }
+    Finished { slot, answers }
+}
+
+/// What an outcome is to the life cycle.
+pub(super) fn observation(outcome: Outcome, settled: bool) -> Observation {
+    let instance = |instance: sentinel_runtime::evaluator::Instance| Instance {
+        labels: instance.labels.into_iter().collect(),
+        value: instance.value,
+        summary: instance.summary,
+    };
+    let active = outcome.active.into_iter().map(instance).collect();
+    Observation::Seen { active, series_read: outcome.series_read, settled }
+}
+
+/// Waits for the rules that are being prepared; for ever where none are.
+pub(super) async fn joined(preparing: &mut Option<JoinHandle<Book>>) -> Option<Book> {
+    match preparing {
+        Some(handle) => handle
+            .await
+            .inspect_err(|error| tracing::error!(%error, "rules could not be prepared"))
+            .ok(),
+        None => std::future::pending().await,
+    }
+}

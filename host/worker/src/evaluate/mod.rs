@@ -1,0 +1,432 @@
+//! Evaluating rules: each at its interval, none twice at once, every change stored before
+//! anybody is told.
+//!
+//! One task owns all alerts. Calls to evaluators run beside it, one an evaluator, so that a
+//! slow one delays its own rules only; evaluations that it makes impossible are counted as
+//! missed. What a call gave becomes one transaction: alerts, history and notifications. If the
+//! store refuses it, nothing happened, and the next evaluation decides again.
+//!
+//! A new set of rules is checked, and its windows are filled, while the old one goes on; then
+//! it takes its place between two evaluations.
+
+mod alerts;
+mod book;
+mod calls;
+mod schedule;
+
+pub use schedule::MIN_INTERVAL_MS;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::notify::Notifications;
+use crate::patience::Patience;
+use crate::stages::{EvaluatorError, Stages};
+use crate::stop::stopped;
+use crate::windows::Windows;
+use alerts::{Alerts, Decision};
+use arc_swap::ArcSwap;
+use book::{Book, Chapter, Preparing};
+use calls::{Call, Finished, joined};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use parking_lot::RwLock;
+use schedule::Schedule;
+use sentinel_alerting::evaluation::Observation;
+use sentinel_model::ids::SlotName;
+use sentinel_model::rule::Rule;
+use sentinel_store::Store;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How often the store is asked for new rules, besides when it is said that there are some.
+const RULES_POLL: Duration = Duration::from_secs(10);
+/// How often alerts of rules that are gone are looked at, and windows shortened.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How often a rule set is prepared again that an evaluator could not check or load.
+const PREPARE_AGAIN: Duration = Duration::from_secs(5);
+/// The most conditions in one call of an evaluator.
+const CONDITIONS_A_CALL: usize = 1_000;
+/// The most rules whose errors the status lists.
+const LISTED_ERRORS: usize = 100;
+/// After so many times its length the time to settle is over though the bus is not empty.
+const SETTLE_FACTOR: i64 = 10;
+
+/// What evaluation works with.
+#[derive(Clone)]
+pub struct EvaluateParts {
+    /// Rules, alerts and their history.
+    pub store: Arc<dyn Store>,
+    /// Evaluators and notifiers.
+    pub stages: Arc<ArcSwap<Stages>>,
+    /// What rules read.
+    pub windows: Arc<RwLock<Windows>>,
+    /// Who delivers what is decided.
+    pub notifications: Notifications,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How long after the start samples may still be on their way.
+    pub settle: Duration,
+    /// Set once all that waited on the bus has been taken.
+    pub caught_up: Arc<AtomicBool>,
+}
+
+/// What evaluation says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RulesStatus {
+    /// Version of the rules in force.
+    pub version: u64,
+    /// How many rules there are.
+    pub rules: usize,
+    /// How many of them are evaluated.
+    pub evaluated: usize,
+    /// Rules with an error, and which; at most 100.
+    pub errors: BTreeMap<String, String>,
+    /// How many rules have an error.
+    pub failing: usize,
+    /// Evaluations that were not made in time since the start.
+    pub missed: u64,
+    /// Alerts that are pending or firing.
+    pub active_alerts: usize,
+    /// What the store says while it refuses to take alerts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_trouble: Option<String>,
+}
+
+/// Where the status is read.
+pub type SharedRulesStatus = Arc<RwLock<RulesStatus>>;
+
+/// Rules and evaluators as they were asked for: version, and the generation of each slot.
+type Requested = (u64, BTreeSet<(SlotName, Option<u64>)>);
+
+/// The task that evaluates.
+pub struct Evaluation {
+    parts: EvaluateParts,
+    patience: Arc<Patience>,
+    alerts: Alerts,
+    book: Book,
+    schedules: BTreeMap<String, Schedule>,
+    /// Errors of the last evaluation of each rule.
+    errors: BTreeMap<String, String>,
+    missed: u64,
+    in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
+    busy: BTreeSet<SlotName>,
+    preparing: Option<JoinHandle<Book>>,
+    prepared: Option<Book>,
+    requested: Option<Requested>,
+    prepare_again_at: i64,
+    started: i64,
+    /// Whether rules are in force, be they none.
+    is_active: bool,
+    store_trouble: Option<String>,
+    status: SharedRulesStatus,
+}
+
+impl Evaluation {
+    /// Starts with the alerts as they were stored; waits for the store.
+    pub async fn restore(parts: EvaluateParts) -> Self {
+        let patience =
+            Patience::new("rules and alerts cannot be read from the store", parts.metrics.clone());
+        let store = Arc::clone(&parts.store);
+        let stored = patience.until(|| store.alerts(0)).await;
+        Self {
+            patience: Arc::new(patience),
+            alerts: Alerts::restore(stored),
+            book: Book::default(),
+            schedules: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            missed: 0,
+            in_flight: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
+            preparing: None,
+            prepared: None,
+            requested: None,
+            prepare_again_at: i64::MIN,
+            started: parts.clock.now(),
+            is_active: false,
+            store_trouble: None,
+            status: SharedRulesStatus::default(),
+            parts,
+        }
+    }
+
+    /// Where the status is read.
+    #[must_use]
+    pub fn status(&self) -> SharedRulesStatus {
+        Arc::clone(&self.status)
+    }
+
+    /// Evaluates until `stop` is true; then waits for the calls under way. `changed` says that
+    /// there may be other rules or other evaluators.
+    pub async fn run(mut self, mut changed: watch::Receiver<u64>, mut stop: watch::Receiver<bool>) {
+        let mut poll = tokio::time::interval(RULES_POLL);
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.activate_when_idle().await;
+            self.launch();
+            let wait = self.wait();
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                _ = poll.tick() => self.look_for_rules().await,
+                Ok(()) = changed.changed() => self.look_for_rules().await,
+                Some(finished) = self.in_flight.next() => self.finish(finished).await,
+                book = joined(&mut self.preparing) => {
+                    self.preparing = None;
+                    self.prepared = book;
+                }
+                _ = housekeeping.tick() => self.keep_house().await,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        if let Some(preparing) = self.preparing.take() {
+            preparing.abort();
+        }
+        while let Some(finished) = self.in_flight.next().await {
+            self.finish(finished).await;
+        }
+    }
+
+    /// How long until the next rule is due.
+    fn wait(&self) -> Duration {
+        let now = self.parts.clock.now();
+        let idle =
+            |chapter: &(&SlotName, &Chapter)| chapter.1.loaded && !self.busy.contains(chapter.0);
+        let rules = self.book.chapters.iter().filter(idle).flat_map(|(_, c)| &c.rules);
+        let next = rules.filter_map(|&at| self.schedules.get(&self.book.rules[at].name));
+        let wait = next.map(|s| s.next().saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
+        // A clock may be set meanwhile.
+        Duration::from_millis(wait.clamp(1, MIN_INTERVAL_MS) as u64)
+    }
+
+    async fn look_for_rules(&mut self) {
+        let set = match self.parts.store.rules().await {
+            Ok(set) => set,
+            Err(error) => {
+                tracing::warn!(%error, "rules cannot be read; those in force go on");
+                return;
+            }
+        };
+        let evaluators = self.parts.stages.load().evaluators.clone();
+        let of = |slot: &SlotName| evaluators.get(slot).map(|stage| stage.generation);
+        let slots = set.rules.iter().map(|r| (r.evaluator.clone(), of(&r.evaluator))).collect();
+        let requested = (set.version, slots);
+        if self.requested.as_ref() == Some(&requested) && !self.is_worth_another_try() {
+            return;
+        }
+        self.requested = Some(requested);
+        if let Some(preparing) = self.preparing.take() {
+            preparing.abort();
+        }
+        self.prepared = None;
+        self.prepare_again_at = self.parts.clock.now() + PREPARE_AGAIN.as_millis() as i64;
+        let preparing = Preparing {
+            store: Arc::clone(&self.parts.store),
+            windows: Arc::clone(&self.parts.windows),
+            clock: Arc::clone(&self.parts.clock),
+            patience: Arc::clone(&self.patience),
+        };
+        let in_use = self.book.needs.clone();
+        self.preparing = Some(tokio::spawn(preparing.prepare(set, evaluators, in_use)));
+    }
+
+    /// Whether an evaluator could not check or load its rules, some time ago.
+    fn is_worth_another_try(&self) -> bool {
+        let failed = self.book.incomplete || self.book.chapters.values().any(|c| !c.loaded);
+        failed && self.preparing.is_none() && self.parts.clock.now() >= self.prepare_again_at
+    }
+
+    /// Puts a prepared set of rules in force once no call is under way.
+    async fn activate_when_idle(&mut self) {
+        if self.prepared.is_none() || !self.in_flight.is_empty() {
+            return;
+        }
+        let Some(mut book) = self.prepared.take() else { return };
+        self.parts.windows.write().set_needs(&book.needs);
+        let mut chapters = std::mem::take(&mut book.chapters);
+        for (slot, chapter) in &mut chapters {
+            let conditions = book.conditions(chapter);
+            match chapter.evaluator.load(conditions).await {
+                Ok(()) => chapter.loaded = true,
+                Err(EvaluatorError::Refused(why) | EvaluatorError::Failed(why)) => {
+                    tracing::error!(%slot, why, "an evaluator did not load its rules");
+                    for &at in &chapter.rules {
+                        book.errors.insert(book.rules[at].name.clone(), why.clone());
+                    }
+                }
+            }
+        }
+        book.chapters = chapters;
+        let now = self.parts.clock.now();
+        let schedule = |rule: &Arc<Rule>| {
+            let before = self.schedules.get(&rule.name).copied();
+            (rule.name.clone(), Schedule::new(rule.interval.0, now).or(before))
+        };
+        self.schedules = book.rules.iter().map(schedule).collect();
+        tracing::info!(
+            version = book.version,
+            rules = book.rules.len(),
+            failing = book.errors.len(),
+            "rules are in force"
+        );
+        self.errors.clear();
+        self.is_active = true;
+        self.book = book;
+        self.alerts.set_rules(&self.book.rules, self.book.version);
+        self.keep_house().await;
+    }
+
+    /// Begins the evaluations that are due.
+    fn launch(&mut self) {
+        if self.prepared.is_some() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        for (slot, chapter) in &self.book.chapters {
+            if !chapter.loaded || self.busy.contains(slot) {
+                continue;
+            }
+            // Index of the condition and of the rule, by the time of evaluation.
+            let mut due: BTreeMap<i64, Vec<(u32, usize)>> = BTreeMap::new();
+            for (index, &at) in chapter.rules.iter().enumerate() {
+                let rule = &self.book.rules[at];
+                let Some(schedule) = self.schedules.get_mut(&rule.name) else { continue };
+                let Some(taken) = schedule.take(now) else { continue };
+                if taken.missed > 0 {
+                    self.missed += taken.missed as u64;
+                    let missed = self.parts.metrics.evaluations.with_label_values(&["missed"]);
+                    missed.inc_by(taken.missed as u64);
+                }
+                due.entry(taken.at).or_default().push((index as u32, at));
+            }
+            let mut calls = Vec::new();
+            for (at, rules) in due {
+                let parts = rules.chunks(CONDITIONS_A_CALL);
+                calls.extend(parts.map(|part| Call { at, rules: part.to_vec() }));
+            }
+            if !calls.is_empty() {
+                let evaluator = Arc::clone(&chapter.evaluator);
+                let metrics = self.parts.metrics.clone();
+                self.busy.insert(slot.clone());
+                self.in_flight.push(Box::pin(calls::call(slot.clone(), evaluator, calls, metrics)));
+            }
+        }
+    }
+
+    /// Whether all samples that are to be expected after the start are there.
+    fn is_settled(&self) -> bool {
+        let since = self.parts.clock.now().saturating_sub(self.started);
+        let settle = self.parts.settle.as_millis() as i64;
+        since >= settle.saturating_mul(SETTLE_FACTOR)
+            || since >= settle && self.parts.caught_up.load(Ordering::Relaxed)
+    }
+
+    /// Takes what an evaluator's calls gave.
+    async fn finish(&mut self, finished: Finished) {
+        self.busy.remove(&finished.slot);
+        let settled = self.is_settled();
+        let mut decisions = Vec::new();
+        for answered in finished.answers {
+            for (rule, outcome) in answered.rules {
+                let name = &self.book.rules[rule].name;
+                let (observation, counted) = match outcome {
+                    Ok(outcome) => {
+                        self.errors.remove(name);
+                        (calls::observation(outcome, settled), "done")
+                    }
+                    Err(why) => {
+                        if self.errors.insert(name.clone(), why.clone()).as_ref() != Some(&why) {
+                            tracing::warn!(
+                                rule = name,
+                                why,
+                                "a rule could not be evaluated; its alerts stay as they are"
+                            );
+                        }
+                        (Observation::Failed, "failed")
+                    }
+                };
+                self.parts.metrics.evaluations.with_label_values(&[counted]).inc();
+                decisions.extend(self.alerts.decide(name, answered.at, &observation));
+            }
+        }
+        self.commit(decisions).await;
+        self.report();
+    }
+
+    /// Stores decisions, puts them in force and has them told. Where the store refuses,
+    /// nothing was decided.
+    async fn commit(&mut self, decisions: Vec<Decision>) {
+        for decision in decisions.iter().filter(|d| d.effects.ignored > 0) {
+            let (rule, ignored) = (&decision.rule, decision.effects.ignored);
+            let why = format!(
+                "{ignored} of its instances were ignored: they have the same labels as another, or there are too many"
+            );
+            self.errors.insert(rule.clone(), why);
+        }
+        let everybody: Vec<SlotName> = self.parts.stages.load().notifiers.keys().cloned().collect();
+        let change = self.alerts.transaction(&decisions, &everybody, self.parts.clock.now());
+        let silent = change.alerts.is_empty()
+            && change.forgotten.is_empty()
+            && change.transitions.is_empty()
+            && change.decided.is_empty();
+        let decided = change.decided.clone();
+        if !silent && let Err(error) = self.parts.store.save_alerting(change).await {
+            self.parts.metrics.store_failures.inc();
+            tracing::error!(%error, "alerts could not be stored; nobody is told, the next evaluation decides again");
+            self.store_trouble = Some(error.to_string());
+            return;
+        }
+        self.store_trouble = None;
+        self.alerts.accept(&decisions);
+        self.parts.notifications.enqueue(decided);
+    }
+
+    async fn keep_house(&mut self) {
+        let now = self.parts.clock.now();
+        // Before the first rules are known every alert would be a leftover.
+        if self.is_active {
+            let leftovers = self.alerts.decide_leftovers(now);
+            if !leftovers.is_empty() {
+                self.commit(leftovers).await;
+            }
+        }
+        let (series, samples) = {
+            let mut windows = self.parts.windows.write();
+            windows.forget(now);
+            windows.size()
+        };
+        self.parts.metrics.window_series.set(series as i64);
+        self.parts.metrics.window_samples.set(samples as i64);
+        self.report();
+    }
+
+    fn report(&self) {
+        let all = self.book.errors.iter().chain(&self.errors);
+        let failing: BTreeMap<&String, &String> = all.collect();
+        let listed = failing.iter().take(LISTED_ERRORS);
+        *self.status.write() = RulesStatus {
+            version: self.book.version,
+            rules: self.book.rules.len(),
+            evaluated: self
+                .book
+                .chapters
+                .values()
+                .filter(|c| c.loaded)
+                .map(|c| c.rules.len())
+                .sum(),
+            errors: listed.map(|(name, why)| ((*name).clone(), (*why).clone())).collect(),
+            failing: failing.len(),
+            missed: self.missed,
+            active_alerts: self.alerts.active(),
+            store_trouble: self.store_trouble.clone(),
+        };
+    }
+}

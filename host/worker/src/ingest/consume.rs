@@ -1,0 +1,78 @@
+//! Reading the bus: take what is there, have it committed, acknowledge.
+
+use super::{Ingest, MAX_RECORDS};
+use crate::metrics::Metrics;
+use crate::stop::stopped;
+use bytes::Bytes;
+use sentinel_bus::{Bus, BusError, Delivery, Subscription};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The wait before a bus that failed is asked again.
+const BUS_WAIT: Duration = Duration::from_secs(1);
+
+/// Consumes until `stop` is true or the bus is closed. What was taken is committed and
+/// acknowledged before it returns; if that cannot be, drop the future: it comes again.
+/// `caught_up` is set once nothing waits on the bus.
+pub async fn consume(
+    bus: Arc<dyn Bus>,
+    mut ingest: Ingest,
+    metrics: Metrics,
+    caught_up: Arc<AtomicBool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut subscription = None;
+    loop {
+        if *stop.borrow() {
+            return;
+        }
+        let depth = bus.depth().messages;
+        metrics.bus_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        if depth == 0 {
+            caught_up.store(true, Ordering::Relaxed);
+        }
+        let deliveries = tokio::select! {
+            () = stopped(&mut stop) => return,
+            deliveries = next(bus.as_ref(), &mut subscription) => deliveries,
+        };
+        match deliveries {
+            Ok(deliveries) => settle(&mut ingest, deliveries).await,
+            Err(BusError::Closed) => {
+                tracing::info!("the bus is closed; nothing more is taken from it");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the bus does not deliver; tried again");
+                subscription = None;
+                tokio::select! {
+                    () = stopped(&mut stop) => return,
+                    () = tokio::time::sleep(BUS_WAIT) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn next(
+    bus: &dyn Bus,
+    subscription: &mut Option<Box<dyn Subscription>>,
+) -> Result<Vec<Delivery>, BusError> {
+    let open = match subscription {
+        Some(open) => open,
+        None => subscription.insert(bus.subscribe().await?),
+    };
+    open.next_many(MAX_RECORDS).await
+}
+
+async fn settle(ingest: &mut Ingest, deliveries: Vec<Delivery>) {
+    let messages: Vec<Bytes> = deliveries.iter().map(|d| d.message.payload.clone()).collect();
+    ingest.take(&messages).await;
+    for delivery in deliveries {
+        if let Err(error) = delivery.ack().await {
+            // It comes again and is a duplicate then.
+            tracing::warn!(%error, "a message could not be acknowledged");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the worker counts, for `/metrics` and for its status.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    exponential_buckets,
+};
+
+/// Counters and gauges of one worker.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Records by what became of them: `committed`, `skipped`, `dead`, `duplicate`,
+    /// `contradiction`, `gap`, `refused`.
+    pub records: IntCounterVec,
+    /// Samples committed.
+    pub samples: IntCounter,
+    /// Seconds of each commit.
+    pub commit_seconds: Histogram,
+    /// Times that the store did not take a write that was then tried again.
+    pub store_failures: IntCounter,
+    /// Attempts at transforms that failed and were made again.
+    pub transform_failures: IntCounter,
+    /// Messages that wait on the bus.
+    pub bus_depth: IntGauge,
+    /// Evaluations of a rule by what became of them: `done`, `failed`, `missed`.
+    pub evaluations: IntCounterVec,
+    /// Seconds of each call that evaluates the rules that are due.
+    pub evaluation_seconds: Histogram,
+    /// Attempts to notify by notifier and outcome: `delivered`, `retried`, `dead`.
+    pub notifications: IntCounterVec,
+    /// Notifications that wait to be delivered.
+    pub notifications_open: IntGauge,
+    /// Series kept in windows.
+    pub window_series: IntGauge,
+    /// Samples kept in windows.
+    pub window_samples: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// Where a worker's metrics are registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let seconds = |name: &str, help: &str| {
+            let buckets = exponential_buckets(0.0005, 2.0, 16)?;
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
+        };
+        let by = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
+        let all = Self {
+            records: by(
+                "sentinel_worker_records_total",
+                "Records by what became of them.",
+                &["outcome"],
+            )?,
+            samples: IntCounter::new("sentinel_worker_samples_total", "Samples committed.")?,
+            commit_seconds: seconds("sentinel_worker_commit_seconds", "Time of each commit.")?,
+            store_failures: IntCounter::new(
+                "sentinel_worker_store_failures_total",
+                "Writes that the store did not take at the first attempt.",
+            )?,
+            transform_failures: IntCounter::new(
+                "sentinel_worker_transform_failures_total",
+                "Attempts at transforms that failed.",
+            )?,
+            bus_depth: IntGauge::new("sentinel_worker_bus_depth", "Messages waiting on the bus.")?,
+            evaluations: by(
+                "sentinel_worker_evaluations_total",
+                "Evaluations of rules by what became of them.",
+                &["outcome"],
+            )?,
+            evaluation_seconds: seconds(
+                "sentinel_worker_evaluation_seconds",
+                "Time of each call that evaluates what is due.",
+            )?,
+            notifications: by(
+                "sentinel_worker_notifications_total",
+                "Attempts to notify by notifier and outcome.",
+                &["notifier", "outcome"],
+            )?,
+            notifications_open: IntGauge::new(
+                "sentinel_worker_notifications_open",
+                "Notifications waiting to be delivered.",
+            )?,
+            window_series: IntGauge::new("sentinel_worker_window_series", "Series in windows.")?,
+            window_samples: IntGauge::new("sentinel_worker_window_samples", "Samples in windows.")?,
+        };
+        registry.register(Box::new(all.records.clone()))?;
+        registry.register(Box::new(all.samples.clone()))?;
+        registry.register(Box::new(all.commit_seconds.clone()))?;
+        registry.register(Box::new(all.store_failures.clone()))?;
+        registry.register(Box::new(all.transform_failures.clone()))?;
+        registry.register(Box::new(all.bus_depth.clone()))?;
+        registry.register(Box::new(all.evaluations.clone()))?;
+        registry.register(Box::new(all.evaluation_seconds.clone()))?;
+        registry.register(Box::new(all.notifications.clone()))?;
+        registry.register(Box::new(all.notifications_open.clone()))?;
+        registry.register(Box::new(all.window_series.clone()))?;
+        registry.register(Box::new(all.window_samples.clone()))?;
+        Ok(all)
+    }
+
+    /// Counts records.
+    pub(crate) fn record(&self, outcome: &str) {
+        self.records.with_label_values(&[outcome]).inc();
+    }
+}

@@ -1,0 +1,200 @@
+//! Plugins in their slots: which run, what could not be loaded, and changing them while
+//! everything goes on.
+//!
+//! A slot whose new version, config or grants cannot be loaded goes on with what it runs. One
+//! that never could be loaded is missing: a transform holds up ingest, an evaluator's rules
+//! say so, a notifier's notifications wait.
+
+mod stage;
+
+use crate::config::{SlotConfig, WorkerConfig};
+use crate::kv::SlotStates;
+use crate::stages::{EvaluatorStage, NotifierStage, Stages, TransformStage};
+use sentinel_model::ids::SlotName;
+use sentinel_runtime::{Runtime, Services, Slot, SlotSpec, SlotStatus};
+use sentinel_trust::{Digest, Grants, Kind, VerifiedComponent};
+use stage::{Missing, SlotEvaluator, SlotNotifier, SlotTransform};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Finds plugins.
+pub trait PluginSource: Send + Sync {
+    /// Finds and verifies a plugin by `publisher/name` or `publisher/name@version`. May read
+    /// files; is called where that is no harm.
+    ///
+    /// # Errors
+    /// Why there is none that may run, and what to do.
+    fn resolve(
+        &self,
+        plugin: &str,
+    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What slots are made of.
+#[derive(Clone)]
+pub struct SlotParts {
+    /// Runs plugins.
+    pub runtime: Arc<Runtime>,
+    /// What the host lends them.
+    pub services: Services,
+    /// Finds them.
+    pub plugins: Arc<dyn PluginSource>,
+    /// Their state.
+    pub states: Arc<SlotStates>,
+    /// Where a person can look, for notifications; may be empty.
+    pub link: String,
+}
+
+/// What makes a slot's content another.
+#[derive(Clone, PartialEq)]
+struct Wanted {
+    digest: Digest,
+    config: serde_json::Value,
+    grants: Grants,
+}
+
+struct Live {
+    slot: Slot,
+    kind: Kind,
+    wanted: Wanted,
+    /// Counts changes of all slots, so that no two contents have the same.
+    generation: u64,
+}
+
+/// The slots of a worker.
+pub struct Slots {
+    parts: SlotParts,
+    live: BTreeMap<SlotName, Live>,
+    problems: BTreeMap<SlotName, String>,
+    changes: u64,
+}
+
+impl Slots {
+    /// Without any slot yet.
+    #[must_use]
+    pub fn new(parts: SlotParts) -> Self {
+        Self { parts, live: BTreeMap::new(), problems: BTreeMap::new(), changes: 0 }
+    }
+
+    /// Makes the slots what the config says, as far as that is possible now; what was not is
+    /// in [`Slots::problems`]. Calling it again tries again.
+    pub async fn apply(&mut self, config: &WorkerConfig) -> Stages {
+        let mut wanted: Vec<(Kind, SlotConfig)> = Vec::new();
+        wanted.extend(config.transforms.iter().map(|slot| (Kind::Transform, slot.clone())));
+        wanted.extend(config.evaluators.iter().map(|slot| (Kind::Evaluator, slot.clone())));
+        wanted.extend(config.notifiers.iter().map(|slot| (Kind::Notifier, slot.slot_config())));
+        let names: BTreeSet<SlotName> = wanted.iter().map(|(_, slot)| slot.slot.clone()).collect();
+        self.problems.clear();
+        for (kind, slot) in wanted {
+            let name = slot.slot.clone();
+            if let Err(why) = self.put(kind, slot).await {
+                tracing::error!(slot = %name, why, "a slot is not as configured");
+                self.problems.insert(name, why);
+            }
+        }
+        let gone: Vec<SlotName> =
+            self.live.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        let stages = self.stages(config);
+        for name in gone {
+            if let Some(live) = self.live.remove(&name) {
+                live.slot.stop().await;
+            }
+        }
+        stages
+    }
+
+    async fn put(&mut self, kind: Kind, config: SlotConfig) -> Result<(), String> {
+        let (plugins, plugin) = (Arc::clone(&self.parts.plugins), config.plugin.clone());
+        let resolve = move || plugins.resolve(&plugin).map_err(|error| error.to_string());
+        let component = tokio::task::spawn_blocking(resolve)
+            .await
+            .map_err(|error| format!("looking for {}: {error}", config.plugin))??;
+        let found = component.manifest().kind;
+        if found != kind {
+            return Err(format!("{} is a {found}, and this slot is for a {kind}", config.plugin));
+        }
+        let wanted = Wanted {
+            digest: component.digest(),
+            config: config.config.clone(),
+            grants: config.grants.clone(),
+        };
+        if self.live.get(&config.slot).is_some_and(|l| l.kind == kind && l.wanted == wanted) {
+            return Ok(());
+        }
+        self.parts.states.open(&config.slot).await.map_err(|error| error.to_string())?;
+        let spec = SlotSpec {
+            name: config.slot.clone(),
+            component,
+            config: config.config,
+            grants: config.grants,
+        };
+        self.changes += 1;
+        match self.live.get_mut(&config.slot) {
+            Some(live) if live.kind == kind => {
+                live.slot.swap(spec).await.map_err(|error| error.to_string())?;
+                (live.wanted, live.generation) = (wanted, self.changes);
+            }
+            Some(_) | None => {
+                let services = self.parts.services.clone();
+                let slot = Slot::start(&self.parts.runtime, spec, services)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let live = Live { slot, kind, wanted, generation: self.changes };
+                if let Some(other) = self.live.insert(config.slot, live) {
+                    other.slot.stop().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stages(&self, config: &WorkerConfig) -> Stages {
+        let mut stages = Stages::default();
+        for SlotConfig { slot, .. } in &config.transforms {
+            let transform: Arc<dyn crate::stages::Transform> = match self.live.get(slot) {
+                Some(live) => Arc::new(SlotTransform(live.slot.clone())),
+                None => {
+                    let why = self.problems.get(slot).cloned().unwrap_or_default();
+                    Arc::new(Missing(why))
+                }
+            };
+            stages.transforms.push(TransformStage { slot: slot.clone(), transform });
+        }
+        for SlotConfig { slot, .. } in &config.evaluators {
+            if let Some(live) = self.live.get(slot) {
+                let evaluator = Arc::new(SlotEvaluator(live.slot.clone()));
+                let stage = EvaluatorStage { generation: live.generation, evaluator };
+                stages.evaluators.insert(slot.clone(), stage);
+            }
+        }
+        for notifier in &config.notifiers {
+            if let Some(live) = self.live.get(&notifier.slot) {
+                let (states, link) = (Arc::clone(&self.parts.states), self.parts.link.clone());
+                let slot = SlotNotifier { slot: live.slot.clone(), states, link };
+                let stage =
+                    NotifierStage { on_unknown: notifier.on_unknown, notifier: Arc::new(slot) };
+                stages.notifiers.insert(notifier.slot.clone(), stage);
+            }
+        }
+        stages
+    }
+
+    /// Slots that are not as configured, and why.
+    #[must_use]
+    pub fn problems(&self) -> &BTreeMap<SlotName, String> {
+        &self.problems
+    }
+
+    /// What the slots say of themselves.
+    #[must_use]
+    pub fn status(&self) -> Vec<SlotStatus> {
+        self.live.values().map(|live| live.slot.status()).collect()
+    }
+
+    /// Stops all slots: no further calls, those under way end.
+    pub async fn stop(&mut self) {
+        for (_, live) in std::mem::take(&mut self.live) {
+            live.slot.stop().await;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a worker says of itself: stored every few seconds for the server to show.
+
+use crate::evaluate::RulesStatus;
+use crate::notify::LaneStatus;
+use sentinel_model::ids::SlotName;
+use sentinel_runtime::SlotStatus;
+use sentinel_store::query::MAX_SERIES;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The store keeps a worker's status under this and its name.
+pub const STATUS_PREFIX: &str = "worker/";
+
+/// What ingest says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IngestStatus {
+    /// Messages that wait on the bus.
+    pub waiting: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// Records by what became of them since the start.
+    pub records: BTreeMap<&'static str, u64>,
+    /// Samples committed since the start.
+    pub samples: u64,
+    /// What the store says while it does not take samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_trouble: Option<String>,
+}
+
+/// What the windows hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct WindowsStatus {
+    /// Series that rules read.
+    pub series: usize,
+    /// Samples of them.
+    pub samples: usize,
+    /// The most series one question of a rule may read.
+    pub max_series: usize,
+}
+
+impl WindowsStatus {
+    pub(crate) fn new((series, samples): (usize, usize)) -> Self {
+        Self { series, samples, max_series: MAX_SERIES }
+    }
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: String,
+    /// Version of its binary.
+    pub version: String,
+    /// Unix milliseconds of its start.
+    pub started_at: i64,
+    /// Its slots.
+    pub slots: Vec<SlotStatus>,
+    /// Slots that are not as configured, and why.
+    pub problems: BTreeMap<SlotName, String>,
+    /// From the bus to the store.
+    pub ingest: IngestStatus,
+    /// What rules read.
+    pub windows: WindowsStatus,
+    /// Rules and alerts.
+    pub rules: RulesStatus,
+    /// Notifications by notifier.
+    pub notifications: Vec<LaneStatus>,
+}

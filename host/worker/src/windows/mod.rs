@@ -1,0 +1,277 @@
+//! Rolling windows over the series that rules read, and only those.
+//!
+//! Every committed batch passes by here: a series that no rule reads costs one look into a
+//! table. What rules read is announced as needs; a need that is new or reaches further back is
+//! filled from the store ([`load`]) while new samples arrive, in either order.
+//!
+//! Memory: each matched series keeps the samples of its longest window, a margin for
+//! evaluations under way, and what lies in the future, at most [`samples::MAX_SAMPLES`].
+
+pub mod load;
+pub mod samples;
+pub mod source;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use samples::Samples;
+use sentinel_model::batch::Batch;
+use sentinel_model::series::{Labels, Selector, SeriesKey};
+use sentinel_runtime::evaluator::{Answer, Need, Query, QueryError};
+use sentinel_store::query::{MAX_SERIES, Points, SeriesInfo};
+use std::sync::Arc;
+
+/// How much further back than its window a series is kept, in milliseconds: evaluations look
+/// from their own time, which is before now.
+pub const MARGIN_MS: i64 = 60_000;
+/// Ids of series are below it.
+const SERIES_IDS: u32 = 1 << 24;
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Where a series is, by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Never seen since the needs changed.
+    Unknown,
+    /// No selector takes it.
+    Unmatched,
+    /// In `kept` at this index.
+    At(u32),
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: u32,
+    key: SeriesKey,
+    samples: Samples,
+    /// Longest window that reads it, in milliseconds.
+    span: i64,
+}
+
+#[derive(Debug)]
+struct Selected {
+    selector: Arc<Selector>,
+    window: u64,
+    /// How far back the store has been read.
+    filled: u64,
+    /// Indexes into `kept`, in order of the series' ids.
+    members: Vec<u32>,
+    /// More series than may be answered: how many.
+    too_many: Option<u64>,
+}
+
+impl Selected {
+    fn add(&mut self, kept: &[Kept], at: u32) {
+        let id = kept[at as usize].id;
+        match self.members.binary_search_by_key(&id, |&m| kept[m as usize].id) {
+            Ok(_) => {}
+            Err(_) if self.members.len() >= MAX_SERIES => {
+                self.too_many = Some(self.members.len() as u64 + 1);
+            }
+            Err(place) => self.members.insert(place, at),
+        }
+    }
+}
+
+/// What has to be read from the store for a need that is new or reaches further back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Load {
+    /// Which series.
+    pub selector: Arc<Selector>,
+    /// How far back, in milliseconds.
+    pub window_ms: u64,
+}
+
+/// The windows of all matched series.
+#[derive(Debug, Default)]
+pub struct Windows {
+    selected: Vec<Selected>,
+    by_selector: Map<Arc<Selector>, usize>,
+    by_name: Map<String, Vec<usize>>,
+    places: Vec<Place>,
+    kept: Vec<Kept>,
+}
+
+fn millis(window: u64) -> i64 {
+    i64::try_from(window).unwrap_or(i64::MAX)
+}
+
+impl Windows {
+    /// Sets what rules read. Series that nobody reads any more are forgotten; the answer says
+    /// what has to be read from the store before rules with these needs are evaluated.
+    pub fn set_needs(&mut self, needs: &[Need]) -> Vec<Load> {
+        let mut wanted: Map<Arc<Selector>, u64> = Map::default();
+        for need in needs {
+            let window = wanted.entry(Arc::clone(&need.selector)).or_default();
+            *window = need.window_ms.max(*window);
+        }
+        let mut loads = Vec::new();
+        let (mut selected, mut by_selector) = (Vec::with_capacity(wanted.len()), Map::default());
+        let mut by_name: Map<String, Vec<usize>> = Map::default();
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        wanted.sort_by_cached_key(|(selector, _)| selector.to_string());
+        for (selector, window) in wanted {
+            let old = self.by_selector.get(&selector).map(|&at| &self.selected[at]);
+            // What a narrower window forgot is not there any more.
+            let filled = old.map_or(0, |old| old.filled).min(window);
+            if filled < window {
+                loads.push(Load { selector: Arc::clone(&selector), window_ms: window });
+            }
+            by_selector.insert(Arc::clone(&selector), selected.len());
+            by_name.entry(selector.name.clone()).or_default().push(selected.len());
+            selected.push(Selected {
+                selector,
+                window,
+                filled,
+                members: Vec::new(),
+                too_many: None,
+            });
+        }
+        (self.selected, self.by_selector, self.by_name) = (selected, by_selector, by_name);
+        self.settle();
+        loads
+    }
+
+    /// Puts the kept series to the selectors anew and forgets those that none takes.
+    fn settle(&mut self) {
+        // What matched nothing is looked at again when it comes by.
+        self.places.fill(Place::Unknown);
+        for kept in std::mem::take(&mut self.kept) {
+            if let Place::At(at) = self.register(kept.id, || kept.key) {
+                self.kept[at as usize].samples = kept.samples;
+            }
+        }
+    }
+
+    /// Finds out where a series belongs that is not known yet.
+    fn register(&mut self, id: u32, key: impl FnOnce() -> SeriesKey) -> Place {
+        let index = id as usize;
+        if id >= SERIES_IDS {
+            return Place::Unmatched;
+        }
+        if self.places.len() <= index {
+            self.places.resize(index + 1, Place::Unknown);
+        }
+        if self.places[index] != Place::Unknown {
+            return self.places[index];
+        }
+        let key = key();
+        let candidates = self.by_name.get(&key.name).map_or(&[][..], Vec::as_slice);
+        let takes = |&&at: &&usize| self.selected[at].selector.matches(&key);
+        let takers: Vec<usize> = candidates.iter().filter(takes).copied().collect();
+        self.places[index] = Place::Unmatched;
+        if !takers.is_empty() {
+            let at = self.kept.len() as u32;
+            self.places[index] = Place::At(at);
+            let span = takers.iter().map(|&t| millis(self.selected[t].window)).max().unwrap_or(0);
+            self.kept.push(Kept { id, key, samples: Samples::default(), span });
+            for taker in takers {
+                self.selected[taker].add(&self.kept, at);
+            }
+        }
+        self.places[index]
+    }
+
+    /// Takes a committed batch; `series` are the ids of its rows.
+    pub fn push(&mut self, batch: &Batch, series: &[u32]) {
+        if self.selected.is_empty() {
+            return;
+        }
+        for (row, &id) in series.iter().enumerate().take(batch.len()) {
+            let place = match self.places.get(id as usize) {
+                Some(Place::Unmatched) => continue,
+                Some(Place::At(at)) => Place::At(*at),
+                Some(Place::Unknown) | None => self.register(id, || {
+                    let row = batch.row(row);
+                    SeriesKey { name: row.name().to_owned(), labels: row.labels().collect() }
+                }),
+            };
+            if let Place::At(at) = place {
+                self.kept[at as usize].samples.push(batch.time[row], batch.value[row]);
+            }
+        }
+    }
+
+    /// Takes series that the store knows.
+    pub fn adopt(&mut self, infos: &[SeriesInfo]) {
+        for info in infos {
+            self.register(info.id, || info.key.clone());
+        }
+    }
+
+    /// Notes that a selector takes more series than may be answered.
+    pub fn refuse(&mut self, selector: &Selector, found: u64) {
+        if let Some(&at) = self.by_selector.get(selector) {
+            self.selected[at].too_many = Some(found);
+        }
+    }
+
+    /// Notes that a need was filled from the store.
+    pub fn filled(&mut self, load: &Load) {
+        if let Some(&at) = self.by_selector.get(&load.selector) {
+            let selected = &mut self.selected[at];
+            selected.filled = selected.filled.max(load.window_ms).min(selected.window);
+        }
+    }
+
+    /// Takes what the store has of a series, under what came since.
+    pub fn merge(&mut self, id: u32, points: &Points) {
+        if let Some(Place::At(at)) = self.places.get(id as usize) {
+            self.kept[*at as usize].samples.merge(&points.times, &points.values);
+        }
+    }
+
+    /// Forgets what no evaluation at `now` or later, nor one a little earlier, can read.
+    pub fn forget(&mut self, now: i64) {
+        for kept in &mut self.kept {
+            kept.samples.forget(now.saturating_sub(kept.span).saturating_sub(MARGIN_MS));
+        }
+    }
+
+    /// Answers one question as of `at`.
+    ///
+    /// # Errors
+    /// As the contract says.
+    pub fn ask(&self, at: i64, query: &Query) -> Result<Answer, QueryError> {
+        if let sentinel_runtime::evaluator::Aggregate::Quantile(q) = query.aggregate
+            && !(0.0..=1.0).contains(&q)
+        {
+            return Err(QueryError::Invalid(format!("the quantile {q} is not within 0 to 1")));
+        }
+        let found = self.by_selector.get(&query.selector).map(|&at| &self.selected[at]);
+        let reach = query.window_ms.saturating_add(query.offset_ms);
+        let selected = found.filter(|s| reach <= s.window).ok_or(QueryError::Unplanned)?;
+        if let Some(found) = selected.too_many {
+            return Err(QueryError::TooMany(found));
+        }
+        let end = at.saturating_sub(millis(query.offset_ms));
+        let start = end.saturating_sub(millis(query.window_ms));
+        let mut answer = Answer::default();
+        for &member in &selected.members {
+            let kept = &self.kept[member as usize];
+            if let Some(value) = kept.samples.aggregate(start, end, query.aggregate) {
+                answer.series.push(kept.id.into());
+                answer.value.push(value);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Labels of a kept series.
+    #[must_use]
+    pub fn labels(&self, id: u64) -> Option<&Labels> {
+        match self.places.get(usize::try_from(id).ok()?)? {
+            Place::At(at) => Some(&self.kept[*at as usize].key.labels),
+            Place::Unknown | Place::Unmatched => None,
+        }
+    }
+
+    /// How many series and samples are kept.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        (self.kept.len(), self.kept.iter().map(|kept| kept.samples.len()).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+//! The worker put together.
+
+use crate::checker::ConditionChecker;
+use crate::clock::Clock;
+use crate::config::WorkerConfig;
+use crate::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
+use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
+use crate::kv::SlotStates;
+use crate::metrics::Metrics;
+use crate::notify::{Notifications, NotifyParts};
+use crate::slots::{PluginSource, SlotParts, Slots};
+use crate::stages::Stages;
+use crate::status::{IngestStatus, STATUS_PREFIX, WindowsStatus, WorkerStatus};
+use crate::upkeep;
+use crate::windows::Windows;
+use crate::windows::source::WindowSource;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use sentinel_bus::Bus;
+use sentinel_model::ids::SlotName;
+use sentinel_runtime::{Runtime, SecretSource, Services};
+use sentinel_store::Store;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long shutdown waits for what is under way.
+const DRAIN: Duration = Duration::from_secs(15);
+/// The outcomes of records that the status lists.
+const OUTCOMES: [&str; 7] =
+    ["committed", "skipped", "dead", "duplicate", "contradiction", "gap", "refused"];
+
+/// What an operator says of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Its name, under which its status is stored.
+    pub name: String,
+    /// Version of the binary, for the status.
+    pub version: String,
+    /// Its slots.
+    pub config: WorkerConfig,
+    /// Where a person can look, put into notifications; may be empty.
+    pub link: String,
+    /// Folders that no plugin may read: our own data.
+    pub forbidden_paths: Vec<PathBuf>,
+    /// How long after the start samples may still be on their way: until then no alert ends
+    /// and none begins for want of data. 30 s is right where agents send every 10 s.
+    pub settle: Duration,
+    /// The wait after the first failure of a transform.
+    pub transform_wait: Duration,
+    /// Whether this worker packs the store and drops what retention no longer keeps.
+    pub maintain: bool,
+}
+
+impl WorkerOptions {
+    /// The usual, with a name and slots.
+    #[must_use]
+    pub fn new(name: &str, config: WorkerConfig) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config,
+            link: String::new(),
+            forbidden_paths: Vec::new(),
+            settle: Duration::from_secs(30),
+            transform_wait: Duration::from_millis(500),
+            maintain: true,
+        }
+    }
+}
+
+/// What a worker works with.
+#[derive(Clone)]
+pub struct WorkerParts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The queue.
+    pub bus: Arc<dyn Bus>,
+    /// Runs plugins.
+    pub runtime: Arc<Runtime>,
+    /// Finds plugins.
+    pub plugins: Arc<dyn PluginSource>,
+    /// Who may have signed records.
+    pub keys: Arc<dyn AgentKeys>,
+    /// Secrets for notifiers.
+    pub secrets: Arc<dyn SecretSource>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where metrics are registered.
+    pub metrics: prometheus::Registry,
+}
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Its config cannot work.
+    #[error("the worker's config cannot work:{}", lines(.0))]
+    Config(Vec<(String, String)>),
+    /// Its metrics are registered already.
+    #[error("the worker's metrics could not be registered: {0}; start one worker a registry")]
+    Metrics(#[from] prometheus::Error),
+}
+
+fn lines(problems: &[(String, String)]) -> String {
+    problems.iter().map(|(path, message)| format!("\n  - {path}: {message}")).collect()
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) slots: tokio::sync::Mutex<Slots>,
+    bus: Arc<dyn Bus>,
+    options: WorkerOptions,
+    config: Mutex<WorkerConfig>,
+    stages: Arc<ArcSwap<Stages>>,
+    windows: Arc<RwLock<Windows>>,
+    notifications: Notifications,
+    metrics: Metrics,
+    rules: SharedRulesStatus,
+    ingest_trouble: Arc<RwLock<Option<String>>>,
+    /// Told when there may be other rules or evaluators.
+    changed: watch::Sender<u64>,
+    started_at: i64,
+}
+
+/// A running worker. Dropping it stops nothing: call [`Worker::shutdown`].
+pub struct Worker {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    ingest: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts a worker. Returns once alerts and open notifications are read from the store and
+    /// the slots have been tried; slots that could not be loaded are in the status.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn start(options: WorkerOptions, parts: WorkerParts) -> Result<Self, WorkerError> {
+        let problems = options.config.problems();
+        if !problems.is_empty() {
+            return Err(WorkerError::Config(problems));
+        }
+        let metrics = Metrics::register(&parts.metrics)?;
+        let windows = Arc::new(RwLock::new(Windows::default()));
+        let mut slots = slots(&options, &parts, &windows);
+        let stages = Arc::new(ArcSwap::from_pointee(slots.apply(&options.config).await));
+        let (stop, stopping) = watch::channel(false);
+        let (changed, changes) = watch::channel(0);
+        let notify = NotifyParts {
+            store: Arc::clone(&parts.store),
+            stages: Arc::clone(&stages),
+            clock: Arc::clone(&parts.clock),
+            metrics: metrics.clone(),
+        };
+        let notifications = Notifications::start(notify, stopping.clone()).await;
+        let caught_up = Arc::new(AtomicBool::new(false));
+        let evaluation = Evaluation::restore(EvaluateParts {
+            store: Arc::clone(&parts.store),
+            stages: Arc::clone(&stages),
+            windows: Arc::clone(&windows),
+            notifications: notifications.clone(),
+            clock: Arc::clone(&parts.clock),
+            metrics: metrics.clone(),
+            settle: options.settle,
+            caught_up: Arc::clone(&caught_up),
+        })
+        .await;
+        let ingest = Ingest::new(IngestParts {
+            store: Arc::clone(&parts.store),
+            keys: Arc::clone(&parts.keys),
+            stages: Arc::clone(&stages),
+            windows: Arc::clone(&windows),
+            clock: Arc::clone(&parts.clock),
+            metrics: metrics.clone(),
+            transform_wait: options.transform_wait,
+        });
+        let shared = Arc::new(Shared {
+            store: parts.store,
+            started_at: parts.clock.now(),
+            clock: parts.clock,
+            slots: tokio::sync::Mutex::new(slots),
+            bus: Arc::clone(&parts.bus),
+            config: Mutex::new(options.config.clone()),
+            options,
+            stages,
+            windows,
+            notifications,
+            metrics: metrics.clone(),
+            rules: evaluation.status(),
+            ingest_trouble: ingest.trouble(),
+            changed,
+        });
+        let mut others = vec![
+            tokio::spawn(evaluation.run(changes, stopping.clone())),
+            tokio::spawn(upkeep::attend(Arc::clone(&shared), stopping.clone())),
+        ];
+        if shared.options.maintain {
+            others.push(tokio::spawn(upkeep::maintain(Arc::clone(&shared), stopping.clone())));
+        }
+        let ingest = tokio::spawn(consume(parts.bus, ingest, metrics, caught_up, stopping));
+        Ok(Self { shared, stop, ingest, others })
+    }
+
+    /// Makes the slots what another config says, while everything goes on. Call it with the
+    /// same config when plugins were installed or revoked. The answer says which slots are not
+    /// as configured; they run what they ran before.
+    ///
+    /// # Errors
+    /// A config that cannot work; then nothing was changed.
+    pub async fn reconfigure(
+        &self,
+        config: WorkerConfig,
+    ) -> Result<BTreeMap<SlotName, String>, WorkerError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(WorkerError::Config(problems));
+        }
+        *self.shared.config.lock() = config;
+        Ok(self.shared.apply().await)
+    }
+
+    /// Says that other rules were applied, so that the worker need not find out by itself.
+    pub fn rules_changed(&self) {
+        self.shared.rules_changed();
+    }
+
+    /// Asks its evaluators about conditions.
+    #[must_use]
+    pub fn checker(&self) -> ConditionChecker {
+        ConditionChecker(Arc::clone(&self.shared))
+    }
+
+    /// What it says of itself.
+    pub async fn status(&self) -> WorkerStatus {
+        self.shared.status().await
+    }
+
+    /// Stops: takes no more from the bus, commits and acknowledges what it took, ends the
+    /// evaluations and attempts under way, and stores its last status. What does not end in
+    /// time is dropped: it is found again at the next start.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        let drained = async {
+            let _ = (&mut self.ingest).await;
+            for task in &mut self.others {
+                let _ = task.await;
+            }
+            self.shared.notifications.drained().await;
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(
+                seconds = DRAIN.as_secs(),
+                "the worker did not end in time; what is under way is dropped and found again at the next start"
+            );
+            self.ingest.abort();
+            self.others.iter().for_each(JoinHandle::abort);
+        }
+        self.shared.save_status().await;
+        self.shared.slots.lock().await.stop().await;
+    }
+}
+
+fn slots(options: &WorkerOptions, parts: &WorkerParts, windows: &Arc<RwLock<Windows>>) -> Slots {
+    let states = Arc::new(SlotStates::new(Arc::clone(&parts.store)));
+    Slots::new(SlotParts {
+        runtime: Arc::clone(&parts.runtime),
+        services: Services {
+            secrets: Arc::clone(&parts.secrets),
+            kv: Arc::clone(&states) as Arc<_>,
+            series: Arc::new(WindowSource(Arc::clone(windows))),
+            forbidden_paths: options.forbidden_paths.clone(),
+        },
+        plugins: Arc::clone(&parts.plugins),
+        states,
+        link: options.link.clone(),
+    })
+}
+
+impl Shared {
+    pub(crate) fn stages(&self) -> Arc<Stages> {
+        self.stages.load_full()
+    }
+
+    pub(crate) fn rules_changed(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Makes the slots what the config says; says which are not.
+    pub(crate) async fn apply(&self) -> BTreeMap<SlotName, String> {
+        let mut slots = self.slots.lock().await;
+        let config = self.config.lock().clone();
+        let stages = slots.apply(&config).await;
+        self.stages.store(Arc::new(stages));
+        self.changed.send_modify(|count| *count += 1);
+        self.notifications.notifiers_changed();
+        slots.problems().clone()
+    }
+
+    pub(crate) async fn status(&self) -> WorkerStatus {
+        let (slots, problems) = {
+            let slots = self.slots.lock().await;
+            (slots.status(), slots.problems().clone())
+        };
+        let depth = self.bus.depth();
+        let count = |outcome| (outcome, self.metrics.records.with_label_values(&[outcome]).get());
+        WorkerStatus {
+            name: self.options.name.clone(),
+            version: self.options.version.clone(),
+            started_at: self.started_at,
+            slots,
+            problems,
+            ingest: IngestStatus {
+                waiting: depth.messages,
+                waiting_bytes: depth.bytes,
+                records: OUTCOMES.map(count).into_iter().collect(),
+                samples: self.metrics.samples.get(),
+                store_trouble: self.ingest_trouble.read().clone(),
+            },
+            windows: WindowsStatus::new(self.windows.read().size()),
+            rules: self.rules.read().clone(),
+            notifications: self.notifications.status(),
+        }
+    }
+
+    pub(crate) async fn save_status(&self) {
+        let status = self.status().await;
+        let json = match serde_json::to_string(&status) {
+            Ok(json) => json,
+            Err(error) => {
+                tracing::error!(%error, "the worker's status has no JSON form");
+                return;
+            }
+        };
+        let name = format!("{STATUS_PREFIX}{}", self.options.name);
+        if let Err(error) = self.store.save_status(&name, &json, self.clock.now()).await {
+            tracing::debug!(%error, "the worker's status could not be stored");
+        }
+    }
+}

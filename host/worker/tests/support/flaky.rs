@@ -1,0 +1,151 @@
+//! A store that can be made to refuse writes of samples and alerts.
+
+use async_trait::async_trait;
+use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::rule::RuleSet;
+use sentinel_model::series::Selector;
+use sentinel_store::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use sentinel_store::{Maintenance, Sizes, Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub struct FlakyStore {
+    inner: Arc<dyn Store>,
+    refuses: AtomicBool,
+}
+
+impl FlakyStore {
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, refuses: AtomicBool::new(false) }
+    }
+
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    fn guard(&self) -> Result<(), StoreError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(StoreError::Full("by order of a test".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for FlakyStore {
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<AgentRecord, StoreError> {
+        self.inner.register_agent(new, now).await
+    }
+    async fn set_agent_state(
+        &self,
+        id: &AgentId,
+        state: AgentState,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.inner.set_agent_state(id, state, now).await
+    }
+    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        self.inner.agent(id).await
+    }
+    async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        self.inner.agents().await
+    }
+    async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
+        self.inner.agent_keys(id).await
+    }
+    async fn save_heartbeat(&self, heartbeat: Heartbeat, now: i64) -> Result<(), StoreError> {
+        self.inner.save_heartbeat(heartbeat, now).await
+    }
+    async fn stream_state(&self, agent: &AgentId, epoch: Epoch) -> Result<StreamState, StoreError> {
+        self.inner.stream_state(agent, epoch).await
+    }
+    async fn commit(
+        &self,
+        commits: Vec<Commit>,
+        now: i64,
+    ) -> Result<Vec<CommitOutcome>, StoreError> {
+        self.guard()?;
+        self.inner.commit(commits, now).await
+    }
+    async fn request_rewind(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        self.inner.request_rewind(agent, epoch, attempt).await
+    }
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.dead_letters(limit).await
+    }
+    async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.inner.series(selector).await
+    }
+    async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.inner.metric_names(prefix).await
+    }
+    async fn samples(&self, series: &[u32], range: TimeRange) -> Result<Vec<Points>, StoreError> {
+        self.inner.samples(series, range).await
+    }
+    async fn range(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        step: Option<Step>,
+    ) -> Result<Vec<SeriesRange>, StoreError> {
+        self.inner.range(selector, range, step).await
+    }
+    async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
+        self.inner.save_rules(rules).await
+    }
+    async fn rules(&self) -> Result<RuleSet, StoreError> {
+        self.inner.rules().await
+    }
+    async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
+        self.guard()?;
+        self.inner.save_alerting(change).await
+    }
+    async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
+        self.inner.alerts(since).await
+    }
+    async fn history(&self, limit: u32) -> Result<Vec<Transition>, StoreError> {
+        self.inner.history(limit).await
+    }
+    async fn notifications(
+        &self,
+        filter: NotificationFilter,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.notifications(filter, limit).await
+    }
+    async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        self.inner.slot_state(slot).await
+    }
+    async fn save_slot_state(
+        &self,
+        slot: &str,
+        writes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.inner.save_slot_state(slot, writes).await
+    }
+    async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError> {
+        self.inner.save_status(name, json, now).await
+    }
+    async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
+        self.inner.statuses().await
+    }
+    async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
+        self.inner.maintain(now).await
+    }
+    async fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.inner.sizes().await
+    }
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+}
