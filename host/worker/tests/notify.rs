@@ -1,0 +1,222 @@
+//! Delivering notifications, against the real store.
+
+mod support;
+
+use sentinel_alerting::delivery::{self, OnUnknown, Outcome};
+use sentinel_model::alert::{
+    Alert, AlertState, Delivery, DeliveryState, Fingerprint, Notification, NotificationStatus,
+};
+use sentinel_model::series::Labels;
+use sentinel_store::Store as _;
+use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_worker::notify::{Notifications, NotifyParts};
+use sentinel_worker::stages::{Attempt, NotifierStage, Stages};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::{NotifierFn, Rig, START, slot, until};
+use tokio::sync::watch;
+
+fn decided(id: &str, notifier: &str, alert: u64) -> Delivery {
+    let alert = Alert {
+        fingerprint: Fingerprint(alert),
+        rule: "r".into(),
+        state: AlertState::Firing,
+        labels: Labels::default(),
+        annotations: Labels::default(),
+        summary: String::new(),
+        value: 1.0,
+        active_since: START,
+        fired_at: Some(START),
+        last_active: START,
+        resolved_at: None,
+        incident: 1,
+    };
+    delivery::open(Notification {
+        id: id.into(),
+        notifier: slot(notifier),
+        time: START,
+        status: NotificationStatus::Firing,
+        group: Labels::default(),
+        alerts: vec![alert],
+    })
+}
+
+fn delivered() -> Option<Attempt> {
+    Some(Attempt::Made(Outcome::Delivered { message: "taken".into() }))
+}
+
+fn retry() -> Option<Attempt> {
+    Some(Attempt::Made(Outcome::Retry { message: "503".into(), after_ms: None }))
+}
+
+fn stages(rig: &Rig, notifiers: &[(&str, &Arc<NotifierFn>)], on_unknown: OnUnknown) {
+    let stage =
+        |notifier: &Arc<NotifierFn>| NotifierStage { on_unknown, notifier: notifier.clone() };
+    let notifiers = notifiers.iter().map(|(name, n)| (slot(name), stage(n))).collect();
+    rig.stages.store(Arc::new(Stages { notifiers, ..Stages::default() }));
+}
+
+/// Notifications that go on as long as the sender lives.
+async fn start(rig: &Rig) -> (Notifications, watch::Sender<bool>) {
+    let (stop, stopping) = watch::channel(false);
+    let parts = NotifyParts {
+        store: rig.store.clone(),
+        stages: rig.stages.clone(),
+        clock: rig.clock.clone(),
+        metrics: rig.metrics.clone(),
+    };
+    (Notifications::start(parts, stopping).await, stop)
+}
+
+async fn decide(rig: &Rig, to: &Notifications, deliveries: Vec<Delivery>) {
+    let change = AlertingChange { decided: deliveries.clone(), ..AlertingChange::default() };
+    rig.store.save_alerting(change).await.unwrap();
+    to.enqueue(deliveries);
+}
+
+async fn stored(rig: &Rig, id: &str) -> Delivery {
+    let all = rig.store.notifications(NotificationFilter::All, 1_000).await.unwrap();
+    all.into_iter().find(|d| d.notification.id == id).unwrap()
+}
+
+async fn until_state(rig: &Rig, id: &str, state: DeliveryState) -> Delivery {
+    until(&format!("{id} is {state:?}"), async || stored(rig, id).await.state == state).await;
+    stored(rig, id).await
+}
+
+#[tokio::test]
+async fn a_notification_is_journaled_as_begun_before_it_leaves() {
+    let rig = Rig::new().await;
+    let silent = NotifierFn::new(|_, _, _| None);
+    stages(&rig, &[("pager", &silent)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    rig.store.refuse(true);
+    // It is in the journal already; only the note that it is being sent cannot be written.
+    notifications.enqueue(vec![decided("n1", "pager", 1)]);
+    until("the journal was asked", async || rig.metrics.store_failures.get() > 0).await;
+    assert!(silent.asked.lock().is_empty(), "nothing leaves before it is written");
+    rig.store.refuse(false);
+    decide(&rig, &notifications, vec![decided("n1", "pager", 1)]).await;
+    until("it is sent", async || !silent.asked.lock().is_empty()).await;
+    assert_eq!(stored(&rig, "n1").await.state, DeliveryState::Sending);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_made_again_with_the_same_id_after_its_wait() {
+    let rig = Rig::new().await;
+    let moody = NotifierFn::new(|_, attempt, _| if attempt < 3 { retry() } else { delivered() });
+    stages(&rig, &[("pager", &moody)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    decide(&rig, &notifications, vec![decided("n1", "pager", 1)]).await;
+    for attempts in 1..=2 {
+        until("it failed", async || stored(&rig, "n1").await.attempts == attempts).await;
+        let waits = until_state(&rig, "n1", DeliveryState::Pending).await;
+        assert!(waits.next_attempt > START && waits.message == "503");
+        rig.clock.advance(2_000);
+        notifications.notifiers_changed();
+    }
+    let done = until_state(&rig, "n1", DeliveryState::Delivered).await;
+    assert_eq!((done.attempts, done.message.as_str(), done.may_be_repeat), (3, "taken", false));
+    let expected = [1, 2, 3].map(|attempt| ("n1".to_owned(), attempt, false));
+    assert_eq!(*moody.asked.lock(), expected);
+}
+
+#[tokio::test]
+async fn after_a_crash_what_was_under_way_is_sent_again_as_a_possible_repeat() {
+    for (on_unknown, state) in
+        [(OnUnknown::Retry, DeliveryState::Delivered), (OnUnknown::Hold, DeliveryState::Dead)]
+    {
+        let rig = Rig::new().await;
+        let silent = NotifierFn::new(|_, _, _| None);
+        stages(&rig, &[("pager", &silent)], on_unknown);
+        let (notifications, _stop) = start(&rig).await;
+        decide(&rig, &notifications, vec![decided("n1", "pager", 1)]).await;
+        until("it is under way", async || !silent.asked.lock().is_empty()).await;
+        // The process dies here: the first worker never hears an answer.
+        let answers = NotifierFn::new(|_, _, _| delivered());
+        stages(&rig, &[("pager", &answers)], on_unknown);
+        let (again, _stop) = start(&rig).await;
+        rig.clock.advance(10_000);
+        again.notifiers_changed();
+        let done = until_state(&rig, "n1", state).await;
+        assert!(done.may_be_repeat);
+        let sent = answers.asked.lock().clone();
+        let expected = vec![("n1".to_owned(), 2, true)];
+        assert_eq!(sent, if on_unknown == OnUnknown::Retry { expected } else { Vec::new() });
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_never_answers_delays_no_other() {
+    let rig = Rig::new().await;
+    let silent = NotifierFn::new(|_, _, _| None);
+    let quick = NotifierFn::new(|_, _, _| delivered());
+    stages(&rig, &[("pager", &silent), ("chat", &quick)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    let mut all = Vec::new();
+    for n in 0..50 {
+        all.push(decided(&format!("p{n}"), "pager", n));
+        all.push(decided(&format!("c{n}"), "chat", n));
+    }
+    decide(&rig, &notifications, all).await;
+    until("the quick one has all", async || quick.asked.lock().len() == 50).await;
+    until_state(&rig, "c49", DeliveryState::Delivered).await;
+    let status = notifications.status();
+    let open: Vec<_> = status.iter().map(|lane| (lane.notifier.as_str(), lane.open)).collect();
+    assert_eq!(open, [("chat", 0), ("pager", 50)]);
+}
+
+#[tokio::test]
+async fn resolved_waits_until_firing_has_arrived() {
+    let rig = Rig::new().await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = well.clone();
+    let moody = NotifierFn::new(
+        move |_, _, _| if is_well.load(Ordering::SeqCst) { delivered() } else { retry() },
+    );
+    stages(&rig, &[("pager", &moody)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    decide(&rig, &notifications, vec![decided("firing", "pager", 1)]).await;
+    until("it failed", async || stored(&rig, "firing").await.attempts == 1).await;
+    until_state(&rig, "firing", DeliveryState::Pending).await;
+    well.store(true, Ordering::SeqCst);
+    let mut resolved = decided("resolved", "pager", 1);
+    resolved.notification.time += 1;
+    decide(&rig, &notifications, vec![resolved, decided("other", "pager", 2)]).await;
+    until_state(&rig, "other", DeliveryState::Delivered).await;
+    rig.clock.advance(60_000);
+    notifications.notifiers_changed();
+    until_state(&rig, "resolved", DeliveryState::Delivered).await;
+    let order: Vec<_> = moody.asked.lock().iter().map(|asked| asked.0.clone()).collect();
+    assert_eq!(order, ["firing", "other", "firing", "resolved"]);
+}
+
+#[tokio::test]
+async fn a_notification_waits_for_a_notifier_that_is_configured_later() {
+    let rig = Rig::new().await;
+    let (notifications, _stop) = start(&rig).await;
+    decide(&rig, &notifications, vec![decided("n1", "pager", 1)]).await;
+    until("an attempt failed", async || stored(&rig, "n1").await.attempts == 1).await;
+    assert!(stored(&rig, "n1").await.message.contains("no notifier slot \"pager\""));
+    let quick = NotifierFn::new(|_, _, _| delivered());
+    stages(&rig, &[("pager", &quick)], OnUnknown::Retry);
+    rig.clock.advance(2_000);
+    notifications.notifiers_changed();
+    until_state(&rig, "n1", DeliveryState::Delivered).await;
+}
+
+#[tokio::test]
+async fn what_never_will_be_taken_is_dead_at_once() {
+    let rig = Rig::new().await;
+    let closed = NotifierFn::new(|_, _, _| {
+        Some(Attempt::Made(Outcome::Permanent { message: "404".into() }))
+    });
+    stages(&rig, &[("pager", &closed)], OnUnknown::Retry);
+    let (notifications, stop) = start(&rig).await;
+    decide(&rig, &notifications, vec![decided("n1", "pager", 1)]).await;
+    let dead = until_state(&rig, "n1", DeliveryState::Dead).await;
+    assert_eq!((dead.attempts, dead.message.as_str()), (1, "404"));
+    stop.send(true).unwrap();
+    notifications.drained().await;
+    assert!(rig.store.notifications(NotificationFilter::Open, 9).await.unwrap().is_empty());
+}
