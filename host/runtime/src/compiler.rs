@@ -26,6 +26,8 @@ const COMPILE_THREADS: &str = "4";
 const MAX_TALK_BYTES: u64 = 64 << 10;
 /// What stands before the child's report of its sandbox.
 const SANDBOX: &str = "sandbox: ";
+/// What the report starts with where a part is missing.
+const IN_PART: &str = "in part: ";
 /// The variable that makes a test program a compiler: see [`compile_child_hook!`].
 ///
 /// [`compile_child_hook!`]: crate::compile_child_hook
@@ -191,7 +193,11 @@ fn judge(status: ExitStatus, code: Vec<u8>, said: &str) -> Result<Vec<u8>, Compi
         }
     }
     let sandbox = sandbox.unwrap_or("it did not say");
-    tracing::debug!(sandbox, "compiled a plugin");
+    if sandbox.starts_with(IN_PART) {
+        tracing::warn!(sandbox, "the compiler's sandbox is not whole: this system lacks a part");
+    } else {
+        tracing::debug!(sandbox, "a compiler ended");
+    }
     let said: String = rest.join("\n").chars().take(2_000).collect();
     match status.code() {
         Some(0) => Ok(code),
@@ -211,7 +217,7 @@ pub fn compile_child_main() -> ExitCode {
 
 fn child() -> bool {
     let report = sandbox::enter();
-    eprintln!("{SANDBOX}{}{report}", if report.is_whole() { "" } else { "in part: " });
+    eprintln!("{SANDBOX}{}{report}", if report.is_whole() { "" } else { IN_PART });
     match compile_pipe() {
         Ok(()) => true,
         Err(why) => {

@@ -133,3 +133,41 @@ fn filter() -> Result<(), String> {
     .map_err(|error| error.to_string())?;
     seccompiler::apply_filter(&program).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INSIDE: &str = "SENTINEL_TEST_INSIDE_SANDBOX";
+
+    /// Does nothing but in the process that the other test starts.
+    #[test]
+    fn inside() {
+        if std::env::var_os(INSIDE).is_none() {
+            return;
+        }
+        let report = enter();
+        assert_eq!((&report.seccomp, &report.limits), (&Ok(()), &Ok(())), "{report}");
+        let refused = |error: std::io::Error| error.raw_os_error() == Some(libc::EPERM);
+        assert!(std::fs::File::open("/etc/passwd").is_err_and(refused));
+        assert!(std::fs::write("/tmp/sentinel-sandbox", b"x").is_err_and(refused));
+        assert!(std::net::TcpListener::bind("127.0.0.1:0").is_err_and(refused));
+        assert!(std::net::TcpStream::connect("127.0.0.1:9").is_err_and(refused));
+        assert!(std::process::Command::new("/bin/true").spawn().is_err());
+        let sum = std::thread::spawn(|| vec![1u64; 1 << 20].iter().sum::<u64>());
+        assert_eq!(sum.join().unwrap(), 1 << 20, "threads and memory are there");
+        assert!(Vec::<u8>::new().try_reserve_exact(8 << 30).is_err());
+        // The code that tells the other test that all of this ran.
+        std::process::exit(42);
+    }
+
+    #[test]
+    fn the_compiling_child_has_no_files_no_network_no_programs_and_bounded_memory() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["sandbox::tests::inside", "--exact", "--test-threads=1"])
+            .env(INSIDE, "1")
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(42));
+    }
+}
