@@ -12,34 +12,28 @@
 mod alerts;
 mod book;
 mod calls;
+mod parts;
 mod schedule;
 
+pub use parts::{EvaluateParts, RulesStatus, SharedRulesStatus};
 pub use schedule::MIN_INTERVAL_MS;
 
-use crate::clock::Clock;
-use crate::metrics::Metrics;
-use crate::notify::Notifications;
 use crate::patience::Patience;
-use crate::stages::{EvaluatorError, Stages};
+use crate::stages::EvaluatorError;
 use crate::stop::stopped;
-use crate::windows::Windows;
 use alerts::{Alerts, Decision};
-use arc_swap::ArcSwap;
 use book::{Book, Chapter, Preparing};
 use calls::{Call, Finished, joined};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use parking_lot::RwLock;
 use schedule::Schedule;
 use sentinel_alerting::evaluation::Observation;
 use sentinel_model::ids::SlotName;
 use sentinel_model::rule::Rule;
-use sentinel_store::Store;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -56,52 +50,6 @@ const CONDITIONS_A_CALL: usize = 1_000;
 const LISTED_ERRORS: usize = 100;
 /// After so many times its length the time to settle is over though the bus is not empty.
 const SETTLE_FACTOR: i64 = 10;
-
-/// What evaluation works with.
-#[derive(Clone)]
-pub struct EvaluateParts {
-    /// Rules, alerts and their history.
-    pub store: Arc<dyn Store>,
-    /// Evaluators and notifiers.
-    pub stages: Arc<ArcSwap<Stages>>,
-    /// What rules read.
-    pub windows: Arc<RwLock<Windows>>,
-    /// Who delivers what is decided.
-    pub notifications: Notifications,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// How long after the start samples may still be on their way.
-    pub settle: Duration,
-    /// Set once all that waited on the bus has been taken.
-    pub caught_up: Arc<AtomicBool>,
-}
-
-/// What evaluation says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct RulesStatus {
-    /// Version of the rules in force.
-    pub version: u64,
-    /// How many rules there are.
-    pub rules: usize,
-    /// How many of them are evaluated.
-    pub evaluated: usize,
-    /// Rules with an error, and which; at most 100.
-    pub errors: BTreeMap<String, String>,
-    /// How many rules have an error.
-    pub failing: usize,
-    /// Evaluations that were not made in time since the start.
-    pub missed: u64,
-    /// Alerts that are pending or firing.
-    pub active_alerts: usize,
-    /// What the store says while it refuses to take alerts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store_trouble: Option<String>,
-}
-
-/// Where the status is read.
-pub type SharedRulesStatus = Arc<RwLock<RulesStatus>>;
 
 /// Rules and evaluators as they were asked for: version, and the generation of each slot.
 type Requested = (u64, BTreeSet<(SlotName, Option<u64>)>);

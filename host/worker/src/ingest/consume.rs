@@ -13,8 +13,11 @@ use tokio::sync::watch;
 /// The wait before a bus that failed is asked again.
 const BUS_WAIT: Duration = Duration::from_secs(1);
 
+/// How long after `stop` what was taken may still be committed.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Consumes until `stop` is true or the bus is closed. What was taken is committed and
-/// acknowledged before it returns; if that cannot be, drop the future: it comes again.
+/// acknowledged before it returns, if the store takes it in time; otherwise it comes again.
 /// `caught_up` is set once nothing waits on the bus.
 pub async fn consume(
     bus: Arc<dyn Bus>,
@@ -38,7 +41,19 @@ pub async fn consume(
             deliveries = next(bus.as_ref(), &mut subscription) => deliveries,
         };
         match deliveries {
-            Ok(deliveries) => settle(&mut ingest, deliveries).await,
+            Ok(deliveries) => {
+                let grace = async {
+                    stopped(&mut stop).await;
+                    tokio::time::sleep(GRACE).await;
+                };
+                tokio::select! {
+                    () = settle(&mut ingest, deliveries) => {}
+                    () = grace => {
+                        tracing::warn!("samples could not be stored before the end; they come again at the next start");
+                        return;
+                    }
+                }
+            }
             Err(BusError::Closed) => {
                 tracing::info!("the bus is closed; nothing more is taken from it");
                 return;
