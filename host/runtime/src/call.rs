@@ -18,10 +18,9 @@ pub(crate) const EXPORTS: [&str; 8] =
 
 /// Calls after which an instance is replaced by a fresh one.
 const RECYCLE_CALLS: u64 = 100_000;
-/// Linear memory never shrinks: an instance that holds more than its limit divided by this is
-/// replaced by a fresh one after its call.
-const RECYCLE_MEMORY_DIVISOR: u64 = 2;
-
+/// Linear memory never shrinks: an instance that holds more than so many hundredths of its
+/// limit is replaced by a fresh one after its call.
+const RECYCLE_MEMORY_PERCENT: u64 = 75;
 /// Frames that are looked at to tell a recursion.
 const RECURSION_FRAMES: usize = 16;
 /// Most functions that a recursion may be made of to be told.
@@ -85,7 +84,7 @@ impl Instance {
     pub(crate) fn is_worn(&self) -> bool {
         let host = self.store.data();
         self.calls >= RECYCLE_CALLS
-            || host.memory_bytes() > host.limits.memory_bytes / RECYCLE_MEMORY_DIVISOR
+            || host.memory_bytes() > host.limits.memory_bytes / 100 * RECYCLE_MEMORY_PERCENT
     }
 
     /// Runs one call under the limits.

@@ -13,6 +13,10 @@
 //! fault ── counted ── backoff ── quarantine ── last good generation
 //! ```
 //!
+//! A program that runs plugins has an internal subcommand that ends in [`compile_child_main`]
+//! and names it in its [`CompilerCommand`]; a test program says [`compile_child_hook!`] once and
+//! uses [`CompilerCommand::hooked`].
+//!
 //! Invariants:
 //! * a failure of a plugin is a value ([`CallError`], [`LoadError`]) that names slot, plugin,
 //!   version, export and cause; it never unwinds, blocks or slows another slot;

@@ -85,7 +85,8 @@ pub(crate) fn now() -> i64 {
 }
 
 impl Slot {
-    /// Loads a plugin into a new slot.
+    /// Loads a plugin into a new slot. No two slots of a runtime may have the same name at one
+    /// time: they would share their metrics.
     ///
     /// # Errors
     /// [`LoadError`] with everything that is missing in one message.
@@ -265,8 +266,7 @@ impl Inner {
         }
         *self.rolled_back.lock() = step_back;
         old.retire();
-        let longest = Duration::from_millis(old.limits.call_ms) * 2 + GRACE;
-        if tokio::time::timeout(longest, old.drained()).await.is_err() {
+        if tokio::time::timeout(longest(&old), old.drained()).await.is_err() {
             tracing::warn!(slot = %self.shared.name, "calls of the generation before are still in flight");
         }
         Ok(number)
@@ -321,7 +321,7 @@ impl Inner {
             setup.kv = Some(KvView::new(state, bytes));
         }
         let tick = self.runtime.ticker.guard();
-        let longest = Duration::from_millis(generation.limits.call_ms) * 2 + GRACE;
+        let longest = longest(generation);
         let task = self.runtime.threads.spawn({
             let generation = Arc::clone(generation);
             async move {
@@ -406,6 +406,12 @@ impl Inner {
             }
         });
     }
+}
+
+/// Longest that a call of a generation is waited for: a fresh instance, its config and the
+/// call itself have a limit each.
+fn longest(generation: &Generation) -> Duration {
+    Duration::from_millis(generation.limits.call_ms) * 3 + GRACE
 }
 
 fn call_error(generation: &Generation, export: &'static str, cause: Cause) -> CallError {

@@ -115,3 +115,63 @@ impl AsyncWrite for Lines {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capabilities::log::{LogGate, LogSink};
+    use crate::metrics::Metrics;
+    use crate::services::Services;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<String>>);
+
+    impl LogSink for Kept {
+        fn message(&self, _: &str, _: &str, _: Level, text: &str) {
+            self.0.lock().push(text.to_owned());
+        }
+    }
+
+    fn slot(sink: Arc<Kept>) -> Arc<SlotShared> {
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let log = LogGate::new("a", "p/q 1.0.0", sink);
+        let io = tokio::runtime::Handle::current();
+        let name = "a".parse().unwrap();
+        Arc::new(SlotShared::new(name, Services::none(), io, metrics.of_slot("a"), log))
+    }
+
+    #[tokio::test]
+    async fn what_a_guest_prints_comes_as_lines_of_its_log() {
+        let kept = Arc::new(Kept::default());
+        let line = Arc::default();
+        let lines = Lines { slot: slot(Arc::clone(&kept)), level: Level::Error, line };
+        for part in ["one\ntw", "o\n\n", "no end"] {
+            lines.clone().take(part.as_bytes());
+        }
+        lines.take(&[b'x'; MAX_MESSAGE_BYTES]);
+        let kept = kept.0.lock();
+        assert_eq!(kept[..2], ["one", "two"]);
+        assert!(kept[2].starts_with("no endxxx"), "a line without an end is cut");
+        assert_eq!(kept.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn wasi_is_linked_beside_the_contract_with_nothing_behind_it() {
+        let engine = crate::engine::running().unwrap();
+        let mut linker = Linker::new(&engine);
+        let none = sentinel_trust::Capabilities::none();
+        crate::imports::add_to_linker(&mut linker, &none).unwrap();
+        add_to_linker(&mut linker).unwrap();
+        let slot = slot(Arc::default());
+        let limits = sentinel_trust::Limits::default();
+        let wasi = Some(Box::new(Wasi::new(Arc::clone(&slot))));
+        let mut host = Host::new(slot, Arc::default(), limits, wasi);
+        use wasmtime_wasi::p2::bindings::cli::environment::Host as _;
+        use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
+        let mut cli = wasmtime_wasi::cli::WasiCliView::cli(&mut host);
+        assert!(cli.get_environment().unwrap().is_empty());
+        assert!(cli.get_arguments().unwrap().is_empty());
+        let mut files = wasmtime_wasi::filesystem::WasiFilesystemView::filesystem(&mut host);
+        assert!(files.get_directories().unwrap().is_empty());
+    }
+}
