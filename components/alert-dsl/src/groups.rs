@@ -75,7 +75,8 @@ impl Known {
 
     /// The labels of a group.
     pub(crate) fn group_labels(&self, grouping: usize, group: usize) -> Labels {
-        Rc::clone(&self.groupings[grouping].labels[group])
+        let labels = self.groupings[grouping].labels.get(group);
+        labels.map_or_else(|| Labels::from([]), Rc::clone)
     }
 
     /// Forgets everything if it has become too much: series come and go while rules stay.

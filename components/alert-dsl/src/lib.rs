@@ -158,6 +158,8 @@ impl Evaluator for AlertDsl {
     }
 
     fn load(&mut self, conditions: Vec<Text>) -> Result<(), Vec<Diagnostic>> {
+        // The host's ids of series end here, whatever becomes of the new conditions.
+        self.known = Known::new(&self.catalogue.groupings);
         let mut catalogue = Catalogue::default();
         let mut rules = Vec::with_capacity(conditions.len());
         let mut found = Vec::new();
