@@ -7,7 +7,8 @@ use sentinel_model::batch::Batch;
 use sentinel_model::columns::Columns;
 use sentinel_trust::Kind;
 
-use super::{Collected, Inner, Slot, call_error, convert};
+use super::inner::call_error;
+use super::{Collected, Inner, Slot, convert};
 use crate::bindings::exports::sentinel::plugin::evaluate as contract;
 use crate::bindings::exports::sentinel::plugin::notify::DeliveryError;
 use crate::bindings::sentinel::plugin::types;
