@@ -81,10 +81,13 @@ struct Lane {
     wake: Notify,
 }
 
+/// A lane and its task.
+type RunningLane = (Arc<Lane>, JoinHandle<()>);
+
 struct Shared {
     parts: NotifyParts,
     patience: Patience,
-    lanes: Mutex<BTreeMap<SlotName, (Arc<Lane>, JoinHandle<()>)>>,
+    lanes: Mutex<BTreeMap<SlotName, RunningLane>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -142,7 +145,7 @@ impl Notifications {
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
         let lanes = self.0.lanes.lock();
-        let status = |(lane, _): &(Arc<Lane>, JoinHandle<()>)| {
+        let status = |(lane, _): &RunningLane| {
             let state = lane.state.lock();
             LaneStatus {
                 notifier: lane.slot.clone(),
