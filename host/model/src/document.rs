@@ -139,14 +139,15 @@ impl Document {
         self.validate_at("", &self.value, schema)
     }
 
-    /// As [`Document::validate`] for the value at a JSON Pointer.
+    /// As [`Document::validate`] for the value at a JSON Pointer; where there is none, for an
+    /// empty object.
     ///
     /// # Errors
     /// As [`Document::validate`].
     pub fn validate_part(&self, path: &str, schema: &Value) -> Result<(), Problems> {
         match self.value.pointer(path) {
             Some(part) => self.validate_at(path, part, schema),
-            None => Ok(()),
+            None => self.validate_at(path, &Value::Object(serde_json::Map::new()), schema),
         }
     }
 

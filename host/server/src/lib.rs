@@ -63,6 +63,9 @@ pub trait RuleChecker: Send + Sync + 'static {
         evaluator: &SlotName,
         condition: &serde_json::Value,
     ) -> Result<Vec<RuleDiagnostic>, String>;
+
+    /// Other rules were stored: whoever evaluates them need not find out by itself.
+    fn applied(&self);
 }
 
 /// Where a server listens and what it is called.

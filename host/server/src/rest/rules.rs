@@ -32,6 +32,7 @@ pub(super) async fn apply(
         applied.version = before.version + 1;
         let set = RuleSet { version: applied.version, applied_at: context.now(), rules };
         context.store.save_rules(&set).await?;
+        context.rules.applied();
         tracing::info!(version = set.version, rules = set.rules.len(), "rules applied");
     }
     Ok(Json(applied))

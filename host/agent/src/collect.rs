@@ -1,0 +1,171 @@
+//! Running one collector at its interval: no overlap, spread over time, kept in the log.
+
+use crate::metrics::Metrics;
+use crate::record::LogRecord;
+use crate::state::SlotStates;
+use bytes::Bytes;
+use rand::RngExt;
+use sentinel_model::batch::Batch;
+use sentinel_model::codec;
+use sentinel_model::columns::BatchError;
+use sentinel_model::ids::{Epoch, SlotName};
+use sentinel_runtime::{Collected, Slot};
+use sentinel_wal::Log;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// What every collector of an agent shares.
+pub(crate) struct Shared {
+    pub(crate) log: Arc<Log>,
+    pub(crate) states: Arc<SlotStates>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What a collector's task follows; changed while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) interval: Duration,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Runs until told to stop. The first collection is at once, the later ones at a phase of
+/// the interval that is drawn by lot, so that slots and machines spread.
+pub(crate) async fn run(
+    slot: Slot,
+    shared: Arc<Shared>,
+    mut plan: watch::Receiver<Plan>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let current = plan.borrow_and_update().clone();
+        collect_once(&slot, &shared, &current.labels).await;
+        let phase = current.interval.mul_f64(rand::rng().random_range(0.5..1.0));
+        let mut ticks = tokio::time::interval_at(Instant::now() + phase, current.interval);
+        // After a slow collection the next is at the next tick: none is made up for.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = ended(&mut stop) => return,
+                changed = plan.changed() => {
+                    if changed.is_err() { return }
+                    break;
+                }
+                at = ticks.tick() => {
+                    let late = at.elapsed().as_secs_f64() / current.interval.as_secs_f64();
+                    if late >= 1.0 {
+                        let missed = shared.metrics.overrun.with_label_values(&[slot.name().as_str()]);
+                        missed.inc_by(late as u64);
+                    }
+                    collect_once(&slot, &shared, &current.labels).await;
+                }
+            }
+        }
+    }
+}
+
+/// Ends when it is time to stop; a sender that is gone means the same.
+pub(crate) async fn ended(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// One collection: call, compose, append, sync. A failure is counted and said; the slot's
+/// own backoff and quarantine decide when the plugin is called again.
+async fn collect_once(slot: &Slot, shared: &Shared, labels: &BTreeMap<String, String>) {
+    let name = slot.name().clone();
+    let failed = || shared.metrics.failed.with_label_values(&[name.as_str()]).inc();
+    let collected = match slot.collect().await {
+        Ok(collected) => collected,
+        Err(error) => {
+            failed();
+            if error.was_called() {
+                tracing::warn!(slot = %name, %error, "collection failed");
+            }
+            return;
+        }
+    };
+    if let Err(error) = keep(&name, collected, shared, labels).await {
+        failed();
+        tracing::error!(slot = %name, error = %format!("{error:#}"), "collection not kept");
+    }
+}
+
+/// Appends what was collected. The state goes with the first record: a crash between two
+/// records loses unsynced samples of one collection, and never sends one twice.
+async fn keep(
+    name: &SlotName,
+    collected: Collected,
+    shared: &Shared,
+    labels: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let mut writes = collected.kv;
+    let mut batches = collected.batches;
+    if batches.is_empty() && !writes.is_empty() {
+        batches.push(Batch::empty());
+    }
+    for batch in batches {
+        let first = std::mem::take(&mut writes);
+        if batch.is_empty() && first.is_empty() {
+            continue;
+        }
+        let rows = batch.len() as u64;
+        let batch = label_all(batch, labels)?;
+        let record = LogRecord {
+            slot: name.clone(),
+            writes: first,
+            batch: Bytes::from(codec::encode(&batch)),
+        };
+        let position = shared.log.append_synced(&record.encode()).await?;
+        shared.states.synced(name, Epoch(position.epoch.0), position.seq, record.writes);
+        shared.metrics.samples.with_label_values(&[name.as_str()]).inc_by(rows);
+    }
+    Ok(())
+}
+
+/// Adds labels to every row; a row's own label of the same key is replaced.
+fn label_all(batch: Batch, labels: &BTreeMap<String, String>) -> Result<Batch, BatchError> {
+    if labels.is_empty() {
+        return Ok(batch);
+    }
+    let mut columns = batch.clone().into_columns();
+    let mut symbol = |text: &str| {
+        columns.symbols.push_str(text);
+        columns.symbol_ends.push(columns.symbols.len() as u32);
+        columns.symbol_ends.len() as u32 - 1
+    };
+    let added: Vec<u32> = labels.iter().flat_map(|(k, v)| [symbol(k), symbol(v)]).collect();
+    let mut offsets = Vec::with_capacity(columns.label_offsets.len());
+    let mut all = Vec::with_capacity(columns.labels.len() + added.len() * batch.len());
+    offsets.push(0);
+    for row in 0..batch.len() {
+        for pair in batch.label_symbols(row).chunks_exact(2) {
+            if !labels.contains_key(batch.symbol(pair[0])) {
+                all.extend_from_slice(pair);
+            }
+        }
+        all.extend_from_slice(&added);
+        offsets.push(all.len() as u32);
+    }
+    (columns.labels, columns.label_offsets) = (all, offsets);
+    Batch::new(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sentinel_model::batch::BatchBuilder;
+    use sentinel_model::columns::Kind;
+
+    #[test]
+    fn labels_are_added_to_every_row_and_replace_its_own() {
+        let mut builder = BatchBuilder::new();
+        builder.push("a", [("x", "1"), ("site", "own")], Kind::Gauge, 1.0, 1);
+        builder.push("b", [], Kind::Gauge, 2.0, 1);
+        let labels = BTreeMap::from([("site".to_owned(), "eu".to_owned())]);
+        let batch = label_all(builder.build().unwrap(), &labels).unwrap();
+        let rows: Vec<Vec<_>> = batch.rows().map(|row| row.labels().collect()).collect();
+        assert_eq!(rows, [vec![("x", "1"), ("site", "eu")], vec![("site", "eu")]]);
+    }
+}

@@ -1,0 +1,184 @@
+//! The agent's configuration, and everything that can be wrong with it, said at once.
+
+use schemars::JsonSchema;
+use sentinel_model::columns::check_label_key;
+use sentinel_model::document::{Document, Problem};
+use sentinel_model::duration::Millis;
+use sentinel_model::ids::{AgentId, SlotName};
+use sentinel_registry_client::{PluginFolder, PluginRef};
+use sentinel_trust::{Grants, Kind, effective};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most slots of an agent.
+const MAX_SLOTS: usize = 1000;
+/// The shortest interval of a collector.
+const MIN_INTERVAL: Millis = Millis(100);
+
+/// What an agent runs and how it keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// The name under which it enrols; the host's name where it is absent.
+    pub id: Option<AgentId>,
+    /// How often collectors run that say nothing else.
+    pub interval: Millis,
+    /// How often it tells the server that it lives.
+    pub heartbeat: Millis,
+    /// The log.
+    pub log: LogConfig,
+    /// Its collectors.
+    pub collectors: Vec<CollectorConfig>,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            id: None,
+            interval: Millis(10_000),
+            heartbeat: Millis(5_000),
+            log: LogConfig::default(),
+            collectors: Vec::new(),
+        }
+    }
+}
+
+/// How the log keeps records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// When records are brought to the disk.
+    pub sync: SyncConfig,
+    /// With `sync: interval`, how often.
+    pub sync_interval: Millis,
+    /// Bytes that the log may take; beyond, the oldest records that were not sent are dropped,
+    /// counted and reported.
+    #[schemars(range(min = 1_048_576))]
+    pub max_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { sync: SyncConfig::Always, sync_interval: Millis(1000), max_bytes: 1 << 30 }
+    }
+}
+
+/// When records are brought to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncConfig {
+    /// Before a record counts as kept: a power failure loses nothing that was.
+    Always,
+    /// At intervals: a power failure loses up to one of them.
+    Interval,
+    /// When the system does: a power failure loses up to half a minute or more.
+    Never,
+}
+
+/// One collector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CollectorConfig {
+    /// The slot's name.
+    pub slot: SlotName,
+    /// `publisher/name`, or `publisher/name@1.2.3`.
+    pub plugin: String,
+    /// How often it runs; the agent's interval where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Millis>,
+    /// Labels added to each of its samples, to tell two slots of one plugin apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The plugin's own configuration.
+    #[serde(default = "empty_object")]
+    pub config: serde_json::Value,
+    /// What the plugin may do. What is not named is not allowed.
+    #[serde(default)]
+    pub grants: Grants,
+}
+
+fn empty_object() -> serde_json::Value {
+    serde_json::json!({})
+}
+
+/// Everything wrong with a configuration beyond its shape; `base` is the JSON Pointer of the
+/// agent's part in the document.
+#[must_use]
+pub fn problems(
+    config: &AgentConfig,
+    document: &Document,
+    base: &str,
+    plugins: &PluginFolder,
+) -> Vec<Problem> {
+    let mut out = Vec::new();
+    let mut say = |path: String, message: String| out.push(document.problem(&path, message));
+    if config.interval < MIN_INTERVAL {
+        say(format!("{base}/interval"), format!("shorter than {MIN_INTERVAL}"));
+    }
+    if config.heartbeat < Millis(500) || config.heartbeat > Millis(300_000) {
+        say(format!("{base}/heartbeat"), "not between 500ms and 5m".to_owned());
+    }
+    if config.collectors.len() > MAX_SLOTS {
+        say(format!("{base}/collectors"), format!("more than {MAX_SLOTS} collectors"));
+    }
+    let mut names = BTreeSet::new();
+    for (i, collector) in config.collectors.iter().enumerate() {
+        let path = format!("{base}/collectors/{i}");
+        if !names.insert(&collector.slot) {
+            say(
+                format!("{path}/slot"),
+                format!("a slot named {} stands above already", collector.slot),
+            );
+        }
+        if collector.interval.is_some_and(|interval| interval < MIN_INTERVAL) {
+            say(format!("{path}/interval"), format!("shorter than {MIN_INTERVAL}"));
+        }
+        for key in collector.labels.keys() {
+            if let Err(error) = check_label_key(key) {
+                say(format!("{path}/labels/{key}"), error.to_string());
+            }
+        }
+    }
+    for (i, collector) in config.collectors.iter().enumerate() {
+        out.extend(plugin_problems(
+            document,
+            &format!("{base}/collectors/{i}"),
+            (&collector.plugin, Kind::Collector, &collector.grants),
+            plugins,
+        ));
+    }
+    out
+}
+
+/// Everything wrong with one slot's plugin, grants and configuration; `path` is the slot's.
+#[must_use]
+pub fn plugin_problems(
+    document: &Document,
+    path: &str,
+    (plugin, kind, grants): (&str, Kind, &Grants),
+    plugins: &PluginFolder,
+) -> Vec<Problem> {
+    let at_plugin = |message: String| vec![document.problem(&format!("{path}/plugin"), message)];
+    let resolved = plugin.parse::<PluginRef>().and_then(|wanted| plugins.resolve(&wanted));
+    let component = match resolved {
+        Ok(component) => component,
+        Err(error) => return at_plugin(error.to_string()),
+    };
+    let manifest = component.manifest();
+    if manifest.kind != kind {
+        return at_plugin(format!("{plugin} is a {}, a {kind} is needed here", manifest.kind));
+    }
+    let mut out: Vec<Problem> = grants
+        .problems()
+        .into_iter()
+        .map(|message| document.problem(&format!("{path}/grants"), message))
+        .collect();
+    if let Err(missing) = effective(&manifest.requests, grants) {
+        out.push(document.problem(&format!("{path}/grants"), missing.to_string()));
+    }
+    let schema = serde_json::Value::Object(manifest.config_schema.clone());
+    if let Err(found) = document.validate_part(&format!("{path}/config"), &schema) {
+        out.extend(found.0);
+    }
+    out
+}

@@ -1,0 +1,77 @@
+//! The connection to a server.
+
+use sentinel_wire::v1::ingest_client::IngestClient;
+use sentinel_wire::v1::{
+    HeartbeatRequest, HeartbeatResponse, PushRequest, PushResponse, RegisterRequest,
+    RegisterResponse,
+};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+
+const CONNECT: Duration = Duration::from_secs(5);
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// Why a server did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The address is none.
+    #[error("{0:?} is not a server's address; write http://HOST:PORT")]
+    Address(String),
+    /// No connection, or it broke.
+    #[error("{0}")]
+    Status(#[from] Box<tonic::Status>),
+    /// The answer makes no sense.
+    #[error("the server's answer is malformed: {0}")]
+    Answer(String),
+}
+
+/// A connection that is made when it is needed and again when it broke.
+#[derive(Clone)]
+pub struct Link {
+    server: String,
+    client: IngestClient<Channel>,
+}
+
+fn boxed(status: tonic::Status) -> LinkError {
+    LinkError::Status(Box::new(status))
+}
+
+impl Link {
+    /// To a server, `http://HOST:PORT`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn new(server: &str) -> Result<Self, LinkError> {
+        let endpoint = Endpoint::from_shared(server.to_owned())
+            .map_err(|_| LinkError::Address(server.to_owned()))?
+            .connect_timeout(CONNECT)
+            .timeout(REQUEST)
+            .tcp_nodelay(true);
+        let client = IngestClient::new(endpoint.connect_lazy());
+        Ok(Self { server: server.to_owned(), client })
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(crate) async fn register(
+        &mut self,
+        request: RegisterRequest,
+    ) -> Result<RegisterResponse, LinkError> {
+        Ok(self.client.register(request).await.map_err(boxed)?.into_inner())
+    }
+
+    pub(crate) async fn push(&mut self, request: PushRequest) -> Result<PushResponse, LinkError> {
+        Ok(self.client.push(request).await.map_err(boxed)?.into_inner())
+    }
+
+    pub(crate) async fn heartbeat(
+        &mut self,
+        request: HeartbeatRequest,
+    ) -> Result<HeartbeatResponse, LinkError> {
+        Ok(self.client.heartbeat(request).await.map_err(boxed)?.into_inner())
+    }
+}

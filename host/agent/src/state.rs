@@ -1,0 +1,251 @@
+//! The `kv` state of slots: what the log's records add up to.
+//!
+//! A call's writes lie in the record of its batch, so both are durable together or not at
+//! all. Records go once they are committed, so the sum is kept in a checkpoint file, which is
+//! always written before the log is told of a commit. At start: the checkpoint, then the
+//! writes of every record behind the place that the checkpoint names for the slot.
+
+use crate::record::LogRecord;
+use parking_lot::Mutex;
+use sentinel_model::ids::{Epoch, SlotName};
+use sentinel_runtime::{KvSource, KvState, KvWrite};
+use sentinel_wal::{Item, Log};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why the state of slots cannot be had or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file cannot be read or written.
+    #[error("the state of slots {path}: {source}", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a checkpoint. Without it collectors would begin anew and might send
+    /// samples twice, so the operator decides.
+    #[error("the state of slots {path} is damaged ({why}); restore it, or remove it to let plugins begin with empty state", path = path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] sentinel_wal::Error),
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct SlotCheckpoint {
+    /// The last record that is contained.
+    epoch: String,
+    seq: u64,
+    /// Values in hexadecimal.
+    entries: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Checkpoint {
+    version: u32,
+    slots: BTreeMap<SlotName, SlotCheckpoint>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    epoch: Epoch,
+    seq: u64,
+    state: Arc<KvState>,
+}
+
+/// The state of all slots.
+pub struct SlotStates {
+    path: PathBuf,
+    held: Mutex<BTreeMap<SlotName, Held>>,
+    dirty: Mutex<bool>,
+}
+
+impl SlotStates {
+    /// Reads the checkpoint and adds up the log's records behind it.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(path: &Path, log: &Log) -> Result<Self, StateError> {
+        let mut held = read(path)?;
+        let order: Vec<Epoch> = log.offsets().iter().map(|o| Epoch(o.epoch.0)).collect();
+        let rank = |epoch: Epoch| order.iter().position(|e| *e == epoch);
+        let mut reader = log.reader();
+        while let Some(item) = reader.try_next()? {
+            let Item::Record { position, payload } = item else { continue };
+            let record = match LogRecord::decode(&payload) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::warn!(seq = position.seq, %error, "left out of the state of slots");
+                    continue;
+                }
+            };
+            let epoch = Epoch(position.epoch.0);
+            let known = held.get(&record.slot);
+            // An epoch that the log no longer has lies before all that it still has.
+            let behind = known.is_none_or(|k| (rank(k.epoch), k.seq) < (rank(epoch), position.seq));
+            if behind && !record.writes.is_empty() {
+                apply(&mut held, &record.slot, epoch, position.seq, record.writes);
+            }
+        }
+        Ok(Self { path: path.to_owned(), held: Mutex::new(held), dirty: Mutex::new(true) })
+    }
+
+    /// Adds a synced record's writes.
+    pub fn synced(&self, slot: &SlotName, epoch: Epoch, seq: u64, writes: Vec<KvWrite>) {
+        if !writes.is_empty() {
+            apply(&mut self.held.lock(), slot, epoch, seq, writes);
+            *self.dirty.lock() = true;
+        }
+    }
+
+    /// Writes the checkpoint if anything changed since the last; durable when this returns.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]; then nothing may be committed to the log.
+    pub fn checkpoint(&self) -> Result<(), StateError> {
+        let mut dirty = self.dirty.lock();
+        if !*dirty {
+            return Ok(());
+        }
+        let slots =
+            self.held.lock().iter().map(|(slot, held)| (slot.clone(), freeze(held))).collect();
+        let checkpoint = Checkpoint { version: 1, slots };
+        self.write(&checkpoint)
+            .map_err(|source| StateError::Io { path: self.path.clone(), source })?;
+        *dirty = false;
+        Ok(())
+    }
+
+    fn write(&self, checkpoint: &Checkpoint) -> std::io::Result<()> {
+        let part = self.path.with_extension("part");
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        file.write_all(&serde_json::to_vec(checkpoint)?)?;
+        file.sync_all()?;
+        fs::rename(&part, &self.path)?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    }
+}
+
+impl KvSource for SlotStates {
+    fn load(&self, slot: &SlotName) -> Arc<KvState> {
+        self.held.lock().get(slot).map(|held| Arc::clone(&held.state)).unwrap_or_default()
+    }
+}
+
+fn apply(
+    held: &mut BTreeMap<SlotName, Held>,
+    slot: &SlotName,
+    epoch: Epoch,
+    seq: u64,
+    writes: Vec<KvWrite>,
+) {
+    let one =
+        held.entry(slot.clone()).or_insert_with(|| Held { epoch, seq, state: Arc::default() });
+    (one.epoch, one.seq) = (epoch, seq);
+    Arc::make_mut(&mut one.state).apply(writes);
+}
+
+fn freeze(held: &Held) -> SlotCheckpoint {
+    let entries = held.state.iter().map(|(k, v)| (k.to_owned(), hex::encode(v))).collect();
+    SlotCheckpoint { epoch: held.epoch.to_string(), seq: held.seq, entries }
+}
+
+fn read(path: &Path) -> Result<BTreeMap<SlotName, Held>, StateError> {
+    let damaged = |why: String| StateError::Damaged { path: path.to_owned(), why };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(source) => return Err(StateError::Io { path: path.to_owned(), source }),
+    };
+    let checkpoint: Checkpoint =
+        serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    if checkpoint.version != 1 {
+        return Err(damaged(format!("version {}", checkpoint.version)));
+    }
+    let mut held = BTreeMap::new();
+    for (slot, frozen) in checkpoint.slots {
+        let epoch = frozen
+            .epoch
+            .parse()
+            .map_err(|e: sentinel_model::ids::IdError| damaged(e.to_string()))?;
+        let mut state = KvState::default();
+        for (key, value) in frozen.entries {
+            let value = hex::decode(value).map_err(|e| damaged(e.to_string()))?;
+            state.apply([KvWrite { key, value: Some(value) }]);
+        }
+        held.insert(slot, Held { epoch, seq: frozen.seq, state: Arc::new(state) });
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use sentinel_wal::Options;
+
+    fn slot() -> SlotName {
+        SlotName::new("s").unwrap()
+    }
+
+    fn append(log: &Log, n: u8) -> u64 {
+        let writes = vec![KvWrite { key: "n".into(), value: Some(vec![n]) }];
+        let record = LogRecord { slot: slot(), writes, batch: Bytes::from_static(b"b") };
+        log.append_blocking(&record.encode()).unwrap().seq
+    }
+
+    fn value(states: &SlotStates) -> Option<u8> {
+        states.load(&slot()).get("n").map(|v| v[0])
+    }
+
+    #[test]
+    fn the_state_is_the_checkpoint_and_the_records_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state.json");
+        let folder = dir.path().join("log");
+        let open = || Log::open(&folder, Options::default()).unwrap().0;
+        let log = open();
+        let states = SlotStates::open(&file, &log).unwrap();
+        assert_eq!(value(&states), None);
+        for n in 1..=3 {
+            let seq = append(&log, n);
+            let writes = vec![KvWrite { key: "n".into(), value: Some(vec![n]) }];
+            states.synced(&slot(), Epoch(log.epoch().0), seq, writes);
+        }
+        states.checkpoint().unwrap();
+        append(&log, 4);
+        log.commit(log.epoch(), 2).unwrap();
+        log.close().unwrap();
+
+        let log = open();
+        let states = SlotStates::open(&file, &log).unwrap();
+        assert_eq!(value(&states), Some(4), "the record behind the checkpoint counts");
+        append(&log, 5);
+        log.close().unwrap();
+        let log = open();
+        assert_eq!(value(&SlotStates::open(&file, &log).unwrap()), Some(5), "over two epochs");
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_said_and_not_taken_for_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state.json");
+        fs::write(&file, "{").unwrap();
+        let log = Log::open(&dir.path().join("log"), Options::default()).unwrap().0;
+        assert!(matches!(SlotStates::open(&file, &log), Err(StateError::Damaged { .. })));
+    }
+}
