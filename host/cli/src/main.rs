@@ -1,2 +1,41 @@
-//! The `sentinel` binary.
-fn main() {}
+//! The `sentinel` binary: every role and every admin command.
+//!
+//! Data goes to standard output, talk to standard error. The exit code is 0 where a command
+//! did what it was asked, 1 where it was refused or failed, 2 where it was called wrongly.
+
+mod args;
+mod commands;
+mod failure;
+mod files;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use output::Printer;
+
+fn main() -> ExitCode {
+    // SAFETY: no other thread has been started yet.
+    unsafe {
+        // Errors of the runtime capture a backtrace each where this is on, and a failing
+        // plugin makes many of them.
+        std::env::set_var("RUST_LIB_BACKTRACE", "0");
+    }
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::InternalCompile) {
+        // Takes rights from itself, and so must come before any thread.
+        return sentinel_runtime::compile_child_main();
+    }
+    logging::start("warn", cli.global.color);
+    let printer = Printer::new(&cli.global);
+    match commands::run(cli, &printer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            printer.fail(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `sentinel plugin`: from a core module to a signed plugin.
+
+mod inspect;
+mod keygen;
+mod pack;
+mod requests;
+mod sign;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use sentinel_trust::{MAX_COMPONENT_BYTES, TrustError};
+
+use crate::failure::Failure;
+use crate::files;
+use crate::output::Printer;
+
+/// A core module has a little more around its code than the component made of it.
+const MAX_MODULE_BYTES: usize = 2 * MAX_COMPONENT_BYTES;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Make a key pair with which a publisher signs plugins.
+    Keygen(keygen::Keygen),
+    /// Make a plugin of a core module or component and its manifest.
+    Pack(pack::Pack),
+    /// Sign a plugin: writes FILE.sig beside it.
+    Sign(sign::Sign),
+    /// Show what a plugin is, what it asks for and who signed it.
+    Inspect(inspect::Inspect),
+}
+
+/// Does one of them.
+pub(super) fn run(command: PluginCommand, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        PluginCommand::Keygen(command) => keygen::run(command, printer),
+        PluginCommand::Pack(command) => pack::run(command, printer),
+        PluginCommand::Sign(command) => sign::run(command, printer),
+        PluginCommand::Inspect(command) => inspect::run(command, printer),
+    }
+}
+
+/// Where the signatures of a component lie.
+fn signature_path(component: &Path) -> PathBuf {
+    let mut name = component.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// What is in the file of signatures beside a component; nothing where there is none.
+fn read_signatures(component: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let path = signature_path(component);
+    if path.exists() {
+        files::read(&path, sentinel_trust::MAX_SIGNATURE_FILE_BYTES).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Everything for which every host would refuse a plugin, as one failure.
+fn refuse(file: &Path, problems: &[TrustError]) -> Result<(), Failure> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    // What a problem lists itself stands below it.
+    let list =
+        problems.iter().map(|one| format!("\n  - {}", one.to_string().replace('\n', "\n  ")));
+    let list: String = list.collect();
+    Err(Failure::new(format!("{}: every host would refuse this plugin:{list}", file.display())))
+}
