@@ -58,7 +58,7 @@ mod time;
 use sentinel_sdk::http::{self, Request};
 use sentinel_sdk::mac::MacError;
 use sentinel_sdk::{
-    DeliveryError, Diagnostic, Notification, Notifier, Receipt, clock, export_notifier,
+    DeliveryError, Diagnostic, Notification, Notifier, Receipt, Retry, clock, export_notifier,
 };
 
 use config::Target;
@@ -86,7 +86,7 @@ impl Notifier for Webhook {
             None => None,
             Some(key) => Some(
                 signature::of(key, &notification.id, timestamp, &body)
-                    .map_err(|error| DeliveryError::Permanent(unsigned(key, &error)))?,
+                    .map_err(|error| unsigned(key, &error))?,
             ),
         };
         let mut request = Request::post(&target.url, body)
@@ -102,17 +102,20 @@ impl Notifier for Webhook {
     }
 }
 
-/// Why nothing was sent: without its signature a receiver would have to refuse it.
-fn unsigned(key: &str, error: &MacError) -> String {
-    match error {
+/// Why nothing was sent: without its signature a receiver would have to refuse it. An operator
+/// can mend it while the alert waits, so it is tried again.
+fn unsigned(key: &str, error: &MacError) -> DeliveryError {
+    let message = match error {
         MacError::Denied => format!(
             "not sent: the key {key:?} is not granted to this slot; name it under `mac.keys` of \
              its grants"
         ),
         MacError::NotFound => format!(
-            "not sent: the host has no key {key:?}; store it, or take `secret` out of the config"
+            "not sent: the host has no key {key:?}; store it with `sentinel secret set`, or \
+             take `secret` out of the config"
         ),
-    }
+    };
+    DeliveryError::Retry(Retry { message, after_ms: None })
 }
 
 export_notifier!(Webhook);

@@ -89,7 +89,9 @@ fn without_a_secret_there_is_no_signature() {
 fn what_cannot_be_signed_is_not_sent() {
     let host = Host::new().answer(URL, 200, "").install();
     let refused = plugin(r#", "secret": "gone""#).notify(notification(vec![alert("a")]));
-    let Err(DeliveryError::Permanent(said)) = refused else { panic!("{refused:?}") };
+    let Err(DeliveryError::Retry(Retry { message: said, .. })) = refused else {
+        panic!("{refused:?}")
+    };
     assert!(said.contains("the key \"gone\" is not granted"), "{said}");
     assert!(host.requests().is_empty());
 }

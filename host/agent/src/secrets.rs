@@ -14,13 +14,14 @@ use aes_gcm::aead::{Aead, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sentinel_runtime::SecretSource;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 4] = b"SSS1";
@@ -65,12 +66,25 @@ pub enum SecretError {
 
 type Secrets = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
-/// Secrets by name.
+/// Secrets by name. What another process sets in the same file is seen at the next look-up.
 pub struct SecretStore {
     path: PathBuf,
+    key_from: String,
     cipher: Aes256Gcm,
     warning: Option<String>,
-    secrets: Mutex<Secrets>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    secrets: Secrets,
+    /// How the file looked when it was read; it is replaced as a whole at every change.
+    stamp: Option<(u64, u64, Option<SystemTime>)>,
+}
+
+fn stamp(path: &Path) -> Option<(u64, u64, Option<SystemTime>)> {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.ino(), meta.len(), meta.modified().ok()))
 }
 
 fn private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
@@ -141,25 +155,47 @@ impl SecretStore {
             .map_err(|_| SecretError::KeyLength(key_from.clone(), bytes.len()))?;
         let cipher = Aes256Gcm::new(&key);
         let path = folder.join("secrets.enc");
-        let sealed = || SecretError::Sealed { path: path.clone(), key_from: key_from.clone() };
-        let secrets = match private(&path)? {
-            Some(bytes) => decrypt(&cipher, &bytes).ok_or_else(sealed)?,
+        let store = Self { path, key_from, cipher, warning, held: Mutex::default() };
+        store.read(&mut store.held.lock())?;
+        Ok(store)
+    }
+
+    /// Reads the file if it is not the one that was read last.
+    fn read(&self, held: &mut Held) -> Result<(), SecretError> {
+        let stamp = stamp(&self.path);
+        if stamp == held.stamp && stamp.is_some() {
+            return Ok(());
+        }
+        held.secrets = match private(&self.path)? {
+            Some(bytes) => decrypt(&self.cipher, &bytes).ok_or_else(|| SecretError::Sealed {
+                path: self.path.clone(),
+                key_from: self.key_from.clone(),
+            })?,
             None => Secrets::new(),
         };
-        // A store that holds nothing has nothing to warn of.
-        Ok(Self { path, cipher, warning, secrets: Mutex::new(secrets) })
+        held.stamp = stamp;
+        Ok(())
+    }
+
+    /// What is in the file now; what was in it before where it cannot be read.
+    fn current(&self) -> MutexGuard<'_, Held> {
+        let mut held = self.held.lock();
+        if let Err(error) = self.read(&mut held) {
+            tracing::error!(%error, "secrets are as they were");
+        }
+        held
     }
 
     /// What an operator should know of how the store is kept, while it holds something.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
-        if self.secrets.lock().is_empty() { None } else { self.warning.clone() }
+        if self.current().secrets.is_empty() { None } else { self.warning.clone() }
     }
 
     /// Names, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.secrets.lock().keys().cloned().collect()
+        self.current().secrets.keys().cloned().collect()
     }
 
     /// Sets a secret; durable when this returns.
@@ -172,18 +208,19 @@ impl SecretStore {
                 "{name:?} is not a secret's name: 1 to 100 characters, none of them '}}'"
             )));
         }
-        let mut secrets = self.secrets.lock();
-        if value.len() > MAX_SECRET || (secrets.len() >= MAX_SECRETS && !secrets.contains_key(name))
-        {
+        let mut held = self.held.lock();
+        self.read(&mut held)?;
+        let full = held.secrets.len() >= MAX_SECRETS && !held.secrets.contains_key(name);
+        if value.len() > MAX_SECRET || full {
             return Err(SecretError::Bound(format!(
                 "a store has at most {MAX_SECRETS} secrets of {MAX_SECRET} bytes"
             )));
         }
-        let mut next = secrets.clone();
+        let mut next = held.secrets.clone();
         next.insert(name.to_owned(), Zeroizing::new(value.to_vec()));
         self.save(&next)?;
-        *secrets = next;
-        Ok(())
+        held.stamp = None;
+        self.read(&mut held)
     }
 
     /// Removes a secret; whether there was one.
@@ -191,31 +228,16 @@ impl SecretStore {
     /// # Errors
     /// [`SecretError`].
     pub fn remove(&self, name: &str) -> Result<bool, SecretError> {
-        let mut secrets = self.secrets.lock();
-        let mut next = secrets.clone();
+        let mut held = self.held.lock();
+        self.read(&mut held)?;
+        let mut next = held.secrets.clone();
         let was = next.remove(name).is_some();
         if was {
             self.save(&next)?;
-            *secrets = next;
+            held.stamp = None;
+            self.read(&mut held)?;
         }
         Ok(was)
-    }
-
-    /// Reads the file again, where another process may have changed it.
-    ///
-    /// # Errors
-    /// [`SecretError`]; then what was known stays.
-    pub fn reload(&self) -> Result<(), SecretError> {
-        let sealed = || SecretError::Sealed {
-            path: self.path.clone(),
-            key_from: "the first opening".into(),
-        };
-        let fresh = match private(&self.path)? {
-            Some(bytes) => decrypt(&self.cipher, &bytes).ok_or_else(sealed)?,
-            None => Secrets::new(),
-        };
-        *self.secrets.lock() = fresh;
-        Ok(())
     }
 
     fn save(&self, secrets: &Secrets) -> Result<(), SecretError> {
@@ -243,7 +265,7 @@ fn decrypt(cipher: &Aes256Gcm, bytes: &[u8]) -> Option<Secrets> {
 
 impl SecretSource for SecretStore {
     fn secret(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
-        self.secrets.lock().get(name).cloned()
+        self.current().secrets.get(name).cloned()
     }
 }
 
@@ -263,8 +285,7 @@ mod tests {
         assert_eq!(again.secret("slack").unwrap().as_slice(), b"a-very-secret-value");
         assert!(again.warning().unwrap().contains("secrets.key"));
         assert!(again.remove("slack").unwrap());
-        store.reload().unwrap();
-        assert!(store.names().is_empty());
+        assert!(store.names().is_empty(), "what another process does is seen");
     }
 
     #[test]

@@ -1,8 +1,16 @@
 //! What can be written on the command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
+use crate::commands::agents::{Agents, TokenCommand};
+use crate::commands::alerts::Alerts;
 use crate::commands::plugin::PluginCommand;
+use crate::commands::query::{Metrics, Query};
+use crate::commands::rules::RulesCommand;
+use crate::commands::secret::Secret;
+use crate::roles::agent::AgentArgs;
+use crate::roles::up::UpArgs;
 
 /// Monitoring in which everything that knows a subject is a signed WebAssembly plugin.
 #[derive(Debug, Parser)]
@@ -20,6 +28,15 @@ pub(crate) struct Global {
     /// Print data as JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// The server to ask, such as http://127.0.0.1:8080; else the `sentinel up` of this user.
+    #[arg(
+        long,
+        global = true,
+        env = "SENTINEL_SERVER",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub(crate) server: Option<String>,
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
@@ -38,12 +55,49 @@ pub(crate) enum Color {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Plugins: make keys, pack, sign and look at them.
+    /// Run everything in one process: server, worker and an agent for this machine.
+    Up(UpArgs),
+    /// Run an agent alone: collectors and their log, for a server elsewhere.
+    Agent(AgentArgs),
+    /// Everything at a glance: agents, slots, offsets, lag, sizes, and what to look at.
+    Status,
+    /// Stored series as a table; the sparkline of a counter shows its rate.
+    Query(Query),
+    /// Names of the metrics that are stored.
+    Metrics(Metrics),
+    /// Alerts that are pending, firing or lately resolved.
+    Alerts(Alerts),
+    /// Alerting rules.
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Plugins: on the server, and as files that are packed and signed.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Agents that have enrolled.
+    Agents(Agents),
+    /// Tokens with which agents enrol.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Secrets that grants may name.
+    Secret(Secret),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
     /// Compiles a component from standard input to standard output, in a sandbox.
     #[command(name = "internal-compile", hide = true)]
     InternalCompile,
+}
+
+impl Command {
+    /// What is logged where SENTINEL_LOG does not say.
+    pub(crate) const fn log_level(&self) -> &'static str {
+        match self {
+            Self::Up(_) | Self::Agent(_) => "info",
+            _ => "warn",
+        }
+    }
 }
 
 #[cfg(test)]

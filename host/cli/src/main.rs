@@ -4,11 +4,14 @@
 //! did what it was asked, 1 where it was refused or failed, 2 where it was called wrongly.
 
 mod args;
+mod client;
 mod commands;
 mod failure;
 mod files;
 mod logging;
 mod output;
+mod roles;
+mod running;
 
 use std::process::ExitCode;
 
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
         // Takes rights from itself, and so must come before any thread.
         return sentinel_runtime::compile_child_main();
     }
-    logging::start("warn", cli.global.color);
+    logging::start(cli.command.log_level(), cli.global.color);
     let printer = Printer::new(&cli.global);
     match commands::run(cli, &printer) {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,7 +32,9 @@ pub enum StoreError {
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// What is stored is not what was written.
-    #[error("the database is damaged: {what}; restore a backup or run `sentinel store check`")]
+    #[error(
+        "the database is damaged: {what}; stop Sentinel, keep the file for a look, and restore a backup"
+    )]
     Damaged {
         /// Where and how.
         what: String,

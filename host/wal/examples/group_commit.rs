@@ -4,8 +4,8 @@
 //!
 //! Prints one JSON object: records/s of the log, of the bare loop writing the same bytes in the log's own batches
 //! (`ratio`), of the bare loop writing one record of every writer a batch (`ratio_full_batches`), and of the latter into
-//! files of the log's segment size, all preallocated beforehand (`ratio_segments`). Rounds alternate, and the
-//! ratios are medians over rounds, so that a noisy neighbour meets all alike.
+//! files of the log's segment size, all preallocated beforehand (`ratio_segments`). A round measures each once, in an
+//! order that rotates, and the ratios are medians over rounds, so that a noisy neighbour meets all alike.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -26,13 +26,25 @@ struct Setup {
 fn main() {
     let setup = setup();
     let mut rounds = Vec::new();
-    for _ in 0..setup.rounds {
-        let (log, syncs) = log_rate(&setup);
-        let batch = (setup.records as f64 / syncs as f64).round().max(1.0) as usize;
-        let whole = u64::MAX;
-        let same = bare_rate(&setup, batch, whole);
-        let full = bare_rate(&setup, setup.writers, whole);
-        let segments = bare_rate(&setup, setup.writers, DEFAULT_SEGMENT_BYTES);
+    // Also warms the disk up.
+    let mut batch = mean_batch(&setup, log_rate(&setup).1);
+    for round in 0..setup.rounds {
+        let mut rates = [0.0; 4];
+        let measured = batch;
+        for turn in 0..rates.len() {
+            let which = (round + turn) % rates.len();
+            rates[which] = match which {
+                0 => {
+                    let (rate, syncs) = log_rate(&setup);
+                    batch = mean_batch(&setup, syncs);
+                    rate
+                }
+                1 => bare_rate(&setup, measured, u64::MAX),
+                2 => bare_rate(&setup, setup.writers, u64::MAX),
+                _ => bare_rate(&setup, setup.writers, DEFAULT_SEGMENT_BYTES),
+            };
+        }
+        let [log, same, full, segments] = rates;
         rounds.push([
             log,
             same,
@@ -41,7 +53,7 @@ fn main() {
             log / same,
             log / full,
             log / segments,
-            batch as f64,
+            measured as f64,
         ]);
     }
     let median = |column: usize| {
@@ -94,6 +106,10 @@ fn setup() -> Setup {
         }
     }
     setup
+}
+
+fn mean_batch(setup: &Setup, syncs: u64) -> usize {
+    (setup.records as f64 / syncs as f64).round().max(1.0) as usize
 }
 
 /// Records a second, and the number of syncs.

@@ -1,15 +1,90 @@
 //! What each command does.
 
+pub(crate) mod agents;
+pub(crate) mod alerts;
 pub(crate) mod plugin;
+pub(crate) mod query;
+pub(crate) mod rules;
+pub(crate) mod secret;
+mod status;
 
-use crate::args::{Cli, Command};
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use tokio::runtime::Builder;
+
+use crate::args::{Cli, Command, Global};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::Printer;
+use crate::roles;
 
 /// Does what the command line asks.
 pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
-    match cli.command {
-        Command::Plugin(command) => plugin::run(command, printer),
+    let Cli { global, command } = cli;
+    match command {
+        Command::Up(args) => role(Builder::new_multi_thread(), roles::up::run(args)),
+        Command::Agent(args) => {
+            roles::memory::be_frugal();
+            // Plugins and the log have threads of their own; the rest hardly does anything.
+            role(Builder::new_current_thread(), roles::agent::run(args))
+        }
+        Command::Status => ask(&global, async |client| status::run(client, printer).await),
+        Command::Query(command) => {
+            ask(&global, async |client| query::run(command, client, printer).await)
+        }
+        Command::Metrics(command) => {
+            ask(&global, async |client| query::metrics(command, client, printer).await)
+        }
+        Command::Alerts(command) => {
+            ask(&global, async |client| alerts::run(command, client, printer).await)
+        }
+        Command::Rules(command) => {
+            ask(&global, async |client| rules::run(command, client, printer).await)
+        }
+        Command::Agents(command) => {
+            ask(&global, async |client| agents::run(command, client, printer).await)
+        }
+        Command::Token(command) => {
+            ask(&global, async |client| agents::token(command, client, printer).await)
+        }
+        Command::Plugin(command) => plugin::run(command, &global, printer),
+        Command::Secret(command) => secret::run(command, printer),
+        Command::Completions { shell } => {
+            completions(shell);
+            Ok(())
+        }
         Command::InternalCompile => Err(Failure::new("internal-compile runs before all else")),
     }
+}
+
+/// Runs a role until it is asked to stop.
+fn role(
+    mut runtime: Builder,
+    run: impl Future<Output = anyhow::Result<()>>,
+) -> Result<(), Failure> {
+    let runtime = runtime.enable_all().build()?;
+    runtime.block_on(run).map_err(|error| Failure::new(format!("{error:#}")))
+}
+
+/// Asks the server for something.
+fn ask(
+    global: &Global,
+    command: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let client = Client::find(global.server.as_deref())?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(command(&client))
+}
+
+fn completions(shell: Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "sentinel", &mut io::stdout());
+}
+
+/// This machine's clock, unix milliseconds.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -52,6 +52,15 @@ pub(crate) fn value(value: f64) -> String {
     }
 }
 
+/// A measured value in the unit that its metric's name tells.
+pub(crate) fn measured(name: &str, number: f64) -> String {
+    let is_bytes = name.ends_with("_bytes") || name.ends_with("_bytes_total");
+    if is_bytes && number >= 1024.0 && number < 2_f64.powi(60) {
+        return bytes(number as u64);
+    }
+    value(number)
+}
+
 /// Three significant digits.
 fn digits(value: f64) -> String {
     let after = if value >= 99.5 {
@@ -154,6 +163,19 @@ mod tests {
             (f64::NEG_INFINITY, "-Inf"),
         ] {
             assert_eq!(value(number), text);
+        }
+    }
+
+    #[test]
+    fn bytes_are_told_by_the_name() {
+        for (name, number, text) in [
+            ("a_bytes", 1_572_864.0, "1.5 MiB"),
+            ("a_bytes_total", 1_572_864.0, "1.5 MiB"),
+            ("a_bytes", -2048.0, "-2048"),
+            ("a_bytes", f64::NAN, "NaN"),
+            ("a_seconds", 1_572_864.0, "1572864"),
+        ] {
+            assert_eq!(measured(name, number), text, "{name} {number}");
         }
     }
 

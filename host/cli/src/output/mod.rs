@@ -1,6 +1,7 @@
 //! The one printer: data to standard output, talk to standard error.
 
 pub(crate) mod human;
+pub(crate) mod sparkline;
 pub(crate) mod table;
 
 use std::io::{self, IsTerminal, Write};

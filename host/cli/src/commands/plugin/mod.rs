@@ -1,6 +1,7 @@
 //! `sentinel plugin`: from a core module to a signed plugin.
 
 mod inspect;
+mod installed;
 mod keygen;
 mod pack;
 mod requests;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use sentinel_trust::{MAX_COMPONENT_BYTES, TrustError};
 
+use super::ask;
+use crate::args::Global;
 use crate::failure::Failure;
 use crate::files;
 use crate::output::Printer;
@@ -20,6 +23,12 @@ const MAX_MODULE_BYTES: usize = 2 * MAX_COMPONENT_BYTES;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// List the plugins that a server has.
+    List,
+    /// Install a signed plugin on a server.
+    Install(installed::Install),
+    /// Remove a plugin from a server.
+    Remove(installed::Remove),
     /// Make a key pair with which a publisher signs plugins.
     Keygen(keygen::Keygen),
     /// Make a plugin of a core module or component and its manifest.
@@ -31,8 +40,19 @@ pub(crate) enum PluginCommand {
 }
 
 /// Does one of them.
-pub(super) fn run(command: PluginCommand, printer: &Printer) -> Result<(), Failure> {
+pub(super) fn run(
+    command: PluginCommand,
+    global: &Global,
+    printer: &Printer,
+) -> Result<(), Failure> {
     match command {
+        PluginCommand::List => ask(global, async |client| installed::list(client, printer).await),
+        PluginCommand::Install(command) => {
+            ask(global, async |client| installed::install(command, client, printer).await)
+        }
+        PluginCommand::Remove(command) => {
+            ask(global, async |client| installed::remove(command, client, printer).await)
+        }
         PluginCommand::Keygen(command) => keygen::run(command, printer),
         PluginCommand::Pack(command) => pack::run(command, printer),
         PluginCommand::Sign(command) => sign::run(command, printer),

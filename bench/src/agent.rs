@@ -1,0 +1,339 @@
+//! The agent alone, in its own process, beside Debian's node exporter and vmagent: the same
+//! machine, the same interval, at the same time.
+
+use crate::cpu;
+use crate::row::{Better, Row};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const INTERVAL: &str = "10s";
+/// How long the processes run side by side before and while they are measured.
+const SETTLE: Duration = Duration::from_secs(15);
+const MEASURED: Duration = Duration::from_secs(120);
+const STARTS: usize = 5;
+/// The agent's id: the server's own agent has the machine's name.
+const AGENT: &str = "bench";
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let log = fs::File::options().create(true).append(true).open(log)?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        Ok(Self(child.with_context(|| format!("{:?} cannot be started", command.get_program()))?))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn given(name: &str) -> Result<PathBuf> {
+    std::env::var_os(name)
+        .map(PathBuf::from)
+        .with_context(|| format!("{name} is not set; run `cargo xtask bench`"))
+}
+
+fn service(services: &Value, name: &str) -> Result<Command> {
+    let one = &services["services"][name];
+    let mut command = Command::new(
+        one["program"].as_str().with_context(|| format!("{name} is not among the services"))?,
+    );
+    if let Some(libraries) = one["library_path"].as_str() {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    Ok(command)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn wait(what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !ready() {
+        ensure!(start.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Takes whatever vmagent writes and says that it is done.
+fn sink() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || swallow(&mut stream));
+        }
+    });
+    Ok(port)
+}
+
+fn swallow(stream: &mut TcpStream) -> Option<()> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 16384];
+    loop {
+        let end = loop {
+            if let Some(at) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            let n = stream.read(&mut buffer).ok().filter(|n| *n > 0)?;
+            seen.extend_from_slice(&buffer[..n]);
+        };
+        let head = String::from_utf8_lossy(&seen[..end]).to_ascii_lowercase();
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length:"));
+        let length: usize = length.and_then(|l| l.trim().parse().ok()).unwrap_or(0);
+        while seen.len() < end + length {
+            let n = stream.read(&mut buffer).ok().filter(|n| *n > 0)?;
+            seen.extend_from_slice(&buffer[..n]);
+        }
+        seen.drain(..end + length);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()?;
+    }
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    sentinel: PathBuf,
+    plugins: PathBuf,
+    trust: PathBuf,
+    services: Value,
+}
+
+impl Place {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn sentinel(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.sentinel);
+        command.args(args).env("HOME", self.dir.path()).env("XDG_RUNTIME_DIR", self.dir.path());
+        if matches!(args[0], "up" | "agent") {
+            command.arg("--plugins").arg(&self.plugins).arg("--trust").arg(&self.trust);
+        }
+        command
+    }
+
+    fn nginx(&self) -> Result<(Process, u16)> {
+        let port = free_port()?;
+        let root = self.path("nginx");
+        fs::create_dir(&root)?;
+        let shown = root.display();
+        let config = format!(
+            "daemon off; master_process off; pid {shown}/pid; error_log {shown}/error.log; events {{}}
+             http {{ access_log off; client_body_temp_path {shown}/a; proxy_temp_path {shown}/b;
+               fastcgi_temp_path {shown}/c; uwsgi_temp_path {shown}/d; scgi_temp_path {shown}/e;
+               server {{ listen 127.0.0.1:{port}; location = /stub_status {{ stub_status; }} }} }}"
+        );
+        fs::write(root.join("nginx.conf"), config)?;
+        let mut command = service(&self.services, "nginx")?;
+        command.arg("-p").arg(&root).arg("-c").arg(root.join("nginx.conf"));
+        let process = Process::start(&mut command, &self.path("nginx.log"))?;
+        wait("nginx", || get(port, "/stub_status").is_ok_and(|t| t.contains("Active")))?;
+        Ok((process, port))
+    }
+
+    /// A server for the agent to send to; it is not measured.
+    fn server(&self) -> Result<(Process, String)> {
+        let config = self.path("server.yaml");
+        fs::write(
+            &config,
+            "version: 1\nworker:\n  transforms: [{slot: rows, plugin: sentinel/rows, config: {rules: []}}]\n",
+        )?;
+        let mut command =
+            self.sentinel(&["up", "--listen", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        command.arg("--data").arg(self.path("server")).arg("--config").arg(config);
+        let process = Process::start(&mut command, &self.path("server.log"))?;
+        let run = self.path("sentinel/up.json");
+        wait("the server", || run.exists())?;
+        let run: Value = serde_json::from_slice(&fs::read(run)?)?;
+        Ok((process, run["grpc"].as_str().context("grpc")?.to_owned()))
+    }
+
+    fn agent(&self, join: &str, listen: u16) -> Command {
+        let mut command = self.sentinel(&["agent", "--join", join]);
+        command.arg("--data").arg(self.path("agent")).arg("--config").arg(self.path("agent.yaml"));
+        command.arg("--token-file").arg(self.path("token"));
+        command.args(["--listen", &format!("127.0.0.1:{listen}")]);
+        command
+    }
+
+    fn prepare_agent(&self, nginx: u16) -> Result<()> {
+        let config = format!(
+            "version: 1
+agent:
+  id: {AGENT}
+  interval: {INTERVAL}
+  collectors:
+    - {{slot: system, plugin: sentinel/system, grants: {{system: true}}}}
+    - slot: nginx
+      plugin: sentinel/nginx
+      config: {{url: \"http://127.0.0.1:{nginx}/stub_status\"}}
+      grants: {{http: {{origins: [\"http://127.0.0.1:{nginx}\"], methods: [GET]}}}}
+"
+        );
+        fs::write(self.path("agent.yaml"), config)?;
+        let output = self.sentinel(&["token", "create", "--json"]).output()?;
+        let token: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("token create: {}", String::from_utf8_lossy(&output.stderr))
+        })?;
+        fs::write(self.path("token"), token["token"].as_str().context("token")?)?;
+        Ok(())
+    }
+
+    /// The machine has an agent already, the server's own, so that this one waits for approval.
+    fn approve(&self) -> Result<()> {
+        let identity = self.path("agent/identity.json");
+        wait("the enrolment", || identity.exists())?;
+        let output = self.sentinel(&["agents", "approve", AGENT]).output()?;
+        ensure!(output.status.success(), "approve: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn exporter_and_vmagent(&self) -> Result<(Process, Process, u16)> {
+        let port = free_port()?;
+        let mut command = service(&self.services, "prometheus-node-exporter")?;
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let exporter = Process::start(&mut command, &self.path("exporter.log"))?;
+        wait("the node exporter", || get(port, "/metrics").is_ok_and(|t| t.contains("node_")))?;
+        let scrape = self.path("scrape.yaml");
+        fs::write(
+            &scrape,
+            format!(
+                "global: {{scrape_interval: {INTERVAL}}}\nscrape_configs: [{{job_name: node, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
+            ),
+        )?;
+        let mut command = service(&self.services, "vmagent")?;
+        command.arg(format!("-promscrape.config={}", scrape.display()));
+        command.arg(format!("-remoteWrite.url=http://127.0.0.1:{}/write", sink()?));
+        command.arg(format!("-remoteWrite.tmpDataPath={}", self.path("vmagent").display()));
+        command.arg(format!("-httpListenAddr=127.0.0.1:{}", free_port()?));
+        let vmagent = Process::start(&mut command, &self.path("vmagent.log"))?;
+        Ok((exporter, vmagent, port))
+    }
+}
+
+/// Time from the start of the process to the first record in its log.
+fn start_ms(place: &Place, join: &str) -> Result<f64> {
+    let log = place.path("agent/log");
+    let known: Vec<PathBuf> = fs::read_dir(&log)?.flatten().map(|e| e.path()).collect();
+    let mut command = place.agent(join, free_port()?);
+    let begin = Instant::now();
+    let _agent = Process::start(&mut command, &place.path("agent.log"))?;
+    loop {
+        let fresh = fs::read_dir(&log)?.flatten().map(|e| e.path()).filter(|p| !known.contains(p));
+        for path in fresh.filter(|p| p.extension().is_some_and(|e| e == "seg")) {
+            let mut head = [0; 68];
+            let read = fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
+            if read.is_ok() && head[65..68] == *b"REC" {
+                return Ok(begin.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+        ensure!(begin.elapsed() < Duration::from_secs(30), "no record within 30 s");
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+pub(crate) fn measure() -> Result<Vec<Row>> {
+    let services = fs::read(given("SENTINEL_SERVICES")?)?;
+    let place = Place {
+        dir: tempfile::tempdir()?,
+        sentinel: given("SENTINEL_BIN")?,
+        plugins: given("SENTINEL_PLUGINS")?,
+        trust: given("SENTINEL_TRUST")?,
+        services: serde_json::from_slice(&services)?,
+    };
+    let (_nginx, nginx_port) = place.nginx()?;
+    let (_server, join) = place.server()?;
+    place.prepare_agent(nginx_port)?;
+
+    // The first start compiles and enrols; the measured ones find both done.
+    let listen = free_port()?;
+    let warm = Process::start(&mut place.agent(&join, listen), &place.path("agent.log"))?;
+    place.approve()?;
+    wait("the agent", || get(listen, "/ready").is_ok_and(|t| t.contains("ready\n")))?;
+    drop(warm);
+    let mut starts = (0..STARTS).map(|_| start_ms(&place, &join)).collect::<Result<Vec<f64>>>()?;
+    starts.sort_by(f64::total_cmp);
+
+    let listen = free_port()?;
+    let agent = Process::start(&mut place.agent(&join, listen), &place.path("agent.log"))?;
+    let (exporter, vmagent, exporter_port) = place.exporter_and_vmagent()?;
+    std::thread::sleep(SETTLE);
+    let used = || -> Result<[f64; 3]> {
+        Ok([
+            cpu::scheduled(agent.pid())?,
+            cpu::scheduled(exporter.pid())?,
+            cpu::scheduled(vmagent.pid())?,
+        ])
+    };
+    let before = used()?;
+    std::thread::sleep(MEASURED);
+    let after = used()?;
+    let [ours, exported, scraped]: [f64; 3] = std::array::from_fn(|i| after[i] - before[i]);
+    let series =
+        |text: &str| text.lines().filter(|l| !l.starts_with('#') && l.contains(' ')).count();
+    let exported_series = series(&get(exporter_port, "/metrics")?);
+    let status: Value = {
+        let text = get(listen, "/status")?;
+        serde_json::from_str(text.split("\r\n\r\n").nth(1).unwrap_or_default())?
+    };
+    let rss = cpu::resident_mib(agent.pid())?;
+    let samples = get(listen, "/metrics")?;
+    let kept: f64 = samples
+        .lines()
+        .filter(|l| l.starts_with("sentinel_agent_samples_total"))
+        .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
+    let rounds = (SETTLE + MEASURED).as_secs_f64() / 10.0 + 1.0;
+    let other_rss = cpu::resident_mib(exporter.pid())? + cpu::resident_mib(vmagent.pid())?;
+    Ok(vec![
+        Row::new(
+            "agent-rss-mib",
+            rss,
+            (Better::Lower, 16.0),
+            "MiB",
+            json!({ "node exporter + vmagent": other_rss, "slots": status["slots"].as_array().map(Vec::len) }),
+        ),
+        Row::new(
+            "agent-cpu-vs-node-exporter-vmagent",
+            ours / (exported + scraped),
+            (Better::Lower, 1.0),
+            "×",
+            json!({
+                "cpu_ms_a_second": { "agent": ours / MEASURED.as_secs_f64() * 1000.0, "node exporter": exported / MEASURED.as_secs_f64() * 1000.0, "vmagent": scraped / MEASURED.as_secs_f64() * 1000.0 },
+                "series": { "agent": (kept / rounds).round(), "node exporter": exported_series },
+            }),
+        ),
+        Row::new(
+            "agent-start-ms",
+            starts[STARTS / 2],
+            (Better::Lower, 250.0),
+            "ms",
+            json!({ "all": starts }),
+        ),
+    ])
+}

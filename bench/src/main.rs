@@ -1,0 +1,59 @@
+//! What is measured. Each row is a ratio within one run, or stands beside its yardstick: on a
+//! noisy machine an absolute time alone proves nothing.
+//!
+//! Prints a line of JSON a row on stdout; `cargo xtask bench` collects them.
+
+mod agent;
+mod cpu;
+mod row;
+mod transform;
+mod wal;
+mod worker;
+
+use anyhow::{Result, bail};
+use row::Row;
+use std::process::ExitCode;
+
+/// The hidden argument under which this binary compiles a plugin in a child of itself.
+const COMPILE_CHILD: &str = "internal-compile";
+
+type Measure = fn() -> Result<Vec<Row>>;
+
+/// What measures which rows.
+const MEASURES: &[(&[&str], Measure)] = &[
+    (&["transform-vs-native-rows", "transform-vs-native-columns"], transform::measure),
+    (&["wal-vs-fdatasync"], wal::measure),
+    (&["worker-samples-per-cpu-s", "store-bytes-per-sample", "commit-p99-ms"], worker::measure),
+    (&["agent-rss-mib", "agent-cpu-vs-node-exporter-vmagent", "agent-start-ms"], agent::measure),
+];
+
+fn run(wanted: Option<&str>) -> Result<()> {
+    let mut found = false;
+    for (names, measure) in MEASURES {
+        if wanted.is_none_or(|name| names.contains(&name)) {
+            found = true;
+            for row in measure()? {
+                println!("{}", serde_json::to_string(&row)?);
+            }
+        }
+    }
+    if !found {
+        let names: Vec<&str> = MEASURES.iter().flat_map(|m| m.0.iter().copied()).collect();
+        bail!("there is no row {:?}; there are {}", wanted.unwrap_or_default(), names.join(", "));
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1);
+    if wanted.as_deref() == Some(COMPILE_CHILD) {
+        return sentinel_runtime::compile_child_main();
+    }
+    match run(wanted.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The server's REST API, as commands call it.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, StatusCode, redirect};
+use sentinel_server::api::ErrorBody;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::files;
+use crate::running::{self, Running};
+
+/// The variable that holds the API token.
+const TOKEN_VARIABLE: &str = "SENTINEL_TOKEN";
+/// Most bytes of an API token's file.
+const MAX_TOKEN_BYTES: usize = 4096;
+/// Longest time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time of a whole request.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Most bytes of an answer that are read (256 MiB).
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// Most characters that are shown of an answer that is not ours.
+const MAX_SHOWN: usize = 200;
+
+/// One server, and the right to call it.
+pub(crate) struct Client {
+    base: Url,
+    token: Option<Zeroizing<String>>,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// The server that was named, else the `sentinel up` of this user.
+    pub(crate) fn find(named: Option<&str>) -> Result<Self, Failure> {
+        let said = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+        let running = running::read();
+        let (base, running) = match named {
+            // Somebody who names a server does not need the run file.
+            Some(named) => (base(named)?, running.unwrap_or_default()),
+            None => {
+                let running = running?.ok_or_else(nothing_runs)?;
+                (base(&running.server)?, Some(running))
+            }
+        };
+        let token = match said {
+            Some(token) => Some(Zeroizing::new(token)),
+            None => running.filter(|running| is_at(running, &base)).map(token_of).transpose()?,
+        };
+        Self::new(base, token)
+    }
+
+    /// A server at a URL.
+    pub(crate) fn new(base: Url, token: Option<Zeroizing<String>>) -> Result<Self, Failure> {
+        let local = is_loopback(&base);
+        if token.is_some() && base.scheme() == "http" && !local {
+            return Err(Failure::new(format!(
+                "{} is another machine without TLS, where everybody on the way could read the API token",
+                shown(&base)
+            ))
+            .hint("use https, or a tunnel to a port of this machine"));
+        }
+        let mut builder = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .user_agent(concat!("sentinel/", env!("CARGO_PKG_VERSION")));
+        if local {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| {
+            Failure::new(format!("no HTTP client can be made: {}", chain(&error)))
+        })?;
+        Ok(Self { base, token, http })
+    }
+
+    /// The server's URL, for people.
+    pub(crate) fn shown(&self) -> &str {
+        shown(&self.base)
+    }
+
+    /// Asks for something.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::GET, path, query)?).await
+    }
+
+    /// Tells the server to do something.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::POST, path, &[])?.json(body)).await
+    }
+
+    /// Replaces something.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::PUT, path, &[])?.json(body)).await
+    }
+
+    /// Hands over bytes.
+    pub(crate) async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::POST, path, &[])?.headers(headers).body(body)).await
+    }
+
+    /// Removes something.
+    pub(crate) async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.send(self.request(Method::DELETE, path, query)?).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<RequestBuilder, Failure> {
+        let mut url = self.base.join(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            let bearer = Zeroizing::new(format!("Bearer {}", token.trim()));
+            let mut value = HeaderValue::from_str(&bearer)
+                .map_err(|_| Failure::new("the API token holds characters that no token has"))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let mut answer = request.send().await.map_err(|error| self.unreached(&error))?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreached(&error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(Failure::new(format!(
+                    "the answer of {} has more than {MAX_ANSWER_BYTES} bytes",
+                    self.shown()
+                ))
+                .hint("ask for less: a shorter time, a step, a limit"));
+            }
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| {
+                Failure::new(format!(
+                    "{} answered something else than expected: {error}",
+                    self.shown()
+                ))
+                .hint("are this program and the server of the same version?")
+            });
+        }
+        Err(refused(&self.base, status, &body))
+    }
+
+    fn unreached(&self, error: &reqwest::Error) -> Failure {
+        let cause = chain(error);
+        if error.is_timeout() {
+            return Failure::new(format!("{} did not answer in time: {cause}", self.shown()));
+        }
+        Failure::new(format!("there is no server at {}: {cause}", self.shown()))
+            .hint("start one with `sentinel up`, or name another with --server or SENTINEL_SERVER")
+    }
+}
+
+fn nothing_runs() -> Failure {
+    Failure::new("no `sentinel up` of this user is running, and no server was named")
+        .hint("start one with `sentinel up`, or name one with --server or SENTINEL_SERVER")
+}
+
+/// A URL without a path; `HOST:PORT` is taken for `http://HOST:PORT`.
+fn base(named: &str) -> Result<Url, Failure> {
+    let refused = |why: &str| {
+        Failure::new(format!("{named:?} is not a server: {why}"))
+            .hint("write it as http://127.0.0.1:8080")
+    };
+    let text = if named.contains("://") { named.to_owned() } else { format!("http://{named}") };
+    let mut url = Url::parse(&text).map_err(|error| refused(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refused("its scheme is neither http nor https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused("it holds a user name or password"));
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(refused("it has a path"));
+    }
+    url.set_path("/");
+    Ok(url)
+}
+
+/// A URL as people write it, without the last slash.
+fn shown(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a URL leads to a running `up`: the token goes nowhere else.
+fn is_at(running: &Running, base: &Url) -> bool {
+    let Ok(known) = Url::parse(&running.server) else { return false };
+    known.scheme() == base.scheme()
+        && known.port_or_known_default() == base.port_or_known_default()
+        && (known.host() == base.host() || (is_loopback(&known) && is_loopback(base)))
+}
+
+fn token_of(running: Running) -> Result<Zeroizing<String>, Failure> {
+    let text = files::read_text(&running.token_file, MAX_TOKEN_BYTES)
+        .map_err(|failure| failure.hint(format!("set {TOKEN_VARIABLE}")))?;
+    Ok(Zeroizing::new(text))
+}
+
+fn refused(base: &Url, status: StatusCode, body: &[u8]) -> Failure {
+    let failure = match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => Failure::new(body.error),
+        Err(_) => {
+            let text: String = String::from_utf8_lossy(body).chars().take(MAX_SHOWN).collect();
+            let text = crate::output::clean(text.trim());
+            Failure::new(format!("{} answered {status}: {text}", shown(base)))
+        }
+    };
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            failure.hint(format!("set {TOKEN_VARIABLE} to the text in the server's DIR/api.token"))
+        }
+        StatusCode::NOT_FOUND if failure.message.starts_with(shown(base)) => {
+            failure.hint("is this the REST address of a Sentinel server?")
+        }
+        _ => failure,
+    }
+}
+
+/// An error with its causes, which reqwest does not repeat.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_an_origin() {
+        for (named, url) in [
+            ("127.0.0.1:8080", Some("http://127.0.0.1:8080/")),
+            ("http://127.0.0.1:8080/", Some("http://127.0.0.1:8080/")),
+            ("https://mon.example", Some("https://mon.example/")),
+            ("localhost:1", Some("http://localhost:1/")),
+            ("ftp://a", None),
+            ("http://u:p@a", None),
+            ("http://a/b", None),
+            ("http://a?b", None),
+            ("", None),
+        ] {
+            assert_eq!(base(named).ok().map(String::from).as_deref(), url, "{named}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_a_running_server_goes_to_it_alone() {
+        let running = Running {
+            server: "http://127.0.0.1:8080".into(),
+            grpc: String::new(),
+            data: "/".into(),
+            token_file: "/".into(),
+            pid: 1,
+        };
+        for (named, same) in [
+            ("127.0.0.1:8080", true),
+            ("localhost:8080", true),
+            ("127.0.0.1:8081", false),
+            ("https://127.0.0.1:8080", false),
+            ("mon.example:8080", false),
+        ] {
+            assert_eq!(is_at(&running, &base(named).unwrap()), same, "{named}");
+        }
+    }
+
+    #[test]
+    fn a_token_never_travels_in_the_clear() {
+        let token = || Some(Zeroizing::new("t".to_owned()));
+        let refused = Client::new(base("mon.example:80").unwrap(), token()).err().unwrap();
+        assert!(refused.message.contains("without TLS"), "{refused:?}");
+        assert!(Client::new(base("mon.example:80").unwrap(), None).is_ok());
+        assert!(Client::new(base("localhost:80").unwrap(), token()).is_ok());
+    }
+
+    #[test]
+    fn an_answer_of_something_else_is_shown_in_part_and_harmless() {
+        let url = base("localhost:1").unwrap();
+        let failure =
+            refused(&url, StatusCode::BAD_GATEWAY, "\u{1b}[2J<html>".repeat(99).as_bytes());
+        assert!(
+            failure.message.starts_with("http://localhost:1 answered 502 Bad Gateway: \\u{1b}[2J")
+        );
+        assert!(failure.message.len() < 600);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_has_a_hint() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let client = Client::new(base(&address.to_string()).unwrap(), None).unwrap();
+        let failure = client.get::<String>("/v1/status", &[]).await.unwrap_err();
+        assert!(failure.message.contains("there is no server at"), "{failure:?}");
+        assert!(failure.hint.unwrap().contains("sentinel up"));
+    }
+}

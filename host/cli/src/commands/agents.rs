@@ -1,0 +1,139 @@
+//! `sentinel agents` and `sentinel token`: who may send.
+
+use clap::{Args, Subcommand};
+use sentinel_model::duration::Millis;
+use sentinel_model::ids::AgentId;
+use sentinel_server::api::{AgentBody, TokenBody, TokenRequest};
+
+use super::now;
+use super::status::agent_tone;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::table::{Table, Tone};
+use crate::output::{Look, Printer, human};
+
+/// Options of `sentinel agents`.
+#[derive(Debug, Args)]
+pub(crate) struct Agents {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Let an agent in that waits or was blocked.
+    Approve(Which),
+    /// Shut an agent out; its data stays.
+    Block(Which),
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// The agent's id, as `sentinel agents` shows it.
+    id: AgentId,
+}
+
+pub(super) async fn run(
+    command: Agents,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let (id, verb) = match command.what {
+        None => {
+            let agents: Vec<AgentBody> = client.get("/v1/agents", &[]).await?;
+            printer.data(&agents, |look| list(&agents, now(), look))?;
+            if agents.is_empty() {
+                printer.say("no agent has enrolled");
+                printer.hint("make it a token with `sentinel token create`");
+            }
+            return Ok(());
+        }
+        Some(What::Approve(which)) => (which.id, "approve"),
+        Some(What::Block(which)) => (which.id, "block"),
+    };
+    let agent: AgentBody = client.post(&format!("/v1/agents/{id}/{verb}"), &()).await?;
+    printer.say(&format!("{} ({}) is {}", agent.id, agent.hostname, agent.state));
+    printer.data(&agent, |_| String::new())
+}
+
+fn list(agents: &[AgentBody], now: i64, look: Look) -> String {
+    if agents.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        Table::new(look, &["agent", "host", "version", "state", "enrolled", ">seen", "labels"]);
+    for agent in agents {
+        let labels = sentinel_model::series::Labels::from(agent.labels.clone());
+        let seen =
+            agent.last_seen.map_or_else(|| "never".to_owned(), |seen| human::ago(now - seen));
+        table.toned([
+            (agent.id.clone(), Tone::Plain),
+            (agent.hostname.clone(), Tone::Plain),
+            (agent.version.clone(), Tone::Plain),
+            (agent.state.clone(), agent_tone(&agent.state)),
+            (human::moment(agent.registered_at), Tone::Quiet),
+            (seen, Tone::Plain),
+            (labels.to_string(), Tone::Plain),
+        ]);
+    }
+    table.text()
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token with which agents enrol. It is shown once.
+    Create(Create),
+}
+
+/// Options of `sentinel token create`.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// How many agents may enrol with it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    uses: u32,
+    /// How long it is valid.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    valid_for: Millis,
+}
+
+pub(super) async fn token(
+    command: TokenCommand,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let TokenCommand::Create(Create { uses, valid_for }) = command;
+    let request = TokenRequest { uses, valid_for: valid_for.to_string() };
+    let made: TokenBody = client.post("/v1/tokens", &request).await?;
+    printer.data(&made, |_| made.token.clone())?;
+    printer.say(&format!(
+        "{} may enrol with it until {}",
+        human::plural(uses.into(), "agent"),
+        human::moment(made.expires_at)
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_show_their_state_and_when_they_were_heard_of() {
+        let agent = |id: &str, state: &str, seen: Option<i64>| AgentBody {
+            id: id.into(),
+            hostname: "web-1".into(),
+            version: "0.1.0".into(),
+            state: state.into(),
+            labels: [("env".to_owned(), "prod".to_owned())].into(),
+            registered_at: 1_700_000_000_000,
+            last_seen: seen,
+            report: serde_json::Value::Null,
+        };
+        let agents = [
+            agent("0f3c9a5e", "approved", Some(1_700_000_055_000)),
+            agent("77aa0001", "waiting", None),
+        ];
+        let look = Look { color: false, width: 100 };
+        insta::assert_snapshot!(list(&agents, 1_700_000_060_000, look));
+    }
+}

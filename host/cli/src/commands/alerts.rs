@@ -1,0 +1,228 @@
+//! `sentinel alerts`: what is wrong, what was, and who was told.
+
+use clap::{Args, Subcommand};
+use sentinel_model::alert::{AlertState, Delivery, DeliveryState, NotificationStatus};
+use sentinel_server::api::{AlertsBody, HistoryBody, NotificationsBody};
+
+use super::now;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::table::{Table, Tone};
+use crate::output::{Look, Printer, human};
+
+/// Options of `sentinel alerts`.
+#[derive(Debug, Args)]
+pub(crate) struct Alerts {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What happened to alerts, newest first.
+    History(Limit),
+    /// Notifications and what became of them, newest first.
+    Notifications(Limit),
+}
+
+#[derive(Debug, Args)]
+struct Limit {
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+}
+
+impl Limit {
+    fn query(&self) -> [(&'static str, String); 1] {
+        [("limit", self.limit.to_string())]
+    }
+}
+
+pub(super) async fn run(
+    command: Alerts,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    match command.what {
+        None => {
+            let body: AlertsBody = client.get("/v1/alerts", &[]).await?;
+            printer.data(&body, |look| alerts(&body, now(), look))?;
+            if body.alerts.is_empty() {
+                printer.say("no alert is pending or firing");
+            }
+        }
+        Some(What::History(limit)) => {
+            let body: HistoryBody = client.get("/v1/alerts/history", &limit.query()).await?;
+            printer.data(&body, |look| history(&body, look))?;
+            if body.transitions.is_empty() {
+                printer.say("nothing has happened yet");
+            }
+        }
+        Some(What::Notifications(limit)) => {
+            let body: NotificationsBody = client.get("/v1/notifications", &limit.query()).await?;
+            printer.data(&body, |look| notifications(&body, now(), look))?;
+            if body.notifications.is_empty() {
+                printer.say("nobody has been told anything yet");
+            }
+        }
+    }
+    Ok(())
+}
+
+const fn tone(state: AlertState) -> Tone {
+    match state {
+        AlertState::Pending => Tone::Warning,
+        AlertState::Firing => Tone::Bad,
+        AlertState::Resolved => Tone::Good,
+    }
+}
+
+fn alerts(body: &AlertsBody, now: i64, look: Look) -> String {
+    if body.alerts.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(look, &["state", "rule", ">since", ">value", "labels", "summary"]);
+    for alert in &body.alerts {
+        let since = alert.resolved_at.or(alert.fired_at).unwrap_or(alert.active_since);
+        table.toned([
+            (alert.state.as_str().to_owned(), tone(alert.state)),
+            (alert.rule.clone(), Tone::Plain),
+            (human::ago(now - since), Tone::Plain),
+            (human::value(alert.value), Tone::Plain),
+            (alert.labels.to_string(), Tone::Plain),
+            (alert.summary.clone(), Tone::Plain),
+        ]);
+    }
+    table.text()
+}
+
+fn history(body: &HistoryBody, look: Look) -> String {
+    if body.transitions.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        Table::new(look, &["time", "rule", "alert", ">incident", "from", "to", ">value"]);
+    for one in &body.transitions {
+        let name = |state: Option<AlertState>| state.map_or("ok", AlertState::as_str).to_owned();
+        table.toned([
+            (human::moment(one.at), Tone::Quiet),
+            (one.rule.clone(), Tone::Plain),
+            (one.fingerprint.to_string(), Tone::Quiet),
+            (one.incident.to_string(), Tone::Plain),
+            (name(one.from), Tone::Plain),
+            (name(one.to), one.to.map_or(Tone::Plain, tone)),
+            (human::value(one.value), Tone::Plain),
+        ]);
+    }
+    table.text()
+}
+
+fn notifications(body: &NotificationsBody, now: i64, look: Look) -> String {
+    if body.notifications.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(
+        look,
+        &["time", "notifier", "status", ">alerts", "delivery", ">attempts", "id", "said"],
+    );
+    for delivery in &body.notifications {
+        let notification = &delivery.notification;
+        let (state, tone) = delivery_state(delivery, now);
+        let status = match notification.status {
+            NotificationStatus::Firing => "firing",
+            NotificationStatus::Resolved => "resolved",
+        };
+        table.toned([
+            (human::moment(notification.time), Tone::Quiet),
+            (notification.notifier.to_string(), Tone::Plain),
+            (status.to_owned(), Tone::Plain),
+            (notification.alerts.len().to_string(), Tone::Plain),
+            (state, tone),
+            (delivery.attempts.to_string(), Tone::Plain),
+            (notification.id.clone(), Tone::Quiet),
+            (delivery.message.clone(), Tone::Plain),
+        ]);
+    }
+    table.text()
+}
+
+fn delivery_state(delivery: &Delivery, now: i64) -> (String, Tone) {
+    match delivery.state {
+        DeliveryState::Pending if delivery.next_attempt > now => {
+            (format!("retry in {}", human::span(delivery.next_attempt - now)), Tone::Warning)
+        }
+        DeliveryState::Pending => ("pending".into(), Tone::Plain),
+        DeliveryState::Sending => ("sending".into(), Tone::Plain),
+        DeliveryState::Delivered => ("delivered".into(), Tone::Good),
+        DeliveryState::Dead => ("dead".into(), Tone::Bad),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Look = Look { color: false, width: 120 };
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn alert(state: &str, extra: serde_json::Value) -> serde_json::Value {
+        let mut alert = serde_json::json!({
+            "fingerprint": "62a5f29023c876e3", "rule": "high-cpu", "state": state,
+            "labels": { "agent": "web-1", "cpu": "0" }, "annotations": {},
+            "summary": "avg 93 > 90", "value": 93.25, "active_since": NOW - 300_000,
+            "fired_at": null, "last_active": NOW, "resolved_at": null, "incident": 4,
+        });
+        for (key, value) in extra.as_object().unwrap() {
+            alert[key] = value.clone();
+        }
+        alert
+    }
+
+    #[test]
+    fn alerts_show_since_when_they_are_what_they_are() {
+        let body = serde_json::json!({ "alerts": [
+            alert("firing", serde_json::json!({ "fired_at": NOW - 60_000 })),
+            alert("pending", serde_json::json!({})),
+            alert("resolved", serde_json::json!({ "fired_at": NOW - 60_000, "resolved_at": NOW - 1000 })),
+        ] });
+        insta::assert_snapshot!(alerts(&serde_json::from_value(body).unwrap(), NOW, LOOK));
+    }
+
+    #[test]
+    fn history_names_both_ends_of_a_step() {
+        let step = |from, to| {
+            serde_json::json!({
+                "fingerprint": "62a5f29023c876e3", "rule": "high-cpu", "incident": 4, "from": from,
+                "to": to, "at": NOW, "value": 93.25, "rules_version": 3,
+            })
+        };
+        let body = serde_json::json!({ "transitions": [
+            step(Some("resolved"), None),
+            step(Some("pending"), Some("firing")),
+            step(None, Some("pending")),
+        ] });
+        insta::assert_snapshot!(history(&serde_json::from_value(body).unwrap(), LOOK));
+    }
+
+    #[test]
+    fn notifications_show_what_became_of_them() {
+        let delivery = |state: &str, next: i64, message: &str| {
+            serde_json::json!({
+                "notification": {
+                    "id": "msg_1", "notifier": "webhook", "time": NOW, "status": "firing",
+                    "group": {}, "alerts": [alert("firing", serde_json::json!({}))],
+                },
+                "state": state, "attempts": 3, "may_be_repeat": false, "next_attempt": next,
+                "message": message,
+            })
+        };
+        let body = serde_json::json!({ "notifications": [
+            delivery("pending", NOW + 90_000, "HTTP 503\u{1b}[31m"),
+            delivery("pending", NOW, ""),
+            delivery("sending", NOW, ""),
+            delivery("delivered", NOW, "HTTP 200"),
+            delivery("dead", NOW, "HTTP 410"),
+        ] });
+        insta::assert_snapshot!(notifications(&serde_json::from_value(body).unwrap(), NOW, LOOK));
+    }
+}

@@ -1,0 +1,229 @@
+//! `sentinel rules`: shown, checked, applied whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use sentinel_model::document::MAX_DOCUMENT;
+use sentinel_model::rule::RuleSet;
+use sentinel_server::api::{AppliedBody, ApplyBody, FileBody};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::files;
+use crate::output::table::{Table, Tone};
+use crate::output::{Look, Printer, human};
+
+/// Most files of one apply.
+const MAX_FILES: usize = 10_000;
+/// Deepest folder below one that was named.
+const MAX_DEPTH: usize = 16;
+/// What rule files end in; others in a folder are left out.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// Replace the rules in force by those of the files.
+    Apply(Apply),
+    /// Show the rules in force.
+    Show,
+}
+
+/// Options of `sentinel rules apply`.
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// Rule files, and folders whose .yaml, .yml and .json files are taken.
+    #[arg(required = true, value_name = "FILE")]
+    paths: Vec<PathBuf>,
+    /// Only check them and show what would change.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(
+    command: RulesCommand,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    match command {
+        RulesCommand::Apply(apply) => run_apply(apply, client, printer).await,
+        RulesCommand::Show => {
+            let rules: RuleSet = client.get("/v1/rules", &[]).await?;
+            printer.data(&rules, |look| show(&rules, look))?;
+            if rules.rules.is_empty() {
+                printer.say("there are no rules");
+                printer.hint("apply some with `sentinel rules apply FILE`");
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn run_apply(command: Apply, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let files = collect(&command.paths)?;
+    let body = ApplyBody { files, dry_run: command.dry_run };
+    let applied: AppliedBody = client.put("/v1/rules", &body).await?;
+    for one in &applied.warnings {
+        printer.warn(&format!("{}:{}: {}: {}", one.file, one.line, one.path, one.message));
+    }
+    printer.data(&applied, |look| changes(&applied, look))?;
+    let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
+    printer.say(&match (command.dry_run, changed) {
+        (true, 0) => "nothing would change".to_owned(),
+        (true, _) => "nothing was changed: this was a dry run".to_owned(),
+        (false, 0) => format!("nothing changed: version {} stays in force", applied.version),
+        (false, _) => format!("version {} is in force", applied.version),
+    });
+    Ok(())
+}
+
+/// Every file, in the order given, folders by name.
+fn collect(paths: &[PathBuf]) -> Result<Vec<FileBody>, Failure> {
+    let mut found = Vec::new();
+    for path in paths {
+        let before = found.len();
+        if path.is_dir() {
+            walk(path, 0, &mut found)?;
+            if found.len() == before {
+                return Err(Failure::new(format!(
+                    "the folder {} holds no rule file (.yaml, .yml or .json)",
+                    path.display()
+                ))
+                .hint("to have no rules at all, apply a file with `version: 1` and `rules: []`"));
+            }
+        } else {
+            found.push(path.clone());
+        }
+    }
+    let read = found.iter().map(|path| {
+        let text = files::read_text(path, MAX_DOCUMENT)?;
+        Ok(FileBody { name: path.display().to_string(), text })
+    });
+    read.collect()
+}
+
+fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let refused = |why: String| Failure::new(format!("the folder {}: {why}", folder.display()));
+    if depth > MAX_DEPTH {
+        return Err(refused(format!("it lies more than {MAX_DEPTH} folders deep")));
+    }
+    let entries = fs::read_dir(folder).map_err(|error| refused(error.to_string()))?;
+    let entries = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut entries: Vec<PathBuf> =
+        entries.collect::<Result<_, _>>().map_err(|error| refused(error.to_string()))?;
+    entries.sort();
+    for path in entries {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, depth + 1, found)?;
+        } else if path.extension().is_some_and(|end| ENDINGS.iter().any(|one| end == *one)) {
+            found.push(path);
+        }
+        if found.len() > MAX_FILES {
+            return Err(refused(format!("more than {MAX_FILES} files")));
+        }
+    }
+    Ok(())
+}
+
+fn changes(applied: &AppliedBody, look: Look) -> String {
+    let mut table = Table::properties(look);
+    for (mark, names, tone) in [
+        ("+", &applied.added, Tone::Good),
+        ("~", &applied.changed, Tone::Warning),
+        ("-", &applied.removed, Tone::Bad),
+    ] {
+        for name in names {
+            table.toned([(mark, tone), (name.as_str(), tone)]);
+        }
+    }
+    if applied.unchanged > 0 {
+        let unchanged = format!("{} unchanged", human::plural(applied.unchanged as u64, "rule"));
+        table.toned([("=", Tone::Quiet), (unchanged.as_str(), Tone::Quiet)]);
+    }
+    table.text()
+}
+
+fn show(rules: &RuleSet, look: Look) -> String {
+    if rules.rules.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        Table::new(look, &["rule", "evaluator", ">every", ">for", "labels", "notifies"]);
+    for rule in &rules.rules {
+        let notifies = match &rule.notify {
+            None => "all".to_owned(),
+            Some(list) if list.is_empty() => "nobody".to_owned(),
+            Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        };
+        table.row([
+            rule.name.clone(),
+            rule.evaluator.to_string(),
+            rule.interval.to_string(),
+            rule.hold.to_string(),
+            rule.labels.to_string(),
+            notifies,
+        ]);
+    }
+    table.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Look = Look { color: false, width: 100 };
+
+    #[test]
+    fn a_folder_gives_its_rule_files_by_name_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("b/.git")).unwrap();
+        for name in ["z.yaml", "a.yml", "b/c.json", "README.md", ".hidden.yaml", "b/.git/x.yaml"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        let found = collect(&[dir.path().to_owned()]).unwrap();
+        let names: Vec<_> = found.iter().map(|file| file.text.as_str()).collect();
+        assert_eq!(names, ["a.yml", "b/c.json", "z.yaml"]);
+        assert!(found[0].name.ends_with("/a.yml"));
+    }
+
+    #[test]
+    fn a_folder_without_rules_does_not_remove_all_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = collect(&[dir.path().to_owned()]).unwrap_err();
+        assert!(refused.message.contains("holds no rule file"), "{refused:?}");
+        assert!(
+            collect(&[dir.path().join("none.yaml")]).unwrap_err().message.contains("none.yaml")
+        );
+    }
+
+    #[test]
+    fn changes_are_marked() {
+        let applied = AppliedBody {
+            version: 3,
+            added: vec!["new".into()],
+            changed: vec!["other".into()],
+            removed: vec!["old".into()],
+            unchanged: 2,
+            warnings: Vec::new(),
+        };
+        insta::assert_snapshot!(changes(&applied, LOOK), @r"
+        +  new
+        ~  other
+        -  old
+        =  2 rules unchanged
+        ");
+    }
+
+    #[test]
+    fn rules_show_when_they_are_evaluated_and_whom_they_tell() {
+        let rules = serde_json::json!({ "version": 1, "applied_at": 0, "rules": [
+            { "name": "high-cpu", "for": "5m", "labels": { "severity": "page" }, "condition": {} },
+            { "name": "quiet", "interval": "1m", "notify": [], "condition": {} },
+            { "name": "told", "notify": ["webhook", "mail"], "condition": {} },
+        ] });
+        insta::assert_snapshot!(show(&serde_json::from_value(rules).unwrap(), LOOK));
+    }
+}

@@ -1,0 +1,124 @@
+//! `sentinel agent`: collectors and the log, for a server elsewhere on this machine or behind
+//! a local TLS proxy.
+
+use super::config::{Loaded, Part};
+use super::data::{DataFolder, default_folder};
+use super::{COMPILE_CHILD, asked_to_stop, memory};
+use anyhow::{Context, Result};
+use clap::Args;
+use prometheus::Registry;
+use sentinel_agent::secrets::SecretStore;
+use sentinel_agent::{Agent, AgentOptions};
+use sentinel_registry_client::PluginFolder;
+use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LOOK: Duration = Duration::from_secs(2);
+/// Looks after a start or a new configuration until what only those needed is given back.
+const SETTLED: u32 = 3;
+
+/// Run an agent alone.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Folder for everything that is kept [default: the user's data folder, `agent`]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The server's address for agents
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    join: String,
+    /// File with an enrolment token, needed the first time
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Configuration: the part `agent` is used
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Further folder of signed plugins, beside DIR/plugins
+    #[arg(long, value_name = "DIR")]
+    plugins: Vec<PathBuf>,
+    /// Further trust policy, beside DIR/trust.yaml
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
+    /// Serve the agent's own health and metrics here (loopback)
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+/// Runs until it is asked to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, in words that say what to do.
+pub(crate) async fn run(args: AgentArgs) -> Result<()> {
+    let data =
+        DataFolder::open(&args.data.clone().unwrap_or_else(|| default_folder().join("agent")))?;
+    let mut folders = vec![data.join("plugins")];
+    folders.extend(args.plugins.iter().cloned());
+    let mut policies = vec![data.join("trust.yaml")];
+    policies.extend(args.trust.iter().cloned());
+    let plugins = Arc::new(PluginFolder::open(folders, policies)?);
+    let mut config = Loaded::read(&args.config, Part::Agent, &plugins)?;
+    let token = match &args.token_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("the token file {} cannot be read", file.display()))?;
+            Some(text.trim().to_owned())
+        }
+        None => None,
+    };
+    let secrets = Arc::new(SecretStore::open(data.path())?);
+    let registry = Registry::new();
+    let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
+    let runtime = Runtime::start(RuntimeOptions::new(data.path(), compiler, registry.clone()))?;
+    let kept = Arc::clone(&secrets);
+    let agent = Agent::start(AgentOptions {
+        data: data.path().to_owned(),
+        config: config.config.agent.clone(),
+        server: args.join.clone(),
+        token,
+        runtime,
+        plugins: Arc::clone(&plugins),
+        secrets: Arc::clone(&secrets) as Arc<_>,
+        warnings: Arc::new(move || kept.warning().into_iter().collect()),
+        forbidden: vec![data.path().to_owned()],
+        listen: args.listen,
+        registry,
+    })
+    .await?;
+    eprintln!(
+        "The agent is running on {}; it sends to {}. Ctrl-C stops it.",
+        data.path().display(),
+        args.join
+    );
+    if let Some(address) = agent.listen() {
+        eprintln!("Its health and metrics: http://{address}/healthz, /ready, /metrics, /status");
+    }
+    let stop = asked_to_stop();
+    tokio::pin!(stop);
+    let mut looks: u32 = 0;
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        looks = looks.saturating_add(1);
+        if looks == SETTLED {
+            memory::give_back();
+        }
+        if config.is_outdated() {
+            match Loaded::read(&config.path, Part::Agent, &plugins) {
+                Ok(fresh) => {
+                    agent.reconfigure(fresh.config.agent.clone()).await;
+                    config = fresh;
+                    looks = 0;
+                }
+                Err(error) => {
+                    config.seen();
+                    tracing::error!("{error:#}; the configuration before it stays in force");
+                }
+            }
+        }
+    }
+    agent.shutdown().await.context("the agent did not stop cleanly")
+}

@@ -1,0 +1,66 @@
+//! What joins crates that do not know each other.
+
+use async_trait::async_trait;
+use sentinel_model::ids::{AgentId, SlotName};
+use sentinel_registry_client::{PluginFolder, PluginRef, VerifiedComponent};
+use sentinel_server::keyring::KeyRing;
+use sentinel_server::{RuleChecker, RuleDiagnostic};
+use sentinel_store::StoreError;
+use sentinel_store::agents::AgentState;
+use sentinel_wire::key::AgentKey;
+use sentinel_worker::ConditionChecker;
+use sentinel_worker::ingest::AgentKeys;
+use sentinel_worker::slots::PluginSource;
+use std::sync::Arc;
+
+/// The worker's plugins come from the folders.
+pub(crate) struct Plugins(pub(crate) Arc<PluginFolder>);
+
+impl PluginSource for Plugins {
+    fn resolve(
+        &self,
+        plugin: &str,
+    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
+        let wanted: PluginRef = plugin.parse()?;
+        Ok(self.0.resolve(&wanted)?)
+    }
+}
+
+/// The worker's keys of agents come from where the server's do.
+pub(crate) struct Keys(pub(crate) KeyRing);
+
+#[async_trait]
+impl AgentKeys for Keys {
+    async fn keys(&self, agent: &AgentId) -> Result<Vec<AgentKey>, StoreError> {
+        Ok(match self.0.access(agent).await? {
+            Some(access) if access.state != AgentState::Blocked => access.keys.to_vec(),
+            _ => Vec::new(),
+        })
+    }
+}
+
+/// The server's knowledge of rules comes from the worker's evaluators.
+pub(crate) struct Rules(pub(crate) ConditionChecker);
+
+#[async_trait]
+impl RuleChecker for Rules {
+    async fn check(
+        &self,
+        evaluator: &SlotName,
+        condition: &serde_json::Value,
+    ) -> Result<Vec<RuleDiagnostic>, String> {
+        let found = self.0.check(evaluator, &condition.to_string()).await?;
+        Ok(found
+            .into_iter()
+            .map(|one| RuleDiagnostic {
+                error: one.severity == sentinel_runtime::Severity::Error,
+                path: one.path,
+                message: one.message,
+            })
+            .collect())
+    }
+
+    fn applied(&self) {
+        self.0.rules_changed();
+    }
+}

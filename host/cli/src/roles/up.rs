@@ -1,0 +1,317 @@
+//! `sentinel up`: every role in one process, over the same code paths as apart.
+
+use super::config::{DEFAULT, Loaded, Part};
+use super::connect::{Keys, Plugins, Rules};
+use super::data::{DataFolder, default_folder};
+use super::{COMPILE_CHILD, asked_to_stop};
+use crate::running::{self, Running};
+use anyhow::{Context, Result};
+use clap::Args;
+use prometheus::Registry;
+use sentinel_agent::secrets::SecretStore;
+use sentinel_agent::{Agent, AgentOptions};
+use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
+use sentinel_registry_client::PluginFolder;
+use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
+use sentinel_server::enrolment::EnrolmentTokens;
+use sentinel_server::keyring::KeyRing;
+use sentinel_server::keywrap::KeyWrap;
+use sentinel_server::{Server, ServerOptions, ServerParts};
+use sentinel_store::Store;
+use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use sentinel_worker::clock::{Clock, SystemClock};
+use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often the configuration and the plugins are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long the token lives with which the agent of this process enrols, once.
+const OWN_TOKEN_MS: i64 = 10 * 60 * 1000;
+
+/// Run everything in one process.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Folder for everything that is kept [default: the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address of the REST API; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address for agents (gRPC); port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    grpc: SocketAddr,
+    /// Configuration [default: DIR/sentinel.yaml, made the first time]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Further folder of signed plugins, beside DIR/plugins
+    #[arg(long, value_name = "DIR")]
+    plugins: Vec<PathBuf>,
+    /// Further trust policy, beside DIR/trust.yaml
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
+}
+
+/// Everything that runs, in the order in which it was started.
+struct Up {
+    store: Arc<SqliteStore>,
+    bus: Arc<EmbeddedBus>,
+    worker: Worker,
+    server: Server,
+    agent: Agent,
+}
+
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Runs until it is asked to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, in words that say what to do.
+pub(crate) async fn run(args: UpArgs) -> Result<()> {
+    let began = Instant::now();
+    let data = DataFolder::open(&args.data.clone().unwrap_or_else(default_folder))?;
+    let plugins = plugin_folder(&args, &data)?;
+    let config = load_config(&args, &data, &plugins)?;
+    let secrets = Arc::new(SecretStore::open(data.path())?);
+    let token = data.secret_text("api.token", fresh_token)?;
+    say(&format!("Starting on {} …", data.path().display()));
+    let up = start(&args, &data, &config, &plugins, &secrets, &token).await?;
+    let registered = running::write(&Running {
+        server: format!("http://{}", up.server.rest()),
+        grpc: format!("http://{}", up.server.grpc()),
+        data: data.path().to_owned(),
+        token_file: data.join("api.token"),
+        pid: std::process::id(),
+    });
+    if let Err(error) = &registered {
+        tracing::warn!(%error, "other commands will not find this server by themselves");
+    }
+    welcome(&up, &data, &config, began.elapsed());
+    attend(&up, config, &plugins).await;
+    say("Stopping …");
+    if registered.is_ok() {
+        running::remove();
+    }
+    let stopped = stop(up).await;
+    say("Stopped. Nothing is lost: start again and it goes on where it was.");
+    stopped
+}
+
+fn plugin_folder(args: &UpArgs, data: &DataFolder) -> Result<Arc<PluginFolder>> {
+    let mut folders = vec![data.join("plugins")];
+    folders.extend(args.plugins.iter().cloned());
+    for trust in &args.trust {
+        anyhow::ensure!(trust.exists(), "there is no trust policy {}", trust.display());
+    }
+    let mut policies = vec![data.join("trust.yaml")];
+    policies.extend(args.trust.iter().cloned());
+    Ok(Arc::new(PluginFolder::open(folders, policies)?))
+}
+
+fn load_config(args: &UpArgs, data: &DataFolder, plugins: &PluginFolder) -> Result<Loaded> {
+    let path = match &args.config {
+        Some(path) => path.clone(),
+        None => {
+            let path = data.join("sentinel.yaml");
+            if !path.exists() {
+                fs::write(&path, DEFAULT)
+                    .with_context(|| format!("{} cannot be written", path.display()))?;
+            }
+            path
+        }
+    };
+    Loaded::read(&path, Part::Whole, plugins)
+}
+
+fn fresh_token() -> String {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    format!("sat_{}", hex::encode(bytes))
+}
+
+async fn start(
+    args: &UpArgs,
+    data: &DataFolder,
+    config: &Loaded,
+    plugins: &Arc<PluginFolder>,
+    secrets: &Arc<SecretStore>,
+    token: &str,
+) -> Result<Up> {
+    let registry = Registry::new();
+    let clock = SystemClock;
+    let keep = &config.config.keep;
+    let options =
+        StoreOptions { keep_raw: keep.raw, keep_rollups: keep.rollups, ..StoreOptions::default() };
+    let store = Arc::new(SqliteStore::open(data.join("sentinel.db"), options).await?);
+    let bus_folder = data.join("bus");
+    fs::create_dir_all(&bus_folder)?;
+    let bus = Arc::new(EmbeddedBus::open(&bus_folder, EmbeddedOptions::default())?);
+    let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
+    let runtime = Runtime::start(RuntimeOptions::new(data.path(), compiler, registry.clone()))?;
+    let wrap = Arc::new(KeyWrap::open(&data.join("server.key"))?);
+    let store_dyn: Arc<dyn Store> = Arc::clone(&store) as Arc<_>;
+
+    let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
+    worker_options.forbidden_paths = vec![data.path().to_owned()];
+    worker_options.link = format!("http://{}", args.listen);
+    let worker = Worker::start(
+        worker_options,
+        WorkerParts {
+            store: Arc::clone(&store_dyn),
+            bus: Arc::clone(&bus) as Arc<_>,
+            runtime: Arc::clone(&runtime),
+            plugins: Arc::new(Plugins(Arc::clone(plugins))),
+            keys: Arc::new(Keys(KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)))),
+            secrets: Arc::clone(secrets) as Arc<_>,
+            clock: Arc::new(clock),
+            metrics: registry.clone(),
+        },
+    )
+    .await?;
+
+    let tokens = Arc::new(EnrolmentTokens::open(&data.join("enrolment.json"))?);
+    let server = Server::start(
+        ServerOptions {
+            rest: args.listen,
+            grpc: args.grpc,
+            hosts: config.config.hosts.clone(),
+            token: token.to_owned(),
+        },
+        ServerParts {
+            store: store_dyn,
+            bus: Arc::clone(&bus) as Arc<_>,
+            wrap,
+            tokens: Arc::clone(&tokens),
+            plugins: Arc::clone(plugins),
+            rules: Arc::new(Rules(worker.checker())),
+            registry: registry.clone(),
+            clock: Arc::new(move || clock.now()),
+        },
+    )
+    .await?;
+
+    let agent_folder = data.join("agent");
+    let own_token = if agent_folder.join("identity.json").exists() {
+        None
+    } else {
+        Some(tokens.create(1, clock.now() + OWN_TOKEN_MS, clock.now())?)
+    };
+    let kept = Arc::clone(secrets);
+    let agent = Agent::start(AgentOptions {
+        data: agent_folder,
+        config: config.config.agent.clone(),
+        server: format!("http://{}", server.grpc()),
+        token: own_token,
+        runtime,
+        plugins: Arc::clone(plugins),
+        secrets: Arc::clone(secrets) as Arc<_>,
+        warnings: Arc::new(move || kept.warning().into_iter().collect()),
+        forbidden: vec![data.path().to_owned()],
+        listen: None,
+        registry,
+    })
+    .await?;
+    Ok(Up { store, bus, worker, server, agent })
+}
+
+fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
+    let rest = up.server.rest();
+    let status = up.agent.status();
+    for (slot, error) in &status.failed {
+        say(&format!("warning: slot {slot} does not run: {error}"));
+    }
+    say(&format!(
+        "
+Sentinel is running ({} collectors, up in {:.1} s).
+
+  REST API   http://{rest}  (description: /openapi.json, health: /healthz, metrics: /metrics)
+  agents     http://{}  (gRPC)
+  config     {}  (read again when it changes)
+  data       {}
+
+Try next, in another terminal:
+
+  sentinel status
+  sentinel query 'system_cpu_time_seconds_total' --last 5m
+  sentinel rules apply deploy/rules
+
+Ctrl-C stops it.",
+        status.slots.len(),
+        took.as_secs_f64(),
+        up.server.grpc(),
+        config.path.display(),
+        data.path().display(),
+    ));
+}
+
+/// Follows the configuration and the plugins until asked to stop.
+async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>) {
+    let stop = asked_to_stop();
+    tokio::pin!(stop);
+    let mut seen = plugins.change();
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if config.is_outdated() {
+            reconfigure(up, &mut config, plugins).await;
+        }
+        let now = plugins.change();
+        if now != seen {
+            seen = now;
+            // The agent looks by itself.
+            apply_to_worker(up, &config).await;
+        }
+    }
+}
+
+async fn reconfigure(up: &Up, config: &mut Loaded, plugins: &PluginFolder) {
+    match Loaded::read(&config.path, Part::Whole, plugins) {
+        Ok(fresh) => {
+            if fresh.config.keep != config.config.keep || fresh.config.hosts != config.config.hosts
+            {
+                tracing::warn!(
+                    "`keep` and `hosts` are read at the start only: restart to apply them"
+                );
+            }
+            *config = fresh;
+            up.agent.reconfigure(config.config.agent.clone()).await;
+            apply_to_worker(up, config).await;
+            tracing::info!(file = %config.path.display(), "configuration applied");
+        }
+        Err(error) => {
+            config.seen();
+            tracing::error!("{error:#}; the configuration before it stays in force");
+        }
+    }
+}
+
+async fn apply_to_worker(up: &Up, config: &Loaded) {
+    match up.worker.reconfigure(config.config.worker.clone()).await {
+        Ok(problems) => {
+            for (slot, problem) in problems {
+                tracing::error!(%slot, problem, "slot not as configured");
+            }
+        }
+        Err(error) => tracing::error!(%error, "the worker stays as it was"),
+    }
+}
+
+/// Stops in the order of the way of a sample, so that what is under way gets through.
+async fn stop(up: Up) -> Result<()> {
+    let agent = up.agent.shutdown().await;
+    up.server.shutdown().await;
+    up.worker.shutdown().await;
+    let bus = Arc::clone(&up.bus);
+    let bus_closed = tokio::task::spawn_blocking(move || bus.close()).await?;
+    let store = up.store.close().await;
+    agent.context("the agent did not stop cleanly")?;
+    bus_closed.context("the bus did not stop cleanly")?;
+    store.context("the database did not close cleanly")
+}
