@@ -85,7 +85,7 @@ pub(crate) fn millis(millis: u64) -> String {
     if millis < 1000 {
         return format!("{millis}ms");
     }
-    if millis < 10_000 && millis % 1000 != 0 {
+    if millis < 10_000 && !millis.is_multiple_of(1000) {
         return format!("{:.1}s", millis as f64 / 1000.0);
     }
     let at = UNITS.iter().position(|(unit, _)| millis >= *unit).unwrap_or(UNITS.len() - 1);
