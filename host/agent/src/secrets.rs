@@ -79,10 +79,13 @@ pub struct SecretStore {
 struct Held {
     secrets: Secrets,
     /// How the file looked when it was read; it is replaced as a whole at every change.
-    stamp: Option<(u64, u64, Option<SystemTime>)>,
+    stamp: Option<Stamp>,
 }
 
-fn stamp(path: &Path) -> Option<(u64, u64, Option<SystemTime>)> {
+/// Inode, length and time of change of a file.
+type Stamp = (u64, u64, Option<SystemTime>);
+
+fn stamp(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
     Some((meta.ino(), meta.len(), meta.modified().ok()))
 }
@@ -119,13 +122,22 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// The key, where it is from, and what is to be said of that.
-fn key(folder: &Path) -> Result<(Zeroizing<Vec<u8>>, String, Option<String>), SecretError> {
+/// The key of a store.
+struct KeySource {
+    bytes: Zeroizing<Vec<u8>>,
+    /// In words, for messages.
+    from: String,
+    /// What is to be said of how it is kept.
+    warning: Option<String>,
+}
+
+fn key(folder: &Path) -> Result<KeySource, SecretError> {
     if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY") {
         let path = Path::new(&credentials).join(CREDENTIAL);
         // systemd's own folder and modes protect it.
         if let Ok(bytes) = fs::read(&path) {
-            return Ok((Zeroizing::new(bytes), format!("the credential {CREDENTIAL}"), None));
+            let from = format!("the credential {CREDENTIAL}");
+            return Ok(KeySource { bytes: Zeroizing::new(bytes), from, warning: None });
         }
     }
     let path = folder.join("secrets.key");
@@ -141,7 +153,7 @@ fn key(folder: &Path) -> Result<(Zeroizing<Vec<u8>>, String, Option<String>), Se
         "the secret store's key lies beside it in {}: whoever reads the disk reads the secrets; give a systemd credential `{CREDENTIAL}` instead",
         path.display()
     );
-    Ok((bytes, path.display().to_string(), Some(warning)))
+    Ok(KeySource { bytes, from: path.display().to_string(), warning: Some(warning) })
 }
 
 impl SecretStore {
@@ -150,7 +162,7 @@ impl SecretStore {
     /// # Errors
     /// [`SecretError`].
     pub fn open(folder: &Path) -> Result<Self, SecretError> {
-        let (bytes, key_from, warning) = key(folder)?;
+        let KeySource { bytes, from: key_from, warning } = key(folder)?;
         let key = Key::<Aes256Gcm>::try_from(bytes.as_slice())
             .map_err(|_| SecretError::KeyLength(key_from.clone(), bytes.len()))?;
         let cipher = Aes256Gcm::new(&key);

@@ -195,8 +195,10 @@ impl Up<'_> {
                 if run["pid"] == self.child.id() || !self.is_wrapped(&run) {
                     self.server = run["server"].as_str().context("server")?.to_owned();
                     let token = run["token_file"].as_str().context("token_file")?;
-                    self.token =
-                        std::fs::read_to_string(token).unwrap_or_default().trim().to_owned();
+                    // Seen as the process sees it, which may be in a mount namespace of its own.
+                    let token = format!("/proc/{}/root{token}", run["pid"]);
+                    let token = std::fs::read_to_string(&token).context(token)?;
+                    token.trim().clone_into(&mut self.token);
                     return Ok(());
                 }
             }
