@@ -37,7 +37,7 @@ impl Access {
         let header = headers.get(header::HOST).and_then(|value| value.to_str().ok());
         header.or(uri_host).is_some_and(|host| {
             let host = host.to_ascii_lowercase();
-            self.hosts.iter().any(|known| *known == host)
+            self.hosts.contains(&host)
         })
     }
 

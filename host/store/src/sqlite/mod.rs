@@ -2,7 +2,7 @@
 //!
 //! A batch is committed as one blob with its ledger row, in one transaction of one round trip;
 //! an hour later it is packed into chunks, one a series and hour. Questions read the tail
-//! (what is not packed, [`tail`]) and the chunks as one.
+//! (what is not packed, the tail) and the chunks as one.
 //!
 //! What stands where:
 //!
