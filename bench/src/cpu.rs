@@ -21,8 +21,17 @@ pub(crate) fn own() -> f64 {
 
 /// Resident memory of a process, in MiB.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
+    memory(pid, "VmRSS:")
+}
+
+/// The most that was ever resident of a process, in MiB.
+pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &'static str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+    let line = status.lines().find(|line| line.starts_with(field)).context(field)?;
+    let kib: f64 = line.split_whitespace().nth(1).context(field)?.parse()?;
     Ok(kib / 1024.0)
 }
