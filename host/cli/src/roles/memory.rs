@@ -3,10 +3,13 @@
 //! Most of what is resident right after a start was needed once: the pages of code that parse
 //! the command line and the configuration, verify signatures and load plugins, and what the
 //! allocator keeps of it all. The system takes such pages back only under pressure; here they
-//! are given back at once, and what is needed again comes from the page cache.
+//! are given back at once, and what is needed again is read again, a page at a time.
 
 use std::fs;
 use std::ops::Range;
+
+use rustix::fs::{Advice as FileAdvice, fadvise};
+use rustix::mm::{Advice, madvise};
 
 /// Arenas of the allocator: without a bound nearly every thread opens one of its own.
 const ARENAS: i32 = 2;
@@ -36,18 +39,25 @@ pub(crate) fn give_back() {
     // Without /proc they stay resident: no harm but the memory.
     let Ok(maps) = fs::read_to_string("/proc/self/smaps") else { return };
     for pages in copies_of_files(&maps) {
-        // SAFETY: nothing was written to these pages nor can be, so that they are read from
-        // their file again, just as they were, when they are next touched.
-        let given = unsafe {
-            rustix::mm::madvise(
-                std::ptr::with_exposed_provenance_mut(pages.start),
-                pages.len(),
-                rustix::mm::Advice::LinuxDontNeed,
-            )
-        };
-        if let Err(error) = given {
-            tracing::debug!(%error, "pages of the program stay resident");
+        // Single pages are read from now on: what is needed lies scattered, and with it would
+        // come what lies around it, up to megabytes of it.
+        for advice in [Advice::LinuxDontNeed, Advice::Random] {
+            // SAFETY: nothing was written to these pages nor can be, so that they are read
+            // from their file again, just as they were, when they are next touched.
+            let given = unsafe {
+                madvise(std::ptr::with_exposed_provenance_mut(pages.start), pages.len(), advice)
+            };
+            if let Err(error) = given {
+                tracing::debug!(%error, "pages of the program stay resident");
+            }
         }
+    }
+    // The page cache lets go of what no other process has mapped, in the large pieces in
+    // which it came.
+    let dropped = fs::File::open("/proc/self/exe")
+        .and_then(|program| Ok(fadvise(&program, 0, None, FileAdvice::DontNeed)?));
+    if let Err(error) = dropped {
+        tracing::debug!(%error, "the program stays in the page cache");
     }
 }
 
