@@ -17,6 +17,9 @@ const INTERVAL: &str = "10s";
 const SETTLE: Duration = Duration::from_secs(15);
 const MEASURED: Duration = Duration::from_secs(120);
 const STARTS: usize = 5;
+/// Collectors of the node exporter that read what `sentinel/system` does.
+const EXPORTED: [&str; 8] =
+    ["cpu", "meminfo", "filesystem", "diskstats", "netdev", "loadavg", "stat", "processes"];
 /// The agent's id: the server's own agent has the machine's name.
 const AGENT: &str = "bench";
 
@@ -224,6 +227,9 @@ agent:
         let port = free_port()?;
         let mut command = service(&self.services, "prometheus-node-exporter")?;
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        // What the agent's collector reads, and no more, so that the series are about as many.
+        command.args(["--collector.disable-defaults", "--web.disable-exporter-metrics"]);
+        command.args(EXPORTED.map(|name| format!("--collector.{name}")));
         let exporter = Process::start(&mut command, &self.path("exporter.log"))?;
         wait("the node exporter", || get(port, "/metrics").is_ok_and(|t| t.contains("node_")))?;
         let scrape = self.path("scrape.yaml");
