@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -126,6 +127,8 @@ struct Inner {
     services: Services,
     shared: Arc<Shared>,
     config: watch::Sender<AgentConfig>,
+    /// Set once, when no slot may be started any more.
+    closing: AtomicBool,
     /// Held over a whole reconfiguration; `slots` only for moments.
     changing: tokio::sync::Mutex<()>,
     slots: Mutex<Slots>,
@@ -199,6 +202,7 @@ impl Agent {
             services,
             shared: Arc::new(shared),
             config,
+            closing: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             export: Arc::default(),
@@ -214,7 +218,7 @@ impl Agent {
             }
             None => None,
         };
-        inner.configure(&options.config).await;
+        inner.configure().await;
         let parts = ExportParts {
             log: Arc::clone(&log),
             states,
@@ -242,8 +246,8 @@ impl Agent {
     /// ones are swapped, the others do not notice. A slot whose new configuration fails keeps
     /// the old one and is in the status.
     pub async fn reconfigure(&self, config: AgentConfig) {
-        self.inner.config.send_replace(config.clone());
-        self.inner.configure(&config).await;
+        self.inner.config.send_replace(config);
+        self.inner.configure().await;
     }
 
     /// What it says of itself.
@@ -257,7 +261,12 @@ impl Agent {
     /// # Errors
     /// A log that cannot be closed cleanly; what was synced is safe all the same.
     pub async fn shutdown(self) -> Result<(), AgentError> {
-        let running = std::mem::take(&mut self.inner.slots.lock().running);
+        self.inner.closing.store(true, Ordering::SeqCst);
+        let running = {
+            // Whoever is bringing slots up is done with it before they are taken down.
+            let _changing = self.inner.changing.lock().await;
+            std::mem::take(&mut self.inner.slots.lock().running)
+        };
         for one in running.values() {
             one.stop.send_replace(true);
         }
@@ -287,8 +296,13 @@ impl Inner {
         }
     }
 
-    async fn configure(&self, config: &AgentConfig) {
+    /// Makes the slots what the newest configuration says.
+    async fn configure(&self) {
         let _changing = self.changing.lock().await;
+        if self.closing.load(Ordering::SeqCst) {
+            return;
+        }
+        let config = &self.config.borrow().clone();
         self.stop_those_gone(config).await;
         for wished in &config.collectors {
             let plan = Plan {
@@ -413,8 +427,7 @@ async fn watch_plugins(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
         if now != seen || again {
             seen = now;
             tried = tokio::time::Instant::now();
-            let config = inner.config.borrow().clone();
-            inner.configure(&config).await;
+            inner.configure().await;
         }
     }
 }

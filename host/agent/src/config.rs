@@ -1,7 +1,7 @@
 //! The agent's configuration, and everything that can be wrong with it, said at once.
 
 use schemars::JsonSchema;
-use sentinel_model::columns::check_label_key;
+use sentinel_model::columns::{MAX_SYMBOL, check_label_key};
 use sentinel_model::document::{Document, Problem};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, SlotName};
@@ -133,9 +133,12 @@ pub fn problems(
         if collector.interval.is_some_and(|interval| interval < MIN_INTERVAL) {
             say(format!("{path}/interval"), format!("shorter than {MIN_INTERVAL}"));
         }
-        for key in collector.labels.keys() {
+        for (key, value) in &collector.labels {
             if let Err(error) = check_label_key(key) {
                 say(format!("{path}/labels/{key}"), error.to_string());
+            }
+            if value.len() > MAX_SYMBOL {
+                say(format!("{path}/labels/{key}"), format!("longer than {MAX_SYMBOL} bytes"));
             }
         }
     }

@@ -37,6 +37,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// How often the server is asked while records are accepted and not committed.
 const POLL: Duration = Duration::from_secs(1);
+/// How long an accepted record may go without a commit before it is sent again.
+const STALLED: Duration = Duration::from_secs(300);
+/// The most warnings of a heartbeat, and the most bytes of its slots.
+const MAX_WARNINGS: usize = 256;
+const MAX_SLOT_BYTES: usize = 512 << 10;
 /// How often commits are brought to the log, at most.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -89,6 +94,10 @@ struct Exporter {
     attempts: BTreeMap<Epoch, u32>,
     incarnation: Option<Vec<u8>>,
     wanted: BTreeMap<Epoch, u64>,
+    /// What the server needs next, of epochs that it asked to be sent again.
+    due: BTreeMap<Epoch, u64>,
+    /// When something was last committed, or nothing was waiting for it.
+    moved_at: Instant,
     settled_at: Instant,
     backoff: Duration,
 }
@@ -138,6 +147,8 @@ pub(crate) async fn run(mut parts: ExportParts, mut stop: watch::Receiver<bool>)
         attempts: BTreeMap::new(),
         incarnation: None,
         wanted: BTreeMap::new(),
+        due: BTreeMap::new(),
+        moved_at: Instant::now(),
         settled_at: Instant::now(),
         backoff: BACKOFF_FIRST,
     };
@@ -147,13 +158,24 @@ pub(crate) async fn run(mut parts: ExportParts, mut stop: watch::Receiver<bool>)
 impl Exporter {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut beat_at = Instant::now();
+        let mut beaten = false;
         loop {
-            let done = if beat_at <= Instant::now() {
+            // Never two heartbeats in a row while there is something to send: a server that
+            // answers them slowly must not keep records back.
+            let due = beat_at <= Instant::now() && !beaten;
+            beaten = due;
+            let done = if due {
                 let beat = self.parts.config.borrow().heartbeat.std();
                 beat_at = Instant::now() + if self.awaits_commit() { beat.min(POLL) } else { beat };
-                self.beat().await
+                tokio::select! {
+                    () = ended(&mut stop) => break,
+                    done = self.beat() => done,
+                }
             } else if self.fill() {
-                self.push().await
+                tokio::select! {
+                    () = ended(&mut stop) => break,
+                    done = self.push() => done,
+                }
             } else {
                 // Nothing to send: wait for the log, the next heartbeat, or the end.
                 tokio::select! {
@@ -213,7 +235,7 @@ impl Exporter {
         }
         status.connected = true;
         status.last_error = None;
-        status.skew_ms = server_time_ms - now_ms();
+        status.skew_ms = server_time_ms.saturating_sub(now_ms());
         self.parts.metrics.connected.set(1);
     }
 
@@ -249,7 +271,25 @@ impl Exporter {
         if let Content::SkippedTo(to) = content {
             self.parts.metrics.skipped.inc_by(to - from + 1);
         }
+        self.account_for_lost(epoch, from, &content);
         self.queue.push_back(Outgoing { epoch, from, content });
+    }
+
+    /// The server asked for records from a place that this log no longer has: they were
+    /// committed, and the database was set back since. They are said to be skipped, so that
+    /// what follows is taken; what the database still has of them stays.
+    fn account_for_lost(&mut self, epoch: Epoch, from: u64, content: &Content) {
+        let Some(due) = self.due.get_mut(&epoch) else { return };
+        let last = match content {
+            Content::SkippedTo(to) => *to,
+            Content::Batch(_) => from,
+        };
+        if *due < from {
+            tracing::error!(%epoch, from = *due, to = from - 1, "the server lost committed records that this log no longer has");
+            let content = Content::SkippedTo(from - 1);
+            self.queue.push_back(Outgoing { epoch, from: *due, content });
+        }
+        *due = (*due).max(last.saturating_add(1));
     }
 
     /// Reads what is there, up to a push; whether there is something to send.
@@ -282,7 +322,7 @@ impl Exporter {
     }
 
     fn sent_at(&self) -> i64 {
-        now_ms() + self.parts.status.lock().skew_ms
+        now_ms().saturating_add(self.parts.status.lock().skew_ms)
     }
 
     async fn push(&mut self) -> Result<(), LinkError> {
@@ -306,10 +346,8 @@ impl Exporter {
         self.listen(&answer.epochs, &answer.incarnation).await?;
         match answer.refusal() {
             Refusal::None => Ok(()),
-            Refusal::Malformed => {
-                self.bury(&answer.refusal_text);
-                Ok(())
-            }
+            Refusal::Malformed if self.bury(&answer.refusal_text) => Ok(()),
+            Refusal::Malformed => Err(LinkError::Answer(answer.refusal_text)),
             // The clock's difference was just learnt from the answer.
             Refusal::Time | Refusal::Replay => Err(LinkError::Answer(answer.refusal_text)),
             Refusal::Busy => {
@@ -332,8 +370,12 @@ impl Exporter {
             nonce: rand::random::<[u8; 16]>().to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             offsets: offsets.iter().rev().take(64).rev().map(offsets_of).collect(),
-            slots: slots.into_iter().take(256).map(|json| SlotStatus { json }).collect(),
-            warnings,
+            slots: fitting(slots),
+            warnings: warnings
+                .into_iter()
+                .take(MAX_WARNINGS)
+                .map(|text| text.chars().take(1000).collect())
+                .collect(),
             ..HeartbeatRequest::default()
         };
         heartbeat::seal(&mut request, &self.identity.key);
@@ -345,7 +387,41 @@ impl Exporter {
         for state in &answer.epochs {
             self.advance(state)?;
         }
-        self.listen(&answer.epochs, &answer.incarnation).await
+        self.listen(&answer.epochs, &answer.incarnation).await?;
+        self.stir().await;
+        Ok(())
+    }
+
+    /// Sends again what was accepted long ago and never committed: whoever had it dropped it
+    /// without a trace.
+    async fn stir(&mut self) {
+        if !self.awaits_commit() {
+            self.moved_at = Instant::now();
+        }
+        if self.moved_at.elapsed() < STALLED {
+            return;
+        }
+        self.moved_at = Instant::now();
+        tracing::warn!("nothing was committed for 5 minutes; what was accepted is sent again");
+        self.raise_attempts();
+        self.go_back().await;
+    }
+
+    /// Another attempt for every epoch of which something is under way.
+    fn raise_attempts(&mut self) {
+        for offsets in self.parts.log.offsets() {
+            let epoch = Epoch(offsets.epoch.0);
+            let under_way = u32::from(offsets.accepted > offsets.committed);
+            self.attempts.insert(epoch, self.attempt(epoch).saturating_add(under_way));
+        }
+    }
+
+    /// Sets the reader to the oldest record that is not committed.
+    async fn go_back(&mut self) {
+        self.settle(true).await;
+        self.queue.clear();
+        self.reader = self.parts.log.reader();
+        self.parts.metrics.rewinds.inc();
     }
 
     /// Moves the offsets of one epoch.
@@ -358,19 +434,21 @@ impl Exporter {
         let Some(known) = self.parts.log.offsets().into_iter().find(|o| o.epoch.0 == bytes) else {
             return Ok(());
         };
-        if taken > known.synced {
+        if taken > known.synced && known.epoch == self.parts.log.epoch() {
             // Only synced records are sent, so nobody honest can have taken more.
-            let text = format!(
-                "record {taken} of epoch {epoch} is said to be taken, {} were sent",
-                known.synced
-            );
-            return Err(LinkError::Answer(text));
+            tracing::error!(%epoch, taken, synced = known.synced, "the server speaks of records that were never sent");
+            return Ok(());
         }
+        // An older epoch of which the server has more: this log was set back to an earlier copy.
+        let taken = taken.min(known.synced);
         if let Err(error) = self.parts.log.accept(known.epoch, taken) {
             tracing::error!(%error, "offset not kept");
         }
         let wanted = self.wanted.entry(epoch).or_default();
-        *wanted = state.committed.max(*wanted);
+        if state.committed.min(known.synced) > *wanted {
+            *wanted = state.committed.min(known.synced);
+            self.moved_at = Instant::now();
+        }
         Ok(())
     }
 
@@ -381,6 +459,7 @@ impl Exporter {
             let Ok(bytes) = <[u8; 16]>::try_from(state.epoch.as_slice()) else { continue };
             if state.rewind_attempt > self.attempt(Epoch(bytes)) {
                 self.attempts.insert(Epoch(bytes), state.rewind_attempt);
+                self.due.insert(Epoch(bytes), state.committed.saturating_add(1));
                 back = true;
             }
         }
@@ -391,12 +470,7 @@ impl Exporter {
             if before == incarnation {
                 self.go_on_after_accepted();
             } else {
-                for offsets in self.parts.log.offsets() {
-                    let epoch = Epoch(offsets.epoch.0);
-                    let next =
-                        self.attempt(epoch) + u32::from(offsets.accepted > offsets.committed);
-                    self.attempts.insert(epoch, next);
-                }
+                self.raise_attempts();
                 back = true;
             }
             self.incarnation = Some(incarnation.to_vec());
@@ -405,10 +479,7 @@ impl Exporter {
             }
         }
         if back {
-            self.settle(true).await;
-            self.queue.clear();
-            self.reader = self.parts.log.reader();
-            self.parts.metrics.rewinds.inc();
+            self.go_back().await;
         }
         Ok(())
     }
@@ -429,30 +500,30 @@ impl Exporter {
     }
 
     /// The first record in the queue is refused for what it is: keep its bytes here, and tell
-    /// the server that it is skipped.
-    fn bury(&mut self, reason: &str) {
-        let Some(first) = self.queue.front_mut() else { return };
+    /// the server that it is skipped. Whether there was such a record.
+    fn bury(&mut self, reason: &str) -> bool {
+        let Some(first) = self.queue.front_mut() else { return false };
         let last = first.last();
-        if let Content::Batch(bytes) =
-            std::mem::replace(&mut first.content, Content::SkippedTo(last))
-        {
-            let name = format!("{}-{}.batch", first.epoch, first.from);
-            tracing::error!(reason, file = %name, "the server refuses a record; its bytes are kept in the agent's folder `dead`");
-            keep_dead(&self.parts.dead, &name, &bytes);
-        }
+        let content = std::mem::replace(&mut first.content, Content::SkippedTo(last));
+        let Content::Batch(bytes) = content else { return false };
+        let name = format!("{}-{}.batch", first.epoch, first.from);
+        tracing::error!(reason, file = %name, "the server refuses a record; its bytes are kept in the agent's folder `dead`");
+        keep_dead(&self.parts.dead, &name, &bytes);
+        true
     }
 
     /// Tells the log what is committed, after the state of slots was made durable.
     async fn settle(&mut self, now: bool) {
-        if self.wanted.is_empty() || (!now && self.settled_at.elapsed() < SETTLE) {
+        if !now && self.settled_at.elapsed() < SETTLE {
             return;
         }
         self.settled_at = Instant::now();
         let states = Arc::clone(&self.parts.states);
         let kept = tokio::task::spawn_blocking(move || states.checkpoint()).await;
-        if let Ok(Err(error)) = kept {
-            tracing::error!(%error, "records are not let go");
-            return;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return tracing::error!(%error, "records are not let go"),
+            Err(error) => return tracing::error!(%error, "records are not let go"),
         }
         for (epoch, committed) in std::mem::take(&mut self.wanted) {
             // An epoch that is unknown was committed whole before.
@@ -470,6 +541,19 @@ fn offsets_of(o: &sentinel_wal::EpochOffsets) -> LogOffsets {
         committed: o.committed,
         bytes: o.bytes,
     }
+}
+
+/// As many slots as a heartbeat has room for.
+fn fitting(slots: Vec<String>) -> Vec<SlotStatus> {
+    let mut room = MAX_SLOT_BYTES;
+    let fits = |json: &String| match room.checked_sub(json.len()) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    };
+    slots.into_iter().take(256).take_while(fits).map(|json| SlotStatus { json }).collect()
 }
 
 /// Bytes that nobody takes are kept, up to a thousand files.

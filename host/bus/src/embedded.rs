@@ -241,24 +241,29 @@ impl Bus for EmbeddedBus {
     }
 
     async fn publish(&self, message: Message) -> Result<(), BusError> {
-        let (inner, bytes) = (&self.inner, message.payload.len());
+        let (inner, bytes) = (Arc::clone(&self.inner), message.payload.len());
         inner.alive()?;
         if bytes > MAX_PAYLOAD_BYTES {
             return Err(BusError::TooLarge { id: message.id, bytes, max: MAX_PAYLOAD_BYTES });
         }
         inner.admit(bytes as u64)?;
-        // Counted in until it is known that it is not in the log: a dropped future leaves the message on its way.
-        match inner.log.append_written(&record::encode(&message)).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                inner.leave(1, bytes as u64);
-                if error.is_temporary() {
-                    tracing::warn!(%error, "the bus takes no messages for now");
-                    return Err(BusError::Busy { retry_after_ms: BUSY_RETRY_MS });
-                }
-                Err(failed("append to its log")(error))
+        // In a task of its own: whoever gives up waiting must not leave the message counted in and nowhere.
+        let append = async move {
+            let Err(error) = inner.log.append_written(&record::encode(&message)).await else {
+                return Ok(());
+            };
+            inner.leave(1, bytes as u64);
+            if error.is_temporary() {
+                tracing::warn!(%error, "the bus takes no messages for now");
+                return Err(BusError::Busy { retry_after_ms: BUSY_RETRY_MS });
             }
-        }
+            Err(failed("append to its log")(error))
+        };
+        let appended = tokio::spawn(append).await;
+        appended.map_err(|error| BusError::Failed {
+            operation: "append to its log",
+            cause: error.to_string(),
+        })?
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, BusError> {

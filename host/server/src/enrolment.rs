@@ -104,6 +104,23 @@ impl EnrolmentTokens {
         }
         let at = found.ok_or(EnrolmentError::Refused)?;
         tokens[at].uses_left -= 1;
+        let saved = self.save(&tokens);
+        if saved.is_err() {
+            tokens[at].uses_left += 1;
+        }
+        saved
+    }
+
+    /// Makes a use undone, where the enrolment failed for no fault of the agent's.
+    ///
+    /// # Errors
+    /// A file that cannot be written: then the use stays spent.
+    pub fn give_back(&self, token: &str) -> Result<(), EnrolmentError> {
+        let wanted = hash(token);
+        let mut tokens = self.tokens.lock();
+        if let Some(one) = tokens.iter_mut().find(|one| one.hash == wanted) {
+            one.uses_left += 1;
+        }
         self.save(&tokens)
     }
 

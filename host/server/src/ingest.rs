@@ -100,7 +100,6 @@ impl IngestService {
                 "the send time is not within 5 minutes of the server's clock",
             )),
             Verdict::Replayed => Err(Refused::new(Refusal::Replay, "the nonce was seen before")),
-            Verdict::Busy => Err(Refused::busy("the replay window is full", BUSY_MS)),
         }
     }
 
@@ -132,6 +131,8 @@ impl IngestService {
             let id = MessageId { agent, epoch, seq: record.position.seq, attempt: record.attempt };
             let payload = Bytes::from(prost::Message::encode_to_vec(sealed));
             self.bus.publish(Message { id, payload }).await.map_err(|e| match e {
+                // Larger than any message may be: the agent keeps it aside and sends a skip.
+                BusError::TooLarge { .. } => Refused::new(Refusal::Malformed, e.to_string()),
                 BusError::Busy { retry_after_ms } => Refused::busy(
                     "the bus is at its bound",
                     u32::try_from(retry_after_ms).unwrap_or(BUSY_MS),
@@ -327,7 +328,14 @@ impl Ingest for IngestService {
             version: request.version,
             labels: request.labels.into_iter().collect(),
         };
-        let record = self.store.register_agent(new, now).await.map_err(|e| unavailable(&e))?;
+        let registered = self.store.register_agent(new, now).await;
+        let record = registered.map_err(|error| {
+            // The token was not used after all.
+            if let Err(error) = self.tokens.give_back(&request.token) {
+                tracing::error!(%error, "enrolment");
+            }
+            unavailable(&error)
+        })?;
         self.keys.forget(&id);
         let approved = record.state == AgentState::Approved;
         tracing::info!(agent = %id, approved, hostname = %record.hostname, "enrolled");

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 /// How far a send time may be from the server's clock, in milliseconds.
 pub const WINDOW_MS: i64 = 5 * 60 * 1000;
-/// The most nonces of one generation; beyond, the server is busy.
+/// The most nonces of one generation; beyond, it is turned early: a server that forgets is
+/// better than one that takes nothing, since a replay does no harm.
 const MAX_NONCES: usize = 2_000_000;
 
 /// What a window says of a message.
@@ -20,8 +21,6 @@ pub enum Verdict {
     OutOfTime,
     /// Its nonce was seen.
     Replayed,
-    /// Too many messages to remember.
-    Busy,
 }
 
 /// Remembers nonces.
@@ -48,7 +47,8 @@ impl ReplayWindow {
             return Verdict::Replayed;
         }
         if self.current.len() >= MAX_NONCES {
-            return Verdict::Busy;
+            self.previous = std::mem::take(&mut self.current);
+            self.turned_at = now;
         }
         self.current.insert(nonce);
         Verdict::Fresh

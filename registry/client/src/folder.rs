@@ -241,8 +241,13 @@ impl PluginFolder {
         let policy = self.policy()?;
         let mut out = Vec::new();
         for known in self.scan()? {
-            let bytes: Arc<[u8]> = read_bounded(&known.path, MAX_COMPONENT_BYTES)?.into();
-            let verdict = verify(Arc::clone(&bytes), &read_signatures(&known.path)?, &policy);
+            let read = read_bounded(&known.path, MAX_COMPONENT_BYTES)
+                .and_then(|bytes| Ok((bytes, read_signatures(&known.path)?)));
+            let (bytes, signatures, unread) = match read {
+                Ok((bytes, signatures)) => (Arc::<[u8]>::from(bytes), signatures, None),
+                Err(error) => (Arc::default(), Vec::new(), Some(error.to_string())),
+            };
+            let verdict = verify(Arc::clone(&bytes), &signatures, &policy);
             let mut listing = Listing {
                 name: String::new(),
                 version: String::new(),
@@ -250,7 +255,7 @@ impl PluginFolder {
                 digest: sentinel_trust::Digest::of(&bytes).to_string(),
                 file: known.path,
                 description: String::new(),
-                refused: verdict.err().map(|e| e.to_string()),
+                refused: unread.or_else(|| verdict.err().map(|e| e.to_string())),
             };
             if let Ok(unverified) = Unverified::read(&bytes) {
                 let manifest = unverified.manifest();
@@ -361,15 +366,19 @@ impl PluginFolder {
         let mut known = self.known.lock();
         let mut fresh = Vec::new();
         for path in self.files()? {
-            let meta = fs::metadata(&path).map_err(io(&path))?;
+            // A file that is gone, or is none, is no plugin and keeps no other from being one.
+            let Ok(meta) = fs::metadata(&path) else { continue };
+            if !meta.is_file() {
+                continue;
+            }
             let stamp = (meta.len(), meta.modified().ok(), meta.created().ok());
             if let Some(same) = known.iter().find(|k| k.path == path && k.stamp == stamp) {
                 fresh.push(same.clone());
                 continue;
             }
-            let bytes = read_bounded(&path, MAX_COMPONENT_BYTES)?;
-            let claim = Unverified::read(&bytes)
+            let claim = read_bounded(&path, MAX_COMPONENT_BYTES)
                 .ok()
+                .and_then(|bytes| Unverified::read(&bytes).ok())
                 .map(|u| (u.manifest().name.clone(), u.manifest().version.clone()));
             fresh.push(Known { path, stamp, claim });
         }

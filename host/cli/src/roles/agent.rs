@@ -106,17 +106,14 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         if looks == SETTLED {
             memory::give_back();
         }
-        if config.is_outdated() {
-            match Loaded::read(&config.path, Part::Agent, &plugins) {
-                Ok(fresh) => {
-                    agent.reconfigure(fresh.config.agent.clone()).await;
-                    config = fresh;
-                    looks = 0;
-                }
-                Err(error) => {
-                    config.seen();
-                    tracing::error!("{error:#}; the configuration before it stays in force");
-                }
+        match config.again(Part::Agent, &plugins) {
+            None => {}
+            Some(Ok(fresh)) => {
+                agent.reconfigure(fresh.config.agent.clone()).await;
+                config = fresh;
+            }
+            Some(Err(error)) => {
+                tracing::error!("{error:#}; the configuration before it stays in force");
             }
         }
     }

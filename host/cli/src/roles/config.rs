@@ -6,7 +6,7 @@ use sentinel_agent::AgentConfig;
 use sentinel_agent::config::{plugin_problems, problems as agent_problems};
 use sentinel_model::document::{Document, Problem, Problems};
 use sentinel_model::duration::Millis;
-use sentinel_registry_client::PluginFolder;
+use sentinel_registry_client::{Change, PluginFolder};
 use sentinel_trust::Kind;
 use sentinel_worker::config::WorkerConfig;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) config: ConfigFile,
     stamp: Option<(u64, SystemTime)>,
+    /// How the plugins looked when a change of the file was refused.
+    refused: Option<Change>,
 }
 
 fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
@@ -89,17 +91,25 @@ impl Loaded {
             problems.extend(worker_problems(&config.worker, &document, plugins));
         }
         Problems(problems).into_result().context(said(path))?;
-        Ok(Self { path: path.to_owned(), config, stamp })
+        Ok(Self { path: path.to_owned(), config, stamp, refused: None })
     }
 
-    /// Whether the file looks otherwise than it did when it was read.
-    pub(crate) fn is_outdated(&self) -> bool {
-        stamp(&self.path) != self.stamp
-    }
-
-    /// Takes the file as seen, so that a change that was refused is not refused again.
-    pub(crate) fn seen(&mut self) {
-        self.stamp = stamp(&self.path);
+    /// Reads the file again where it looks otherwise. A change that is refused is not read
+    /// again until the file, or a plugin, changes once more.
+    pub(crate) fn again(&mut self, part: Part, plugins: &PluginFolder) -> Option<Result<Self>> {
+        // Taken before reading: whoever writes meanwhile is noticed the next time.
+        let looked = stamp(&self.path);
+        let change = plugins.change();
+        let retry = self.refused.is_some_and(|before| before != change);
+        if looked == self.stamp && !retry {
+            return None;
+        }
+        let fresh = Self::read(&self.path, part, plugins);
+        if fresh.is_err() {
+            self.stamp = looked;
+            self.refused = Some(change);
+        }
+        Some(fresh)
     }
 }
 

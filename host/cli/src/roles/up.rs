@@ -259,8 +259,8 @@ async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>) {
             () = &mut stop => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        if config.is_outdated() {
-            reconfigure(up, &mut config, plugins).await;
+        if let Some(fresh) = config.again(Part::Whole, plugins) {
+            reconfigure(up, &mut config, fresh).await;
         }
         let now = plugins.change();
         if now != seen {
@@ -271,8 +271,8 @@ async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>) {
     }
 }
 
-async fn reconfigure(up: &Up, config: &mut Loaded, plugins: &PluginFolder) {
-    match Loaded::read(&config.path, Part::Whole, plugins) {
+async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {
+    match fresh {
         Ok(fresh) => {
             if fresh.config.keep != config.config.keep || fresh.config.hosts != config.config.hosts
             {
@@ -286,7 +286,6 @@ async fn reconfigure(up: &Up, config: &mut Loaded, plugins: &PluginFolder) {
             tracing::info!(file = %config.path.display(), "configuration applied");
         }
         Err(error) => {
-            config.seen();
             tracing::error!("{error:#}; the configuration before it stays in force");
         }
     }
