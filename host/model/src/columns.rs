@@ -1,6 +1,7 @@
 //! The columns of a batch as they come from outside, and the check that makes them a
 //! [`Batch`](crate::batch::Batch).
 
+use hashbrown::HashMap;
 use std::fmt;
 
 /// The most rows a batch may have.
@@ -157,9 +158,8 @@ impl Columns {
         length("time", self.time.len(), rows)?;
         length("label-offsets", self.label_offsets.len(), rows + 1)?;
         self.check_symbols()?;
-        let mut role = vec![Role::Any; self.symbol_ends.len()];
-        self.check_names(&mut role)?;
-        self.check_labels(&mut role)
+        self.check_names()?;
+        self.check_labels()
     }
 
     fn check_symbols(&self) -> Result<(), BatchError> {
@@ -180,13 +180,14 @@ impl Columns {
         length("symbols (bytes up to the last end)", last as usize, self.symbols.len())
     }
 
-    fn check_names(&self, role: &mut [Role]) -> Result<(), BatchError> {
+    fn check_names(&self) -> Result<(), BatchError> {
+        let mut checked = vec![false; self.symbol_ends.len()];
         for (at, &name) in self.name.iter().enumerate() {
-            match role.get_mut(name as usize) {
-                Some(Role::Name) => {}
-                Some(other) => {
+            match checked.get_mut(name as usize) {
+                Some(true) => {}
+                Some(checked) => {
                     check_name(self.symbol(name))?;
-                    *other = Role::Name;
+                    *checked = true;
                 }
                 None => return Err(out_of_symbols("name", at, name)),
             }
@@ -200,7 +201,8 @@ impl Columns {
         Ok(())
     }
 
-    fn check_labels(&self, role: &mut [Role]) -> Result<(), BatchError> {
+    fn check_labels(&self) -> Result<(), BatchError> {
+        let mut keys = Keys::new(self.symbol_ends.len());
         let element = |at: usize, value: u32, why| {
             Err(BatchError::Element { column: "label-offsets", at, value: value.into(), why })
         };
@@ -226,34 +228,48 @@ impl Columns {
                 if key >= symbols || value >= symbols {
                     return Err(out_of_symbols("labels", start as usize + 2 * i, key.max(value)));
                 }
-                if role[key as usize] != Role::Key {
-                    check_label_key(self.symbol(key))?;
-                    role[key as usize] = Role::Key;
-                }
-                self.check_distinct(row, &labels[..2 * i], key)?;
+                keys.take(self, row, key)?;
             }
         }
         length("labels", self.labels.len(), self.label_offsets[self.name.len()] as usize)
     }
-
-    /// A key may stand in the symbols twice, so texts are compared where indexes differ.
-    fn check_distinct(&self, row: usize, before: &[u32], key: u32) -> Result<(), BatchError> {
-        for &other in before.iter().step_by(2) {
-            if other == key || self.symbol(other) == self.symbol(key) {
-                let key = Cut(self.symbol(key)).to_string();
-                return Err(BatchError::DuplicateLabel { row, key });
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The last form a symbol was checked for, so that each is checked about once.
-#[derive(Clone, Copy, PartialEq)]
-enum Role {
-    Any,
-    Name,
-    Key,
+/// Label keys as they are met: each symbol's form is checked once, and what each row has is
+/// told by a number rather than by its text, since a text may stand in the symbols twice.
+struct Keys<'a> {
+    /// For each symbol: the number of its text among the keys, from 1; 0 where it was not met.
+    number: Vec<u32>,
+    /// For each number: the last row, from 1, that has the key.
+    last_row: Vec<u32>,
+    by_text: HashMap<&'a str, u32>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(symbols: usize) -> Self {
+        Self { number: vec![0; symbols], last_row: vec![0], by_text: HashMap::new() }
+    }
+
+    fn take(&mut self, columns: &'a Columns, row: usize, key: u32) -> Result<(), BatchError> {
+        if self.number[key as usize] == 0 {
+            let text = columns.symbol(key);
+            check_label_key(text)?;
+            let next = self.last_row.len() as u32;
+            let number = *self.by_text.entry(text).or_insert(next);
+            if number == next {
+                self.last_row.push(0);
+            }
+            self.number[key as usize] = number;
+        }
+        let last = &mut self.last_row[self.number[key as usize] as usize];
+        let row = row as u32 + 1;
+        if *last == row {
+            let key = Cut(columns.symbol(key)).to_string();
+            return Err(BatchError::DuplicateLabel { row: row as usize - 1, key });
+        }
+        *last = row;
+        Ok(())
+    }
 }
 
 fn out_of_symbols(column: &'static str, at: usize, value: u32) -> BatchError {
