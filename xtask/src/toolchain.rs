@@ -156,7 +156,7 @@ fn choose(checkout: &Checkout, step: &Step, source: Source) -> Result<Toolchain>
         }
     }
     bail!(
-        "no compiler for {GUEST_TARGET}:\n  {}\nhint: with network access to static.rust-lang.org \
+        "no compiler for {GUEST_TARGET}:\n  {}\nhint: where rustup can download, \
          run `rustup target add {GUEST_TARGET}`; on Debian 12 or newer make `rustc-web` available \
          to apt-get (with the security suite); then start again",
         tried.join("\n").replace('\n', "\n  ")
