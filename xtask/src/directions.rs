@@ -11,6 +11,7 @@ use crate::process;
 
 /// Each native crate and those of ours it may name, in any kind of dependency.
 const HOST: &[(&str, &[&str])] = &[
+    ("sentinel-files", &[]),
     ("sentinel-model", &[]),
     ("sentinel-wal", &[]),
     ("sentinel-trust", &[]),
@@ -19,7 +20,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-alerting", &["sentinel-model"]),
     ("sentinel-store", &["sentinel-model", "sentinel-alerting"]),
     ("sentinel-runtime", &["sentinel-model", "sentinel-trust"]),
-    ("sentinel-registry-client", &["sentinel-model", "sentinel-trust"]),
+    ("sentinel-registry-client", &["sentinel-files", "sentinel-model", "sentinel-trust"]),
     ("sentinel-agent", LIBRARIES),
     ("sentinel-server", LIBRARIES),
     ("sentinel-worker", LIBRARIES),
@@ -31,6 +32,7 @@ const HOST: &[(&str, &[&str])] = &[
 
 /// What the composition roots compose. They do not know each other.
 const LIBRARIES: &[&str] = &[
+    "sentinel-files",
     "sentinel-model",
     "sentinel-wal",
     "sentinel-wire",
@@ -44,6 +46,7 @@ const LIBRARIES: &[&str] = &[
 
 /// What programs may use.
 const EVERYTHING: &[&str] = &[
+    "sentinel-files",
     "sentinel-model",
     "sentinel-wal",
     "sentinel-wire",

@@ -13,8 +13,6 @@ use sentinel_wal::{Item, Log};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -129,14 +127,7 @@ impl SlotStates {
     }
 
     fn write(&self, checkpoint: &Checkpoint) -> std::io::Result<()> {
-        let part = self.path.with_extension("part");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(&serde_json::to_vec(checkpoint)?)?;
-        file.sync_all()?;
-        fs::rename(&part, &self.path)?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()
+        sentinel_files::replace(&self.path, &serde_json::to_vec(checkpoint)?, 0o600)
     }
 }
 

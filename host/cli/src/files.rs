@@ -1,9 +1,8 @@
 //! Reading files with a bound, writing them whole or not at all.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 
 use crate::failure::Failure;
 
@@ -29,45 +28,19 @@ pub(crate) fn read_text(path: &Path, max: usize) -> Result<String, Failure> {
 
 /// Puts a file in place of whatever is there, in one step.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let temporary = temporary(path);
-    let write = || -> io::Result<()> {
-        write_new(&temporary, bytes, mode)?;
-        fs::rename(&temporary, path)?;
-        sync_folder(path)
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Failure::new(format!("{} cannot be written: {error}", path.display()))
-    })
+    sentinel_files::replace(path, bytes, mode)
+        .map_err(|error| Failure::new(format!("{} cannot be written: {error}", path.display())))
 }
 
 /// Writes a file that must not be there yet.
 pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let written = write_new(path, bytes, mode).and_then(|()| sync_folder(path));
-    written.map_err(|error| match error.kind() {
+    sentinel_files::create(path, bytes, mode).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::new(format!("{} is there already and was left as it is", path.display()))
                 .hint("give another file, or move that one away")
         }
         _ => Failure::new(format!("{} cannot be written: {error}", path.display())),
     })
-}
-
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    name.into()
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use subtle::ConstantTimeEq;
 
@@ -129,19 +127,8 @@ impl EnrolmentTokens {
     }
 
     fn save(&self, tokens: &[Token]) -> Result<(), EnrolmentError> {
-        let part = self.path.with_extension("part");
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&part)?;
-            file.write_all(&serde_json::to_vec_pretty(tokens)?)?;
-            file.sync_all()?;
-            fs::rename(&part, &self.path)
-        };
-        write().map_err(|e| self.io(e))
+        let bytes = serde_json::to_vec_pretty(tokens).map_err(|e| self.io(e.into()))?;
+        sentinel_files::replace(&self.path, &bytes, 0o600).map_err(|e| self.io(e))
     }
 }
 

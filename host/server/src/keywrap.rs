@@ -2,15 +2,15 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
+use sentinel_files::{PrivateError, private_or_made};
 use sentinel_model::ids::AgentId;
 use sentinel_wire::key::{AgentKey, KEY_LEN};
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 const NONCE_LEN: usize = 12;
+/// The most bytes that are read of a key file.
+const MAX_FILE: usize = 4096;
 
 /// Why keys cannot be wrapped or unwrapped.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,12 @@ pub enum KeyWrapError {
     Foreign(AgentId),
 }
 
+fn fresh() -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}
+
 /// Wraps agent keys with AES-256-GCM, bound to the agent's id.
 pub struct KeyWrap(Aes256Gcm);
 
@@ -46,32 +52,27 @@ impl KeyWrap {
     ///
     /// # Errors
     /// A file that cannot be used.
+    ///
+    /// # Panics
+    /// If the system has no randomness.
     pub fn open(path: &Path) -> Result<Self, KeyWrapError> {
-        let io = |source| KeyWrapError::Io { path: path.to_owned(), source };
         let unusable = |why: String| KeyWrapError::Unusable { path: path.to_owned(), why };
-        let bytes = match fs::read(path) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::create(path).map_err(io)?,
-            Err(e) => return Err(io(e)),
-        };
-        let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o077;
-        if mode != 0 {
-            return Err(unusable("can be read by others; `chmod 600` it".to_owned()));
-        }
+        let bytes = private_or_made(path, MAX_FILE, fresh).map_err(|error| match error {
+            PrivateError::Io { path, source } => KeyWrapError::Io { path, source },
+            PrivateError::Exposed { .. } => {
+                unusable("can be read by others; `chmod 600` it".to_owned())
+            }
+            PrivateError::TooLarge { max, .. } => unusable(format!(
+                "has more than {max} bytes, {KEY_LEN} are needed; restore it from a backup"
+            )),
+        })?;
         let key = Key::<Aes256Gcm>::try_from(bytes.as_slice()).map_err(|_| {
-            unusable(format!("has {} bytes, 32 are needed; restore it from a backup", bytes.len()))
+            unusable(format!(
+                "has {} bytes, {KEY_LEN} are needed; restore it from a backup",
+                bytes.len()
+            ))
         })?;
         Ok(Self(Aes256Gcm::new(&key)))
-    }
-
-    fn create(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
-        let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
-        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        Ok(bytes)
     }
 
     /// Wraps a key for one agent: nonce, then ciphertext.
@@ -109,6 +110,8 @@ impl KeyWrap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_key_opens_for_its_agent_and_with_its_file_only() {

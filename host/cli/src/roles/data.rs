@@ -1,17 +1,22 @@
 //! The folder under which a role keeps everything, held by one process at a time.
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use sentinel_files::{Lock, private_or_made, sweep};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Bounds of a secret text in a file, in bytes.
+const MIN_SECRET_TEXT: usize = 16;
+const MAX_SECRET_TEXT: usize = 4096;
 
 /// A data folder, locked.
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl DataFolder {
@@ -23,24 +28,18 @@ impl DataFolder {
         })?;
         let path = path.canonicalize().with_context(|| format!("the data folder {shown}"))?;
         let file = path.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&file)
+        let lock = Lock::attempt(&file)
             .with_context(|| format!("{} cannot be written", file.display()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut pid = String::new();
-            let _ = lock.read_to_string(&mut pid);
+        let Some(lock) = lock else {
+            let pid = fs::read_to_string(&file).unwrap_or_default();
             bail!(
                 "the data folder {shown} is in use by process {}; stop it, or choose another folder with --data",
                 pid.trim()
             );
-        }
-        lock.set_len(0)?;
-        write!(lock, "{}", std::process::id())?;
+        };
+        lock.file().set_len(0)?;
+        write!(lock.file(), "{}", std::process::id())?;
+        sweep(&path).with_context(|| format!("the data folder {shown}"))?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -55,32 +54,14 @@ impl DataFolder {
     /// A secret text in a file of its own (0600): read, or made by `fresh` the first time.
     pub(crate) fn secret_text(&self, name: &str, fresh: impl FnOnce() -> String) -> Result<String> {
         let file = self.join(name);
-        match fs::read_to_string(&file) {
-            Ok(text) => {
-                if fs::metadata(&file)?.permissions().mode() & 0o077 != 0 {
-                    bail!(
-                        "{} can be read by others; remove it (a new one is made) or `chmod 600` it",
-                        file.display()
-                    );
-                }
-                if text.trim().len() < 16 {
-                    bail!("{} is damaged; remove it, and a new one is made", file.display());
-                }
-                Ok(text.trim().to_owned())
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let text = fresh();
-                let part = self.join(&format!("{name}.part"));
-                let mut options = OpenOptions::new();
-                let mut out =
-                    options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-                writeln!(out, "{text}")?;
-                out.sync_all()?;
-                fs::rename(&part, &file)?;
-                Ok(text)
-            }
-            Err(e) => Err(e).with_context(|| format!("{} cannot be read", file.display())),
+        let bytes = private_or_made(&file, MAX_SECRET_TEXT, || {
+            Zeroizing::new(format!("{}\n", fresh()).into_bytes())
+        })?;
+        let text = std::str::from_utf8(&bytes).map_or("", str::trim);
+        if text.len() < MIN_SECRET_TEXT {
+            bail!("{} is damaged; remove it, and a new one is made", file.display());
         }
+        Ok(text.to_owned())
     }
 }
 
@@ -93,6 +74,7 @@ pub(crate) fn default_folder() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_folder_is_held_by_one_at_a_time() {
