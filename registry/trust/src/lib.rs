@@ -12,6 +12,8 @@
 //! in common: [`effective`]. [`need_of_import`] tells what an import needs; [`verify`] has
 //! already checked that a component imports nothing beyond its requests.
 //!
+//! What runs where is decided by operators: [`fleet`].
+//!
 //! Publishing is [`embed`], then [`sign`]; [`Unverified`] is for looking at a file that nobody
 //! vouches for.
 //!
@@ -24,6 +26,7 @@ mod digest;
 mod effective;
 mod error;
 mod fit;
+pub mod fleet;
 mod grants;
 mod inspect;
 mod keys;

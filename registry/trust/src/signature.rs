@@ -73,6 +73,12 @@ impl SignatureBytes {
     }
 }
 
+impl From<[u8; 64]> for SignatureBytes {
+    fn from(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl std::str::FromStr for SignatureBytes {
     type Err = String;
 
