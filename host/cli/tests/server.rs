@@ -12,7 +12,7 @@ use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginFolder;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keywrap::KeyWrap;
-use sentinel_server::{RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
+use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -109,8 +109,8 @@ async fn serve(user: &User) -> Server {
         clock: Arc::new(|| NOW),
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let options =
-        ServerOptions { rest: any, grpc: any, hosts: Vec::new(), token: TOKEN.to_owned() };
+    let listeners = Listeners::bind(any, any).await.unwrap();
+    let options = ServerOptions { listeners, hosts: Vec::new(), token: TOKEN.to_owned() };
     Server::start(options, parts).await.unwrap()
 }
 

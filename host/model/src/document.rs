@@ -1,7 +1,8 @@
 //! YAML or JSON documents whose problems know their line: everything wrong with a config is
 //! said at once, each with `file:line` and the path of the value.
 
-use jsonschema::{ValidationError, error::ValidationErrorKind};
+mod describe;
+
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -157,20 +158,9 @@ impl Document {
             Err(e) => return Err(Problems(vec![self.problem(base, format!("its schema: {e}"))])),
         };
         let problems = validator.iter_errors(value).take(MAX_PROBLEMS);
-        Problems(problems.flat_map(|e| self.describe(base, &e)).collect()).into_result()
-    }
-
-    /// One problem for most errors; one at each key for keys that have no meaning.
-    fn describe(&self, base: &str, error: &ValidationError<'_>) -> Vec<Problem> {
-        let path = format!("{base}{}", error.instance_path());
-        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
-            let at = |key: &String| {
-                let escaped = key.replace('~', "~0").replace('/', "~1");
-                self.problem(&format!("{path}/{escaped}"), "this key has no meaning here")
-            };
-            return unexpected.iter().map(at).collect();
-        }
-        vec![self.problem(&path, shorten(&error.to_string()))]
+        let said = problems.flat_map(|error| describe::describe(&error));
+        let problem = |(path, message)| self.problem(&format!("{base}{path}"), message);
+        Problems(said.map(problem).collect()).into_result()
     }
 
     /// Validates against the type's own schema, then makes the value.
@@ -183,16 +173,6 @@ impl Document {
         serde_json::from_value(self.value.clone())
             .map_err(|e| Problems(vec![self.problem("", e.to_string())]))
     }
-}
-
-fn shorten(message: &str) -> String {
-    const MAX: usize = 300;
-    if message.len() <= MAX {
-        return message.to_owned();
-    }
-    let head: String = message.chars().take(MAX / 2).collect();
-    let tail: Vec<char> = message.chars().rev().take(MAX / 2).collect();
-    format!("{head} … {}", tail.into_iter().rev().collect::<String>())
 }
 
 type Refused = (usize, String, String);

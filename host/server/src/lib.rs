@@ -68,13 +68,42 @@ pub trait RuleChecker: Send + Sync + 'static {
     fn applied(&self);
 }
 
+/// Where a server listens: taken before anything else is started, so that a port in use is
+/// found out at once and everybody knows the true addresses. Connections wait until
+/// [`Server::start`] serves them.
+#[derive(Debug)]
+pub struct Listeners {
+    rest: (TcpListener, SocketAddr),
+    grpc: (TcpListener, SocketAddr),
+}
+
+impl Listeners {
+    /// Takes both addresses; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// An address that may not or cannot be listened on.
+    pub async fn bind(rest: SocketAddr, grpc: SocketAddr) -> Result<Self, ServerError> {
+        Ok(Self { rest: listen(rest, "--listen").await?, grpc: listen(grpc, "--grpc").await? })
+    }
+
+    /// Where REST will be served.
+    #[must_use]
+    pub fn rest(&self) -> SocketAddr {
+        self.rest.1
+    }
+
+    /// Where gRPC will be served.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc.1
+    }
+}
+
 /// Where a server listens and what it is called.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ServerOptions {
-    /// REST; port 0 picks a free one.
-    pub rest: SocketAddr,
-    /// gRPC; port 0 picks a free one.
-    pub grpc: SocketAddr,
+    /// Where it listens.
+    pub listeners: Listeners,
     /// Further `host:port` names under which REST may be called.
     pub hosts: Vec<String>,
     /// The API token.
@@ -111,9 +140,11 @@ pub enum ServerError {
     NotLoopback(SocketAddr),
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}; choose another with --listen or --grpc, or port 0 for a free one"
+        "cannot listen on {address}: {source}; choose another address with {option}, or port 0 for a free one{}", taken(.source)
     )]
     Listen {
+        /// The option that chooses the address.
+        option: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -132,11 +163,26 @@ pub struct Server {
     tasks: Vec<JoinHandle<()>>,
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+fn taken(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            " (`sentinel status` says whether it is another Sentinel of yours that has it)"
+        }
+        _ => "",
+    }
+}
+
+async fn listen(
+    address: SocketAddr,
+    option: &'static str,
+) -> Result<(TcpListener, SocketAddr), ServerError> {
     if !address.ip().is_loopback() {
         return Err(ServerError::NotLoopback(address));
     }
-    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+    let refused = |source| ServerError::Listen { option, address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
 }
 
 fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
@@ -148,18 +194,13 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'sta
 }
 
 impl Server {
-    /// Listens and serves until [`Server::shutdown`].
+    /// Serves until [`Server::shutdown`].
     ///
     /// # Errors
-    /// An address that may not or cannot be listened on.
+    /// Metrics that are registered already.
     pub async fn start(options: ServerOptions, parts: ServerParts) -> Result<Self, ServerError> {
-        let rest_listener = listen(options.rest).await?;
-        let grpc_listener = listen(options.grpc).await?;
-        let address = |listener: &TcpListener, wished: SocketAddr| {
-            listener.local_addr().map_err(|source| ServerError::Listen { address: wished, source })
-        };
-        let rest = address(&rest_listener, options.rest)?;
-        let grpc = address(&grpc_listener, options.grpc)?;
+        let Listeners { rest: (rest_listener, rest), grpc: (grpc_listener, grpc) } =
+            options.listeners;
         let metrics = Arc::new(metrics::Metrics::register(&parts.registry)?);
         let keys = Arc::new(KeyRing::new(Arc::clone(&parts.store), Arc::clone(&parts.wrap)));
         let (stop, _) = watch::channel(false);

@@ -163,6 +163,8 @@ rules:
     .with_context(|| format!("{:?}\n{}", home.json(&["alerts", "notifications"]), home.log()))?;
     assert!(firing.signed, "signed with the key that the plugin never saw");
     assert!(firing.body.to_string().contains("machine-is-up"), "{}", firing.body);
+    let link = firing.body["data"]["link"].as_str().context("a link")?;
+    assert!(link.starts_with(up.server()), "port 0 is no place to look: {link}");
     let refused = receiver.received().into_iter().find(|r| r.answered == 503).context("503")?;
     assert_eq!(refused.id, firing.id, "a retry bears the same id");
     let alerts = home.json(&["alerts"])?;

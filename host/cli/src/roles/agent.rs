@@ -3,7 +3,7 @@
 
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
-use super::{COMPILE_CHILD, asked_to_stop, memory};
+use super::{COMPILE_CHILD, StopSignal, memory};
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
@@ -94,12 +94,11 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     if let Some(address) = agent.listen() {
         eprintln!("Its health and metrics: http://{address}/healthz, /ready, /metrics, /status");
     }
-    let stop = asked_to_stop();
-    tokio::pin!(stop);
+    let mut stop = StopSignal::listen()?;
     let mut looks: u32 = 0;
     loop {
         tokio::select! {
-            () = &mut stop => break,
+            () = stop.asked() => break,
             () = tokio::time::sleep(LOOK) => {}
         }
         looks = looks.saturating_add(1);
@@ -117,5 +116,6 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
             }
         }
     }
+    stop.doing("the agent was ending its collectors and closing its log");
     agent.shutdown().await.context("the agent did not stop cleanly")
 }

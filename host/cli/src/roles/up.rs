@@ -3,7 +3,7 @@
 use super::config::{DEFAULT, Loaded, Part};
 use super::connect::{Keys, Plugins, Rules};
 use super::data::{DataFolder, default_folder};
-use super::{COMPILE_CHILD, asked_to_stop};
+use super::{COMPILE_CHILD, StopSignal};
 use crate::running::{self, Running};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,7 +16,7 @@ use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
-use sentinel_server::{Server, ServerOptions, ServerParts};
+use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_worker::clock::{Clock, SystemClock};
@@ -75,12 +75,14 @@ fn say(text: &str) {
 pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let began = Instant::now();
     let data = DataFolder::open(&args.data.clone().unwrap_or_else(default_folder))?;
+    let listeners = Listeners::bind(args.listen, args.grpc).await?;
     let plugins = plugin_folder(&args, &data)?;
     let config = load_config(&args, &data, &plugins)?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let token = data.secret_text("api.token", fresh_token)?;
     say(&format!("Starting on {} …", data.path().display()));
-    let up = start(&args, &data, &config, &plugins, &secrets, &token).await?;
+    let up = start(listeners, &data, &config, &plugins, &secrets, &token).await?;
+    let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
         server: format!("http://{}", up.server.rest()),
         grpc: format!("http://{}", up.server.grpc()),
@@ -92,12 +94,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         tracing::warn!(%error, "other commands will not find this server by themselves");
     }
     welcome(&up, &data, &config, began.elapsed());
-    attend(&up, config, &plugins).await;
-    say("Stopping …");
+    attend(&up, config, &plugins, &mut stop).await;
+    say("Stopping … (Ctrl-C again ends it at once)");
     if registered.is_ok() {
         running::remove();
     }
-    let stopped = stop(up).await;
+    let stopped = shut_down(up, &stop).await;
     say("Stopped. Nothing is lost: start again and it goes on where it was.");
     stopped
 }
@@ -135,7 +137,7 @@ fn fresh_token() -> String {
 }
 
 async fn start(
-    args: &UpArgs,
+    listeners: Listeners,
     data: &DataFolder,
     config: &Loaded,
     plugins: &Arc<PluginFolder>,
@@ -158,7 +160,7 @@ async fn start(
 
     let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
     worker_options.forbidden_paths = vec![data.path().to_owned()];
-    worker_options.link = format!("http://{}", args.listen);
+    worker_options.link = format!("http://{}", listeners.rest());
     let worker = Worker::start(
         worker_options,
         WorkerParts {
@@ -176,12 +178,7 @@ async fn start(
 
     let tokens = Arc::new(EnrolmentTokens::open(&data.join("enrolment.json"))?);
     let server = Server::start(
-        ServerOptions {
-            rest: args.listen,
-            grpc: args.grpc,
-            hosts: config.config.hosts.clone(),
-            token: token.to_owned(),
-        },
+        ServerOptions { listeners, hosts: config.config.hosts.clone(), token: token.to_owned() },
         ServerParts {
             store: store_dyn,
             bus: Arc::clone(&bus) as Arc<_>,
@@ -250,13 +247,11 @@ Ctrl-C stops it.",
 }
 
 /// Follows the configuration and the plugins until asked to stop.
-async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>) {
-    let stop = asked_to_stop();
-    tokio::pin!(stop);
+async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>, stop: &mut StopSignal) {
     let mut seen = plugins.change();
     loop {
         tokio::select! {
-            () = &mut stop => return,
+            () = stop.asked() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
         if let Some(fresh) = config.again(Part::Whole, plugins) {
@@ -303,10 +298,14 @@ async fn apply_to_worker(up: &Up, config: &Loaded) {
 }
 
 /// Stops in the order of the way of a sample, so that what is under way gets through.
-async fn stop(up: Up) -> Result<()> {
+async fn shut_down(up: Up, stop: &StopSignal) -> Result<()> {
+    stop.doing("the agent was ending its collectors and closing its log");
     let agent = up.agent.shutdown().await;
+    stop.doing("the server was ending requests");
     up.server.shutdown().await;
+    stop.doing("the worker was storing samples and ending notifications");
     up.worker.shutdown().await;
+    stop.doing("the bus and the database were being closed");
     let bus = Arc::clone(&up.bus);
     let bus_closed = tokio::task::spawn_blocking(move || bus.close()).await?;
     let store = up.store.close().await;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod alerts;
+mod bounds;
 mod failure;
 mod plugins;
 pub use plugins::SIGNATURES_HEADER;
@@ -17,6 +18,7 @@ use crate::keyring::KeyRing;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use bounds::{Bounds, bound};
 pub(crate) use failure::Failure;
 use prometheus::Registry;
 use sentinel_bus::Bus;
@@ -24,7 +26,6 @@ use sentinel_registry_client::PluginFolder;
 use sentinel_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
-use tower::limit::ConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -34,10 +35,12 @@ use utoipa_axum::routes;
 
 /// The largest request body: a plugin of 64 MiB and its signatures.
 const MAX_BODY: usize = 65 << 20;
-/// The longest a request may take.
+/// The longest a request may take, waiting for its turn included.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The most requests under way.
-const MAX_CONCURRENCY: usize = 64;
+/// The most requests under /v1 that are worked on at once, over all routes.
+const MAX_RUNNING: usize = 64;
+/// The most that wait for their turn; beyond, requests are refused.
+const MAX_WAITING: usize = 256;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -91,11 +94,14 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     described().split_for_parts().1
 }
 
-/// All routes: `/v1` behind the token, health and metrics open, everything behind the check
-/// of the Host header and the bounds.
+/// All routes: `/v1` behind the token and the bounds, health and metrics open to answer also
+/// when there is too much to do, everything behind the check of the Host header. A request is
+/// counted once it may be made at all, and its time runs while it waits.
 pub(crate) fn router(context: Context, access: Access) -> Router {
     let (api, description) = described().split_for_parts();
-    let api = api.route_layer(from_fn_with_state(access.clone(), check_token));
+    let api = api
+        .route_layer(from_fn_with_state(Bounds::new(MAX_RUNNING, MAX_WAITING), bound))
+        .route_layer(from_fn_with_state(access.clone(), check_token));
     let open = Router::new()
         .route("/healthz", get(status::healthz))
         .route("/ready", get(status::ready))
@@ -103,11 +109,10 @@ pub(crate) fn router(context: Context, access: Access) -> Router {
         .route("/openapi.json", get(move || async move { axum::Json(description) }));
     api.merge(open)
         .with_state(context)
-        .layer(from_fn_with_state(access, check_host))
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(access, check_host))
         .layer(TimeoutLayer::with_status_code(axum::http::StatusCode::REQUEST_TIMEOUT, TIMEOUT))
-        .layer(ConcurrencyLimitLayer::new(MAX_CONCURRENCY))
         .layer(CatchPanicLayer::new())
 }
 
