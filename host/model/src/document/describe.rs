@@ -220,7 +220,7 @@ mod tests {
     /// Variants with words of their own.
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(rename_all = "kebab-case")]
-    #[expect(dead_code, reason = "only its schema is used")]
+    #[allow(dead_code, reason = "only its schema is used")]
     enum Sync {
         /// Each record.
         Always,
@@ -233,7 +233,7 @@ mod tests {
     /// Variants without.
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
-    #[expect(dead_code, reason = "only its schema is used")]
+    #[allow(dead_code, reason = "only its schema is used")]
     enum Plain {
         Up,
         Down,
@@ -242,7 +242,7 @@ mod tests {
     /// Told apart by a key.
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its schema is used")]
+    #[allow(dead_code, reason = "only its schema is used")]
     enum Target {
         /// A file.
         File { path: String },
@@ -253,7 +253,7 @@ mod tests {
     /// Told apart by which key there is.
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase", deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its schema is used")]
+    #[allow(dead_code, reason = "only its schema is used")]
     enum Place {
         /// In a header.
         Header(String),
@@ -265,7 +265,7 @@ mod tests {
 
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its schema is used")]
+    #[allow(dead_code, reason = "only its schema is used")]
     struct Config {
         sync: Option<Sync>,
         plain: Option<Plain>,
