@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use sentinel_alerting::delivery::OnUnknown;
+use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_trust::Grants;
 use serde::{Deserialize, Serialize};
@@ -9,9 +10,11 @@ use std::collections::BTreeSet;
 
 /// The most slots a worker may have.
 pub const MAX_SLOTS: usize = 256;
+/// The longest time to settle: a worker that waits longer would leave alerts firing for ever.
+pub const MAX_SETTLE: Millis = Millis(3_600_000);
 
-/// The slots of a worker.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What runs in a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
     /// Transforms, in the order in which they reshape every batch before it is stored. While
@@ -21,6 +24,21 @@ pub struct WorkerConfig {
     pub evaluators: Vec<SlotConfig>,
     /// Notifiers, which rules name by slot.
     pub notifiers: Vec<NotifierConfig>,
+    /// How long after a start samples may still be on their way: until then no alert ends and
+    /// none begins for want of data. Three times the interval of the slowest agent is right;
+    /// read at the start, at most an hour.
+    pub settle: Millis,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            transforms: Vec::new(),
+            evaluators: Vec::new(),
+            notifiers: Vec::new(),
+            settle: Millis(30_000),
+        }
+    }
 }
 
 /// One slot.
@@ -95,6 +113,10 @@ impl WorkerConfig {
             let message = format!("{} slots are more than the {MAX_SLOTS} of a worker", all.len());
             problems.push((String::new(), message));
         }
+        if self.settle > MAX_SETTLE {
+            let message = format!("{} is longer than {MAX_SETTLE}", self.settle);
+            problems.push(("/settle".to_owned(), message));
+        }
         let mut names = BTreeSet::new();
         for (path, slot, grants) in all {
             if names.contains(&slot) {
@@ -125,6 +147,17 @@ mod tests {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].0, "/notifiers/0/slot");
         assert_eq!(config.notifiers[0].on_unknown, OnUnknown::Hold);
+    }
+
+    #[test]
+    fn the_time_to_settle_is_bounded() {
+        for (settle, paths) in [("0s", vec![]), ("1h", vec![]), ("61m", vec!["/settle"])] {
+            let config: WorkerConfig =
+                serde_json::from_value(serde_json::json!({"settle": settle})).unwrap();
+            let problems = config.problems();
+            assert_eq!(problems.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(), paths);
+        }
+        assert_eq!(WorkerConfig::default().settle, Millis(30_000));
     }
 
     #[test]

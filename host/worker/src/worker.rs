@@ -48,7 +48,7 @@ pub struct WorkerOptions {
     /// Folders that no plugin may read: our own data.
     pub forbidden_paths: Vec<PathBuf>,
     /// How long after the start samples may still be on their way: until then no alert ends
-    /// and none begins for want of data. 30 s is right where agents send every 10 s.
+    /// and none begins for want of data. As the config says, unless it is set here.
     pub settle: Duration,
     /// The wait after the first failure of a transform.
     pub transform_wait: Duration,
@@ -63,10 +63,10 @@ impl WorkerOptions {
         Self {
             name: name.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            settle: config.settle.std(),
             config,
             link: String::new(),
             forbidden_paths: Vec::new(),
-            settle: Duration::from_secs(30),
             transform_wait: Duration::from_millis(500),
             maintain: true,
         }

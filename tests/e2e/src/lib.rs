@@ -5,9 +5,11 @@
 //! `cargo xtask test` says where things are: `SENTINEL_BIN`, `SENTINEL_PLUGINS`,
 //! `SENTINEL_TRUST`, `SENTINEL_SERVICES`.
 
+pub mod counter;
 pub mod nginx;
 pub mod receiver;
 pub mod sentinel;
+pub mod told;
 
 use anyhow::{Result, bail};
 use std::path::PathBuf;

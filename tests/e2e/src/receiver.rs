@@ -26,7 +26,7 @@ pub struct Received {
     pub signed: bool,
     /// The body.
     pub body: Value,
-    /// What was answered.
+    /// What was answered; 0 where nothing was.
     pub answered: u16,
 }
 
@@ -35,6 +35,8 @@ struct Seen {
     key: Vec<u8>,
     received: Vec<Received>,
     answers: VecDeque<u16>,
+    /// Nothing is answered.
+    mute: bool,
 }
 
 /// A receiver on a free port.
@@ -74,6 +76,14 @@ impl Receiver {
         self.seen.lock().expect("unpoisoned").answers.extend(answers);
     }
 
+    /// From now on takes requests and answers nothing, or answers again.
+    ///
+    /// # Panics
+    /// If a request panicked.
+    pub fn mute(&self, mute: bool) {
+        self.seen.lock().expect("unpoisoned").mute = mute;
+    }
+
     /// Everything that came, in order.
     ///
     /// # Panics
@@ -91,19 +101,28 @@ impl Drop for Receiver {
 }
 
 async fn take(State(seen): State<Arc<Mutex<Seen>>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let answer = note(&mut seen.lock().expect("unpoisoned"), &headers, &body);
+    match answer {
+        // Ends with the connection: the sender waits until it gives up or is gone.
+        None => std::future::pending().await,
+        Some(answer) => StatusCode::from_u16(answer).expect("a status"),
+    }
+}
+
+/// Keeps a request; what to answer.
+fn note(seen: &mut Seen, headers: &HeaderMap, body: &[u8]) -> Option<u16> {
     let header = |name: &str| {
         headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     };
     let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
-    let mut seen = seen.lock().expect("unpoisoned");
     let mut mac = Hmac::<Sha256>::new_from_slice(&seen.key).expect("any length serves");
-    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body] {
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
         mac.update(part);
     }
     let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
     let signed = header("webhook-signature").split(' ').any(|one| one == expected);
-    let answered = seen.answers.pop_front().unwrap_or(200);
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    seen.received.push(Received { id, timestamp, signed, body, answered });
-    StatusCode::from_u16(answered).expect("a status")
+    let answer = (!seen.mute).then(|| seen.answers.pop_front().unwrap_or(200));
+    let body = serde_json::from_slice(body).unwrap_or(Value::Null);
+    seen.received.push(Received { id, timestamp, signed, body, answered: answer.unwrap_or(0) });
+    answer
 }

@@ -1,9 +1,9 @@
 //! A full disk is said, survived, and costs nothing that was synced.
 
 use anyhow::{Context, Result, ensure};
+use sentinel_e2e::counter::{Counted, now};
 use sentinel_e2e::eventually;
 use sentinel_e2e::sentinel::{Home, Up};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,6 @@ agent:
       config: {slot: counter, rows: 200, series: 7}
       grants: {kv: {max_bytes: 4096}}
 ";
-
-fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("after 1970").as_millis() as i64
-}
 
 /// `up` in a mount namespace of its own, where its data folder is a file system of 96 MiB.
 fn on_small_disk(home: &Home) -> Result<Command> {
@@ -51,19 +46,9 @@ fn fill(folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn counted(up: &Up<'_>, since: i64) -> Result<BTreeMap<u64, u32>> {
-    let mut values = BTreeMap::new();
-    for series in up.samples("sentinel_test_counter", since, now() + 60_000).await? {
-        for (_, value) in series {
-            *values.entry(value as u64).or_insert(0) += 1;
-        }
-    }
-    Ok(values)
-}
-
 async fn beyond(up: &Up<'_>, since: i64, value: u64) -> Result<u64> {
     eventually("the counter goes on", SOON, || async {
-        let last = counted(up, since).await?.last_key_value().map_or(0, |(value, _)| *value);
+        let last = Counted::since(up, since).await?.last().unwrap_or(0);
         Ok((last > value).then_some(last))
     })
     .await
@@ -99,16 +84,7 @@ async fn a_full_disk_is_said_survived_and_loses_and_doubles_nothing() -> Result<
 
     std::fs::remove_file(filled)?;
     let last = beyond(&up, began, before + 4000).await.with_context(|| home.log())?;
-    let values = counted(&up, began).await?;
-    let missing: Vec<u64> = (1..=last).filter(|value| !values.contains_key(value)).collect();
-    let doubled: Vec<u64> = values.iter().filter(|(_, n)| **n > 1).map(|(v, _)| *v).collect();
-    assert!(
-        missing.is_empty(),
-        "lost {} of {last}: {:?}",
-        missing.len(),
-        &missing[..missing.len().min(10)]
-    );
-    assert!(doubled.is_empty(), "doubled: {:?}", &doubled[..doubled.len().min(10)]);
+    Counted::since(&up, began).await?.assert_each_once(last, "after the full disk");
     assert!(up.stop().await?.success());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The whole way of a sample and of an alert, in real processes.
 
 use anyhow::{Context, Result};
+use sentinel_e2e::counter::now;
 use sentinel_e2e::eventually;
 use sentinel_e2e::nginx::Nginx;
 use sentinel_e2e::receiver::Receiver;
@@ -8,11 +9,6 @@ use sentinel_e2e::sentinel::Home;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
-
-fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.expect("after 1970").as_millis() as i64
-}
 
 const BASE: &str = "version: 1
 worker:
