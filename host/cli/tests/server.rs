@@ -104,6 +104,7 @@ async fn serve(user: &User) -> Server {
         wrap: Arc::new(KeyWrap::open(&user.path("server.key")).unwrap()),
         tokens: Arc::new(EnrolmentTokens::open(&user.path("enrolment.json")).unwrap()),
         plugins: Arc::new(plugins.unwrap()),
+        operators: None,
         rules: Arc::new(Rules),
         registry: prometheus::Registry::new(),
         clock: Arc::new(|| NOW),

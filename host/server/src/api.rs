@@ -254,3 +254,78 @@ pub struct TokenBody {
     /// Unix milliseconds.
     pub expires_at: i64,
 }
+
+/// A desired set was taken.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FleetTakenBody {
+    /// Its number.
+    pub number: u64,
+}
+
+/// The desired set in force as its operator sealed it.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct SealedBody {
+    /// Its number; 0 before the first.
+    pub number: u64,
+    /// The sealed text; absent before the first.
+    pub sealed: Option<String>,
+    /// Which fleet; absent where this server belongs to none.
+    pub fleet: Option<String>,
+    /// Public keys of those who may decide.
+    pub operators: Vec<String>,
+}
+
+/// A desired set in the history.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FleetSetBody {
+    /// Its number.
+    pub number: u64,
+    /// Unix milliseconds at which the server took it.
+    pub taken_at: i64,
+    /// Who decided it, in its own words.
+    pub by: String,
+    /// The id of the key that signed it.
+    pub key: String,
+    /// Why.
+    pub note: String,
+    /// The set.
+    #[schema(value_type = Object)]
+    pub set: serde_json::Value,
+}
+
+/// Desired against actual.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct FleetStatusBody {
+    /// The number of the set in force; 0 before the first.
+    pub number: u64,
+    /// Who decided it.
+    pub by: String,
+    /// Unix milliseconds of the decision.
+    pub made_at: i64,
+    /// Why.
+    pub note: String,
+    /// Every agent and worker.
+    pub hosts: Vec<FleetHostBody>,
+}
+
+/// One host of the fleet.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FleetHostBody {
+    /// The agent's id or the worker's name.
+    pub host: String,
+    /// `agent` or `worker`.
+    pub role: String,
+    /// What selectors look at.
+    pub labels: BTreeMap<String, String>,
+    /// The set that runs there; absent for a host outside the fleet.
+    pub number: Option<u64>,
+    /// `current`, `behind`, `refused`, `silent`, `outside`, `unapproved` or `blocked`.
+    pub state: String,
+    /// Why it does not run what it should.
+    pub problem: Option<String>,
+    /// What the set wants there, `slot: plugin@version`.
+    pub wanted: Vec<String>,
+    /// Its slots as it last said.
+    #[schema(value_type = Object)]
+    pub slots: serde_json::Value,
+}

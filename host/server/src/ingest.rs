@@ -1,6 +1,7 @@
 //! The gRPC service: enrolment, pushes, heartbeats.
 
 use crate::enrolment::{EnrolmentError, EnrolmentTokens};
+use crate::fleet::FleetBoard;
 use crate::keyring::{AgentAccess, KeyRing};
 use crate::keywrap::KeyWrap;
 use crate::metrics::Metrics;
@@ -12,16 +13,19 @@ use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::agents::{AgentState, Heartbeat, NewAgent};
 use sentinel_store::ingest::StreamState;
 use sentinel_store::{Store, StoreError};
+use sentinel_trust::fleet::HostReport;
 use sentinel_wire::envelope::{self, EnvelopeError, MAX_ENVELOPES};
 use sentinel_wire::heartbeat;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::ingest_server::Ingest;
 use sentinel_wire::v1::{
-    EpochState, HeartbeatRequest, HeartbeatResponse, PushRequest, PushResponse, Refusal,
-    RegisterRequest, RegisterResponse,
+    EpochState, FleetRequest, FleetSet, HeartbeatRequest, HeartbeatResponse, PushRequest,
+    PushResponse, Refusal, RegisterRequest, RegisterResponse,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// The most epochs, slots and warnings that one heartbeat may name.
@@ -44,6 +48,9 @@ pub struct IngestService {
     pub(crate) replay: Mutex<ReplayWindow>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    pub(crate) fleet: Arc<FleetBoard>,
+    /// True when the server stops, so that streams end.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// A refusal of one envelope, on its way into the answer.
@@ -192,6 +199,18 @@ impl IngestService {
         }
         Ok(epochs)
     }
+
+    async fn may_follow(&self, request: &FleetRequest) -> Result<(), Refused> {
+        let agent = AgentId::new(&request.agent_id)
+            .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
+        let access = self.access(&agent).await?;
+        let fits =
+            access.key(request.key_id).is_some_and(|key| sentinel_wire::fleet::fits(request, key));
+        if !fits {
+            return Err(Refused::new(Refusal::Signature, "the question's signature does not fit"));
+        }
+        self.judge(request.sent_at_ms, &request.nonce)
+    }
 }
 
 fn epoch_state(epoch: Epoch, accepted: u64, state: StreamState) -> EpochState {
@@ -221,8 +240,11 @@ fn report(request: &HeartbeatRequest) -> Result<String, Refused> {
             })
         })
         .collect();
-    let report =
+    let mut report =
         serde_json::json!({ "offsets": offsets, "slots": slots, "warnings": request.warnings });
+    if let Ok(fleet) = serde_json::from_str::<HostReport>(&request.fleet) {
+        report["fleet"] = serde_json::to_value(fleet).unwrap_or_default();
+    }
     let text = report.to_string();
     if text.len() > MAX_REPORT {
         return Err(Refused::new(
@@ -377,5 +399,24 @@ impl Ingest for IngestService {
             }
         }
         Ok(Response::new(response))
+    }
+
+    type FleetStream = ReceiverStream<Result<FleetSet, Status>>;
+
+    async fn fleet(
+        &self,
+        request: Request<FleetRequest>,
+    ) -> Result<Response<Self::FleetStream>, Status> {
+        let request = request.into_inner();
+        self.may_follow(&request).await.map_err(|refused| match refused.kind {
+            Refusal::Busy => Status::unavailable(refused.text),
+            _ => Status::permission_denied(refused.text),
+        })?;
+        let mut stop = self.stop.clone();
+        let stopped = async move {
+            // An error means that the sender is gone, which is a stop too.
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        Ok(Response::new(self.fleet.follow(request.have, stopped)))
     }
 }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod api;
 pub mod enrolment;
+pub mod fleet;
 pub mod ingest;
 pub mod keyring;
 pub mod keywrap;
@@ -18,6 +19,7 @@ pub mod rest;
 use access::Access;
 use async_trait::async_trait;
 use enrolment::EnrolmentTokens;
+use fleet::FleetBoard;
 use ingest::{Clock, IngestService};
 use keyring::KeyRing;
 use keywrap::KeyWrap;
@@ -26,6 +28,7 @@ use sentinel_bus::Bus;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginFolder;
 use sentinel_store::Store;
+use sentinel_trust::fleet::Operators;
 use sentinel_wire::envelope::MAX_PUSH;
 use sentinel_wire::v1::ingest_server::IngestServer;
 use std::net::SocketAddr;
@@ -122,6 +125,8 @@ pub struct ServerParts {
     pub tokens: Arc<EnrolmentTokens>,
     /// Plugins to list, install and remove.
     pub plugins: Arc<PluginFolder>,
+    /// Who decides what the fleet runs; nobody where it is absent.
+    pub operators: Option<Operators>,
     /// Who knows rules.
     pub rules: Arc<dyn RuleChecker>,
     /// What is served at `/metrics`.
@@ -204,6 +209,7 @@ impl Server {
         let metrics = Arc::new(metrics::Metrics::register(&parts.registry)?);
         let keys = Arc::new(KeyRing::new(Arc::clone(&parts.store), Arc::clone(&parts.wrap)));
         let (stop, _) = watch::channel(false);
+        let fleet = FleetBoard::new(Arc::clone(&parts.store), parts.operators);
 
         let service = IngestServer::new(IngestService {
             store: Arc::clone(&parts.store),
@@ -214,6 +220,8 @@ impl Server {
             replay: parking_lot::Mutex::default(),
             metrics,
             clock: Arc::clone(&parts.clock),
+            fleet: Arc::clone(&fleet),
+            stop: stop.subscribe(),
         })
         .max_decoding_message_size(MAX_PUSH + (1 << 20));
         let grpc_served = tonic::transport::Server::builder()
@@ -230,6 +238,7 @@ impl Server {
                 keys,
                 tokens: parts.tokens,
                 plugins: parts.plugins,
+                fleet: Arc::clone(&fleet),
                 rules: parts.rules,
                 registry: parts.registry,
                 started_at: (parts.clock)(),
@@ -240,6 +249,7 @@ impl Server {
         let rest_served = axum::serve(rest_listener, router).with_graceful_shutdown(stopped(&stop));
 
         let tasks = vec![
+            tokio::spawn(fleet.watch_store(stopped(&stop))),
             tokio::spawn(async move {
                 if let Err(error) = grpc_served.await {
                     tracing::error!(%error, "gRPC ended");

@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod alerting;
+pub mod fleet;
 pub mod format;
 pub mod ingest;
 pub mod query;
@@ -14,6 +15,7 @@ pub mod sqlite;
 use agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
 use alerting::{AlertingChange, NotificationFilter};
 use async_trait::async_trait;
+use fleet::StoredSet;
 use ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_model::alert::{Alert, Delivery, Transition};
@@ -184,6 +186,16 @@ pub trait Store: Send + Sync + 'static {
     async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError>;
     /// All of them: name, JSON, time.
     async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError>;
+
+    // ---- the fleet ----
+
+    /// Keeps a desired set; its number must be one more than the newest.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where it is not: nothing is kept.
+    async fn save_fleet_set(&self, set: StoredSet) -> Result<(), StoreError>;
+    /// Desired sets, the newest first, which is the one in force.
+    async fn fleet_sets(&self, limit: u32) -> Result<Vec<StoredSet>, StoreError>;
 
     // ---- upkeep ----
 

@@ -4,6 +4,7 @@
 //! else, so that agent, server and worker cannot disagree on what is signed.
 
 pub mod envelope;
+pub mod fleet;
 pub mod heartbeat;
 pub mod key;
 

@@ -185,6 +185,7 @@ async fn start(
             wrap,
             tokens: Arc::clone(&tokens),
             plugins: Arc::clone(plugins),
+            operators: None,
             rules: Arc::new(Rules(worker.checker())),
             registry: registry.clone(),
             clock: Arc::new(move || clock.now()),

@@ -4,6 +4,7 @@ mod agents;
 mod alerts;
 mod bounds;
 mod failure;
+mod fleet;
 mod plugins;
 pub use plugins::SIGNATURES_HEADER;
 mod query;
@@ -13,6 +14,7 @@ mod status;
 use crate::RuleChecker;
 use crate::access::{Access, check_host, check_token};
 use crate::enrolment::EnrolmentTokens;
+use crate::fleet::FleetBoard;
 use crate::ingest::Clock;
 use crate::keyring::KeyRing;
 use axum::Router;
@@ -50,6 +52,7 @@ pub struct Context {
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) tokens: Arc<EnrolmentTokens>,
     pub(crate) plugins: Arc<PluginFolder>,
+    pub(crate) fleet: Arc<FleetBoard>,
     pub(crate) rules: Arc<dyn RuleChecker>,
     pub(crate) registry: Registry,
     pub(crate) started_at: i64,
@@ -86,6 +89,9 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::install))
         .routes(routes!(plugins::remove))
+        .routes(routes!(fleet::put, fleet::sealed))
+        .routes(routes!(fleet::history))
+        .routes(routes!(fleet::status))
 }
 
 /// The description of the API, OpenAPI 3.1.

@@ -24,6 +24,7 @@ mod alerting;
 mod buckets;
 mod commit;
 mod error;
+mod fleet;
 mod gather;
 mod maintain;
 mod open;

@@ -5,6 +5,7 @@ use super::script::Script;
 use super::{SqliteStore, closed};
 use crate::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
 use crate::alerting::{AlertingChange, NotificationFilter};
+use crate::fleet::StoredSet;
 use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::{Maintenance, Sizes, Store, StoreError};
@@ -151,6 +152,14 @@ impl Store for SqliteStore {
 
     async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
         self.read_statuses().await
+    }
+
+    async fn save_fleet_set(&self, set: StoredSet) -> Result<(), StoreError> {
+        self.keep_set(set).await
+    }
+
+    async fn fleet_sets(&self, limit: u32) -> Result<Vec<StoredSet>, StoreError> {
+        self.newest_sets(limit).await
     }
 
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {

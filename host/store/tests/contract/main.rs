@@ -3,6 +3,7 @@
 
 mod agents;
 mod alerting;
+mod fleet;
 mod ingest;
 mod query;
 mod upkeep;
@@ -100,4 +101,5 @@ contract![
     alerting::a_notification_is_decided_once,
     alerting::slots_keep_their_state,
     alerting::statuses_are_replaced,
+    fleet::desired_sets_are_numbered_without_a_gap,
 ];

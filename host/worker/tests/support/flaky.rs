@@ -7,6 +7,7 @@ use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sentinel_store::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_store::fleet::StoredSet;
 use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_store::{Maintenance, Sizes, Store, StoreError};
@@ -138,6 +139,12 @@ impl Store for FlakyStore {
     }
     async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
         self.inner.statuses().await
+    }
+    async fn save_fleet_set(&self, set: StoredSet) -> Result<(), StoreError> {
+        self.inner.save_fleet_set(set).await
+    }
+    async fn fleet_sets(&self, limit: u32) -> Result<Vec<StoredSet>, StoreError> {
+        self.inner.fleet_sets(limit).await
     }
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
         self.inner.maintain(now).await

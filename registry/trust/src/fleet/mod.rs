@@ -11,10 +11,12 @@
 //! [`beyond_ceiling`].
 
 mod ceiling;
+mod report;
 mod sealed;
 mod set;
 
 pub use ceiling::beyond_ceiling;
+pub use report::{HostReport, RefusedSet};
 pub use sealed::{
     FLEET_SIGNED_PREFIX, MAX_SEALED_BYTES, Operators, SealError, SealedSet, Unopened, open, seal,
 };

@@ -1,0 +1,195 @@
+//! The fleet: what was decided, by whom, and what became of it.
+
+use super::{Context, Failure};
+use crate::api::{FleetHostBody, FleetSetBody, FleetStatusBody, FleetTakenBody, SealedBody};
+use crate::fleet::FleetError;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use sentinel_store::agents::{AgentRecord, AgentState};
+use sentinel_trust::Kind;
+use sentinel_trust::fleet::{DesiredSet, HostReport, open};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use utoipa::IntoParams;
+
+/// A host that was not heard of for so long is silent.
+const SILENT_MS: i64 = 30_000;
+/// The most sets that the history gives at once.
+const MAX_HISTORY: u32 = 1000;
+
+impl From<FleetError> for Failure {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::Store(error) => error.into(),
+            FleetError::NoFleet => Self::new(StatusCode::CONFLICT, error),
+            FleetError::Unopened(_) => Self::new(StatusCode::FORBIDDEN, error),
+            FleetError::NotText => Self::bad(error),
+        }
+    }
+}
+
+/// Takes a desired set that an operator sealed. Its number must be the next.
+#[utoipa::path(put, path = "/v1/fleet", request_body(content = String, content_type = "application/json"), responses((status = 200, body = FleetTakenBody), (status = 403, body = crate::api::ErrorBody), (status = 409, body = crate::api::ErrorBody)))]
+pub(super) async fn put(
+    State(context): State<Context>,
+    body: Bytes,
+) -> Result<Json<FleetTakenBody>, Failure> {
+    let number = context.fleet.take(&body, context.now()).await?;
+    Ok(Json(FleetTakenBody { number }))
+}
+
+/// The desired set in force, sealed, and who may decide the next.
+#[utoipa::path(get, path = "/v1/fleet", responses((status = 200, body = SealedBody)))]
+pub(super) async fn sealed(State(context): State<Context>) -> Result<Json<SealedBody>, Failure> {
+    let newest = context.fleet.newest().await?;
+    let operators = context.fleet.operators();
+    Ok(Json(SealedBody {
+        number: newest.as_ref().map_or(0, |set| set.number),
+        sealed: newest.map(|set| set.sealed),
+        fleet: operators.map(|o| o.fleet.to_string()),
+        operators: operators
+            .map(|o| o.keys.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+    }))
+}
+
+/// How many.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Limit {
+    /// At most so many, 50 unless given.
+    limit: Option<u32>,
+}
+
+/// Who changed what and when, the newest first.
+#[utoipa::path(get, path = "/v1/fleet/history", params(Limit), responses((status = 200, body = Vec<FleetSetBody>)))]
+pub(super) async fn history(
+    State(context): State<Context>,
+    Query(limit): Query<Limit>,
+) -> Result<Json<Vec<FleetSetBody>>, Failure> {
+    let limit = limit.limit.unwrap_or(50).min(MAX_HISTORY);
+    let Some(operators) = context.fleet.operators() else { return Ok(Json(Vec::new())) };
+    let sets = context.store.fleet_sets(limit).await?;
+    let body = sets.into_iter().filter_map(|stored| {
+        // The signer's key is said by the signature and not by the set.
+        let opened = open(stored.sealed.as_bytes(), operators, 0).ok()?;
+        let set = opened.set();
+        Some(FleetSetBody {
+            number: stored.number,
+            taken_at: stored.taken_at,
+            by: set.by.clone(),
+            key: opened.signer().id().to_string(),
+            note: set.note.clone(),
+            set: serde_json::to_value(set).unwrap_or_default(),
+        })
+    });
+    Ok(Json(body.collect()))
+}
+
+/// Desired against actual, host by host.
+#[utoipa::path(get, path = "/v1/fleet/status", responses((status = 200, body = FleetStatusBody)))]
+pub(super) async fn status(
+    State(context): State<Context>,
+) -> Result<Json<FleetStatusBody>, Failure> {
+    let Some(set) = context.fleet.in_force().await? else {
+        return Ok(Json(FleetStatusBody::default()));
+    };
+    let now = context.now();
+    let mut hosts = Vec::new();
+    for agent in context.store.agents().await? {
+        hosts.push(agent_host(&set, agent, now));
+    }
+    for (name, json, at) in context.store.statuses().await? {
+        if let Some(worker) = name.strip_prefix("worker/") {
+            hosts.push(worker_host(&set, worker, &json, now - at > SILENT_MS));
+        }
+    }
+    Ok(Json(FleetStatusBody {
+        number: set.number,
+        by: set.by.clone(),
+        made_at: set.made_at,
+        note: set.note.clone(),
+        hosts,
+    }))
+}
+
+fn agent_host(set: &DesiredSet, agent: AgentRecord, now: i64) -> FleetHostBody {
+    let report: serde_json::Value =
+        agent.report.as_deref().and_then(|r| serde_json::from_str(r).ok()).unwrap_or_default();
+    let silent = agent.last_seen.is_none_or(|seen| now - seen > SILENT_MS);
+    let mut host = Host {
+        name: agent.id.to_string(),
+        role: "agent",
+        labels: agent.labels,
+        kinds: &[Kind::Collector],
+        silent,
+        report: &report,
+    }
+    .body(set);
+    if agent.state != AgentState::Approved {
+        host.state = match agent.state {
+            AgentState::Waiting => "unapproved".to_owned(),
+            _ => "blocked".to_owned(),
+        };
+    }
+    host
+}
+
+fn worker_host(set: &DesiredSet, name: &str, json: &str, silent: bool) -> FleetHostBody {
+    let report: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    Host {
+        name: name.to_owned(),
+        role: "worker",
+        labels: serde_json::from_value(report["labels"].clone()).unwrap_or_default(),
+        kinds: &[Kind::Transform, Kind::Evaluator, Kind::Notifier],
+        silent,
+        report: &report,
+    }
+    .body(set)
+}
+
+/// One host and what it said last.
+struct Host<'a> {
+    name: String,
+    role: &'static str,
+    labels: BTreeMap<String, String>,
+    kinds: &'a [Kind],
+    silent: bool,
+    report: &'a serde_json::Value,
+}
+
+impl Host<'_> {
+    fn body(self, set: &DesiredSet) -> FleetHostBody {
+        let said: Option<HostReport> = serde_json::from_value(self.report["fleet"].clone()).ok();
+        let (wanted, conflict) = match set.for_host(&self.labels, self.kinds) {
+            Ok(wishes) => {
+                let wanted = wishes.iter().map(|wish| {
+                    let off = if wish.disabled { " (disabled)" } else { "" };
+                    format!("{}: {}@{}{off}", wish.slot, wish.plugin, wish.version)
+                });
+                (wanted.collect(), None)
+            }
+            Err(conflict) => (Vec::new(), Some(conflict.to_string())),
+        };
+        let refused = said.as_ref().and_then(|said| said.refused.as_ref());
+        let problem = refused.map(|refused| refused.why.clone()).or(conflict);
+        let state = match &said {
+            None => "outside",
+            Some(_) if self.silent => "silent",
+            Some(_) if problem.is_some() => "refused",
+            Some(said) if said.applied >= set.number => "current",
+            Some(_) => "behind",
+        };
+        FleetHostBody {
+            host: self.name,
+            role: self.role.to_owned(),
+            labels: self.labels,
+            number: said.map(|said| said.applied),
+            state: state.to_owned(),
+            problem,
+            wanted,
+            slots: self.report["slots"].clone(),
+        }
+    }
+}
