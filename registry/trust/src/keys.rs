@@ -96,6 +96,24 @@ travels_as_string!(
 );
 
 impl PublicKey {
+    /// A key from its 32 raw bytes; none where they are no key, or a weak one.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let key = VerifyingKey::from_bytes(bytes.try_into().ok()?).ok()?;
+        (!key.is_weak()).then_some(Self(key))
+    }
+
+    /// The public half of a secret key.
+    pub(crate) fn of(signing: &SigningKey) -> Self {
+        Self(signing.verifying_key())
+    }
+
+    /// Whether `signature` is this key's over `domain ‖ content`: see
+    /// [`RoleKey::sign`](crate::repository::RoleKey::sign). The strict rules of Ed25519 apply.
+    #[must_use]
+    pub fn verifies_content(&self, domain: &[u8], content: &[u8], signature: &[u8; 64]) -> bool {
+        self.verifies(&[domain, content].concat(), signature)
+    }
+
     /// The key's id.
     #[must_use]
     pub fn id(&self) -> KeyId {
@@ -183,7 +201,7 @@ impl PublisherKey {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.signing.verifying_key())
+        PublicKey::of(&self.signing)
     }
 
     /// The key's id.
@@ -195,19 +213,7 @@ impl PublisherKey {
     /// The secret key file: JSON, to be written with mode 0600. Wiped when dropped.
     #[must_use]
     pub fn to_file_text(&self) -> Zeroizing<String> {
-        let public = self.public().to_string();
-        // Reserved in one piece, so that no half-grown copy of the secret stays behind.
-        let mut text = Zeroizing::new(String::with_capacity(512));
-        text.push_str("{\n  \"format\": \"");
-        text.push_str(SECRET_KEY_FORMAT);
-        text.push_str("\",\n  \"publisher\": \"");
-        text.push_str(self.publisher.as_str());
-        text.push_str("\",\n  \"public\": \"");
-        text.push_str(&public);
-        text.push_str("\",\n  \"secret\": \"");
-        STANDARD.encode_string(self.signing.as_bytes(), &mut text);
-        text.push_str("\"\n}\n");
-        text
+        write_secret(SECRET_KEY_FORMAT, ("publisher", self.publisher.as_str()), &self.signing)
     }
 
     /// Reads a secret key file. The caller keeps the bytes in a buffer that is wiped.
@@ -225,11 +231,7 @@ impl PublisherKey {
             secret: &'a str,
         }
 
-        if text.len() > MAX_KEY_FILE_BYTES {
-            return Err(KeyError::NotASecretKey("it is too long"));
-        }
-        let file: File<'_> = serde_json::from_slice(text)
-            .map_err(|_| KeyError::NotASecretKey("it is not JSON of the right shape"))?;
+        let file: File<'_> = parse_key_file(text)?;
         if file.format != SECRET_KEY_FORMAT {
             return Err(KeyError::NotASecretKey("its format is not `sentinel-secret-key-v1`"));
         }
@@ -237,23 +239,7 @@ impl PublisherKey {
             .publisher
             .parse()
             .map_err(|_| KeyError::NotASecretKey("its publisher is not a publisher's name"))?;
-        // Room for what 44 characters of base64 may decode to before the padding is seen.
-        let mut decoded = Zeroizing::new([0_u8; 48]);
-        let length = STANDARD
-            .decode_slice(file.secret, &mut *decoded)
-            .map_err(|_| KeyError::NotASecretKey("its secret is not base64 of 32 bytes"))?;
-        if length != 32 {
-            return Err(KeyError::NotASecretKey("its secret is not base64 of 32 bytes"));
-        }
-        let mut secret = Zeroizing::new([0; 32]);
-        secret.copy_from_slice(&decoded[..32]);
-        let key = Self::from_secret(publisher, &secret);
-        if key.public().to_string() != file.public {
-            return Err(KeyError::NotASecretKey(
-                "its public key does not belong to its secret; the file is damaged",
-            ));
-        }
-        Ok(key)
+        Ok(Self { publisher, signing: read_secret(file.secret, file.public)? })
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -268,6 +254,60 @@ impl fmt::Debug for PublisherKey {
             .field("id", &self.id())
             .finish_non_exhaustive()
     }
+}
+
+/// A secret key file: its format, whose or what for, and the pair. Reserved in one piece, so
+/// that no half-grown copy of the secret stays behind.
+pub(crate) fn write_secret(
+    format: &str,
+    (owner_field, owner): (&str, &str),
+    signing: &SigningKey,
+) -> Zeroizing<String> {
+    let public = PublicKey::of(signing).to_string();
+    let mut text = Zeroizing::new(String::with_capacity(512));
+    for (before, value) in [
+        ("{\n  \"format\": \"", format),
+        ("\",\n  \"", owner_field),
+        ("\": \"", owner),
+        ("\",\n  \"public\": \"", &public),
+    ] {
+        text.push_str(before);
+        text.push_str(value);
+    }
+    text.push_str("\",\n  \"secret\": \"");
+    STANDARD.encode_string(signing.as_bytes(), &mut text);
+    text.push_str("\"\n}\n");
+    text
+}
+
+/// The fields of a secret key file, still in the caller's buffer.
+pub(crate) fn parse_key_file<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, KeyError> {
+    if text.len() > MAX_KEY_FILE_BYTES {
+        return Err(KeyError::NotASecretKey("it is too long"));
+    }
+    serde_json::from_slice(text)
+        .map_err(|_| KeyError::NotASecretKey("it is not JSON of the right shape"))
+}
+
+/// The secret of a key file, checked against the public half beside it.
+pub(crate) fn read_secret(secret: &str, public: &str) -> Result<SigningKey, KeyError> {
+    // Room for what 44 characters of base64 may decode to before the padding is seen.
+    let mut decoded = Zeroizing::new([0_u8; 48]);
+    let length = STANDARD
+        .decode_slice(secret, &mut *decoded)
+        .map_err(|_| KeyError::NotASecretKey("its secret is not base64 of 32 bytes"))?;
+    if length != 32 {
+        return Err(KeyError::NotASecretKey("its secret is not base64 of 32 bytes"));
+    }
+    let mut seed = Zeroizing::new([0; 32]);
+    seed.copy_from_slice(&decoded[..32]);
+    let signing = SigningKey::from_bytes(&seed);
+    if PublicKey::of(&signing).to_string() != public {
+        return Err(KeyError::NotASecretKey(
+            "its public key does not belong to its secret; the file is damaged",
+        ));
+    }
+    Ok(signing)
 }
 
 /// The public half as a file beside the secret key: what goes into a trust policy.

@@ -14,6 +14,9 @@
 //!
 //! What runs where is decided by operators: [`fleet`].
 //!
+//! Where plugins come from a registry, [`repository`] says what its metadata is worth and what
+//! may be installed by it.
+//!
 //! Publishing is [`embed`], then [`sign`]; [`Unverified`] is for looking at a file that nobody
 //! vouches for.
 //!
@@ -36,6 +39,7 @@ mod name;
 mod origin;
 mod paths;
 mod policy;
+pub mod repository;
 mod requests;
 mod signature;
 mod text;

@@ -66,6 +66,10 @@ impl Claim {
 pub struct SignatureBytes([u8; 64]);
 
 impl SignatureBytes {
+    pub(crate) const fn of(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+
     /// The raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 64] {

@@ -16,7 +16,8 @@ use crate::policy::{PublisherTrust, TrustPolicy};
 use crate::signature::{Claim, SignatureEntry, SignatureFile};
 
 /// A component whose bytes a trusted key of its publisher signed, and that is what its
-/// manifest says. Only [`verify`] makes it; a host runs nothing else.
+/// manifest says. Only [`verify`] makes it (a [`RepositoryView`](crate::repository::RepositoryView)
+/// calls it); a host runs nothing else.
 #[derive(Clone)]
 pub struct VerifiedComponent {
     bytes: Arc<[u8]>,
@@ -74,7 +75,7 @@ pub fn verify(
 
 /// The trusted keys whose signature fits the claim; if there is none, the reason that says
 /// most.
-fn signers(
+pub(crate) fn signers(
     claim: &Claim,
     entries: &[SignatureEntry],
     policy: &TrustPolicy,
