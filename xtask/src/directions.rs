@@ -21,6 +21,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-store", &["sentinel-model", "sentinel-alerting"]),
     ("sentinel-runtime", &["sentinel-model", "sentinel-trust"]),
     ("sentinel-registry-client", &["sentinel-files", "sentinel-model", "sentinel-trust"]),
+    ("sentinel-registry-service", &["sentinel-trust"]),
     ("sentinel-agent", LIBRARIES),
     ("sentinel-server", LIBRARIES),
     ("sentinel-worker", LIBRARIES),
@@ -55,6 +56,7 @@ const EVERYTHING: &[&str] = &[
     "sentinel-alerting",
     "sentinel-trust",
     "sentinel-registry-client",
+    "sentinel-registry-service",
     "sentinel-runtime",
     "sentinel-agent",
     "sentinel-server",
@@ -73,6 +75,7 @@ const PLUGIN: &[&str] = &["sentinel-sdk"];
 const CONFINED: &[Confined] = &[
     Confined { what: "wasmtime", only: "sentinel-runtime", in_tests: false },
     Confined { what: "sqlx", only: "sentinel-store", in_tests: true },
+    Confined { what: "object_store", only: "sentinel-registry-service", in_tests: true },
 ];
 
 /// Crates that are nothing but tests or benches.

@@ -1,0 +1,169 @@
+//! The running service: what its handlers share, its addresses, its chores.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::routing::{any, get};
+use http::request::Parts;
+use sentinel_trust::TrustPolicy;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::access::Access;
+use crate::cache::BlobCache;
+use crate::catalogue::Catalogue;
+use crate::downloads::Downloads;
+use crate::listener::{self, ListenError};
+use crate::oci;
+use crate::options::Options;
+use crate::releases::Releases;
+use crate::store::Store;
+
+/// Components that are examined at once: each is held in memory whole.
+const EXAMINATIONS: usize = 2;
+/// How often what was counted is written.
+const FLUSH: Duration = Duration::from_secs(60);
+
+/// What every handler works with.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) store: Store,
+    pub(crate) access: Access,
+    pub(crate) blobs: BlobCache,
+    pub(crate) releases: Releases,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) downloads: Downloads,
+    /// Uploads that send bytes.
+    pub(crate) uploads: Semaphore,
+    /// Components that are held whole.
+    pub(crate) examinations: Semaphore,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // The listener puts it there; without one, everybody is the same stranger.
+        let nobody = Self(SocketAddr::from(([0, 0, 0, 0], 0)));
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or(nobody))
+    }
+}
+
+/// Why a registry does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness: {0}")]
+    NoRandomness(String),
+}
+
+/// A running registry.
+pub struct Registry {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/v2", any(oci::handle))
+        .route("/v2/", any(oci::handle))
+        .route("/v2/{*rest}", any(oci::handle))
+        .with_state(shared)
+}
+
+/// Serves a store until [`Registry::shutdown`].
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(
+    options: Options,
+    store: Store,
+    policy: TrustPolicy,
+) -> Result<Registry, ServeError> {
+    let mut instance = [0; 16];
+    getrandom::fill(&mut instance).map_err(|error| ServeError::NoRandomness(error.to_string()))?;
+    let shared = Arc::new(Shared {
+        access: Access::new(options.anonymous_pull, options.rates),
+        blobs: BlobCache::default(),
+        releases: Releases::new(store.clone()),
+        catalogue: Catalogue::new(policy),
+        downloads: Downloads::new(hex::encode(instance)),
+        uploads: Semaphore::new(options.limits.uploads),
+        examinations: Semaphore::new(EXAMINATIONS),
+        store,
+        options,
+    });
+    let (stop, stopped) = watch::channel(false);
+    let options = &shared.options;
+    let (address, listening) =
+        listener::listen(options, router(Arc::clone(&shared)), stopped.clone()).await?;
+    let chores = tokio::spawn(chores(Arc::clone(&shared), stopped));
+    Ok(Registry { address, stop, tasks: vec![listening, chores], shared })
+}
+
+/// Writes what was counted and removes what was abandoned, now and then.
+async fn chores(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let mut flush = tokio::time::interval(FLUSH);
+    let mut collect = tokio::time::interval(shared.options.limits.collect_every);
+    loop {
+        tokio::select! {
+            () = listener::until(&mut stopped) => return,
+            _ = flush.tick() => {
+                if let Err(error) = shared.downloads.flush(&shared.store).await {
+                    tracing::warn!(%error, "what was pulled could not be noted");
+                }
+            }
+            _ = collect.tick() => collect_abandoned(&shared).await,
+        }
+    }
+}
+
+async fn collect_abandoned(shared: &Shared) {
+    let age = i64::try_from(shared.options.limits.abandoned.as_millis()).unwrap_or(i64::MAX);
+    let before = (shared.options.clock)().saturating_sub(age);
+    match shared.store.collect_uploads(before).await {
+        Ok(0) => {}
+        Ok(uploads) => tracing::info!(uploads, "removed uploads that were abandoned"),
+        Err(error) => tracing::warn!(%error, "abandoned uploads could not be removed"),
+    }
+    match shared.store.collect_blobs(before).await {
+        Ok(0) => {}
+        Ok(blobs) => tracing::info!(blobs, "removed blobs that no repository has"),
+        Err(error) => tracing::warn!(%error, "blobs that no repository has could not be removed"),
+    }
+}
+
+impl Registry {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, waits a few seconds for those under way, and writes what was
+    /// counted.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            // Both end by themselves, the listener after its connections.
+            drop(task.await);
+        }
+        if let Err(error) = self.shared.downloads.flush(&self.shared.store).await {
+            tracing::warn!(%error, "what was pulled could not be noted");
+        }
+    }
+}
