@@ -3,13 +3,14 @@
 //! Conditions are read by hand ([`crate::read`]), so that all problems are told at once; tests
 //! hold the two against one another.
 
+#![allow(dead_code, reason = "the schema of these types is their use")]
+
 use schemars::JsonSchema;
 use serde_json::Value;
 
 /// When something is wrong: a threshold, something absent, or a combination of conditions.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "its schema is its use")]
 enum Condition {
     All(All),
     Any(Any),
@@ -23,7 +24,6 @@ enum Condition {
 /// and words come from the first.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct All {
     /// The members.
     #[schemars(length(min = 1))]
@@ -34,7 +34,6 @@ struct All {
 /// first.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Any {
     /// The members.
     #[schemars(length(min = 1))]
@@ -45,7 +44,6 @@ struct Any {
 /// and the other way round.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Not {
     /// The member.
     not: Box<Condition>,
@@ -54,7 +52,6 @@ struct Not {
 /// Holds where series have no samples.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Absent {
     /// What is missed.
     absent: Missed,
@@ -64,7 +61,6 @@ struct Absent {
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("dependentRequired" = {"seen_within": ["by"]}))]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Missed {
     /// The metric's name.
     #[schemars(regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
@@ -90,7 +86,6 @@ struct Missed {
     {"required": ["above"]}, {"required": ["at_least"]}, {"required": ["below"]},
     {"required": ["at_most"]}, {"required": ["equals"]}, {"required": ["not_equals"]},
 ], "dependentRequired" = {"by": ["combine"], "combine": ["by"], "divided_by": ["by"]}))]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Threshold {
     /// The metric's name.
     #[schemars(regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
@@ -130,7 +125,6 @@ struct Threshold {
 /// What a value is divided by.
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Divisor {
     /// The metric's name.
     #[schemars(regex(pattern = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
@@ -152,7 +146,6 @@ struct Divisor {
 /// What is made of the samples of one series in the window.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "its schema is its use")]
 enum Function {
     Named(Named),
     Quantile(Quantile),
@@ -161,7 +154,6 @@ enum Function {
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-#[allow(dead_code, reason = "its schema is its use")]
 enum Named {
     /// The newest.
     Last,
@@ -184,7 +176,6 @@ enum Named {
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Quantile {
     /// The value below which this part of the samples lies, interpolated between the closest.
     #[schemars(range(min = 0, max = 1))]
@@ -195,7 +186,6 @@ struct Quantile {
 /// series.
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(dead_code, reason = "its schema is its use")]
 enum Combine {
     Sum,
     Avg,
@@ -210,13 +200,11 @@ enum Combine {
     "maxProperties" = 32,
     "propertyNames" = {"pattern": "^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$"},
 ))]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Match(std::collections::BTreeMap<String, Matcher>);
 
 /// A condition on one label. A plain text must be the value.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "its schema is its use")]
 enum Matcher {
     Equal(String),
     Other(OtherMatcher),
@@ -225,7 +213,6 @@ enum Matcher {
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-#[allow(dead_code, reason = "its schema is its use")]
 enum OtherMatcher {
     /// A regular expression (RE2) that matches the whole value.
     Regex(String),
@@ -242,13 +229,11 @@ enum OtherMatcher {
     "uniqueItems" = true,
     "items" = {"type": "string", "pattern": "^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$"},
 ))]
-#[allow(dead_code, reason = "its schema is its use")]
 struct By(Vec<String>);
 
 /// A duration such as 90s, 5m, 1h30m or 7d; at most 7d.
 #[derive(JsonSchema)]
 #[schemars(transparent)]
-#[allow(dead_code, reason = "its schema is its use")]
 struct Duration(#[schemars(regex(pattern = r"^([0-9]+(w|d|h|ms|m|s))+$"))] String);
 
 /// The JSON Schema (2020-12) of a condition; `schema.json` beside the sources is its text.

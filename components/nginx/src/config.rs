@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use sentinel_sdk::Diagnostic;
+use sentinel_sdk::config::{WAIT_PATTERN, wait_ms};
 use serde::Deserialize;
 
 /// Longest wait that a config may ask for, in milliseconds.
@@ -17,7 +18,7 @@ pub struct Config {
     pub url: String,
     /// How long to wait for the page, in `ms` or `s`, at most 30 s; `5s` unless said.
     #[serde(default = "five_seconds")]
-    #[schemars(regex(pattern = r"^[0-9]+(ms|s)$"))]
+    #[schemars(regex(pattern = WAIT_PATTERN))]
     pub timeout: String,
 }
 
@@ -50,7 +51,7 @@ impl Target {
                 ),
             ));
         }
-        let timeout_ms = timeout_ms(&config.timeout);
+        let timeout_ms = wait_ms(&config.timeout, MAX_TIMEOUT_MS);
         if timeout_ms.is_none() {
             found.push(Diagnostic::error(
                 "/timeout",
@@ -81,16 +82,4 @@ fn server(url: &str) -> Option<&str> {
 /// A URL fit for a message.
 fn without_user(url: &str) -> &str {
     url.rsplit_once('@').map_or(url, |(_, rest)| rest)
-}
-
-fn timeout_ms(text: &str) -> Option<u32> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s')?, 1_000),
-    };
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let timeout = number.parse::<u32>().ok()?.checked_mul(unit)?;
-    (1..=MAX_TIMEOUT_MS).contains(&timeout).then_some(timeout)
 }

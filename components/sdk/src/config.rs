@@ -31,6 +31,23 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Diagnostic>> {
     Ok(value)
 }
 
+/// What a wait looks like in a config's schema: for `#[schemars(regex(pattern = ...))]`.
+pub const WAIT_PATTERN: &str = r"^[0-9]+(ms|s)$";
+
+/// A wait such as `500ms` or `5s` in milliseconds, from 1 to `most`; `None` where the text is
+/// none.
+pub fn wait_ms(text: &str, most: u32) -> Option<u32> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('s')?, 1_000),
+    };
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let wait = number.parse::<u32>().ok()?.checked_mul(unit)?;
+    (1..=most).contains(&wait).then_some(wait)
+}
+
 /// The JSON Schema (2020-12) of a type, as JSON text.
 pub fn schema<T: JsonSchema>() -> String {
     schemars::schema_for!(T).as_value().to_string()
@@ -69,6 +86,28 @@ mod tests {
         let diagnostics = parse::<Config>(text).unwrap_err();
         assert_eq!(diagnostics[0].path, path, "{diagnostics:?}");
         assert!(diagnostics[0].message.contains(message), "{diagnostics:?} lacks {message:?}");
+    }
+
+    #[test]
+    fn a_wait_is_a_whole_number_with_its_unit_within_bounds() {
+        for (text, wait) in [
+            ("1ms", Some(1)),
+            ("5s", Some(5_000)),
+            ("0030s", Some(30_000)),
+            ("30001ms", None),
+            ("31s", None),
+            ("0s", None),
+            ("", None),
+            ("s", None),
+            ("5", None),
+            ("+5s", None),
+            ("1.5s", None),
+            ("5 s", None),
+            ("99999999999s", None),
+            ("4294968s", None),
+        ] {
+            assert_eq!(wait_ms(text, 30_000), wait, "{text}");
+        }
     }
 
     #[test]

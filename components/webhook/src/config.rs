@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
+use sentinel_sdk::config::{WAIT_PATTERN, wait_ms};
 use sentinel_sdk::{Diagnostic, pointer_step};
 use serde::Deserialize;
 
@@ -42,7 +43,7 @@ pub struct Config {
     pub secret: Option<String>,
     /// How long to wait for the answer, in `ms` or `s`, at most 60 s; `10s` unless said.
     #[serde(default = "ten_seconds")]
-    #[schemars(regex(pattern = r"^[0-9]+(ms|s)$"))]
+    #[schemars(regex(pattern = WAIT_PATTERN))]
     pub timeout: String,
     /// What the body is; `sentinel` unless said.
     #[serde(default)]
@@ -100,7 +101,7 @@ impl Target {
                  `whsec_` stands for) and write the name of that key here",
             ));
         }
-        let wait = timeout_ms(&timeout);
+        let wait = wait_ms(&timeout, MAX_TIMEOUT_MS);
         if wait.is_none() {
             let said = format!("{timeout:?} is no wait from 1ms to 60s; write for example 10s");
             found.push(Diagnostic::error("/timeout", said));
@@ -169,16 +170,4 @@ fn check_headers(headers: &BTreeMap<String, String>, found: &mut Vec<Diagnostic>
         }
         seen.push(lower);
     }
-}
-
-fn timeout_ms(text: &str) -> Option<u32> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s')?, 1_000),
-    };
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let timeout = number.parse::<u32>().ok()?.checked_mul(unit)?;
-    (1..=MAX_TIMEOUT_MS).contains(&timeout).then_some(timeout)
 }

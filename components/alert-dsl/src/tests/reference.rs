@@ -190,12 +190,15 @@ fn within(series: &Series, at: i64, window: i64) -> Vec<(i64, f64)> {
 }
 
 fn aggregate(function: Option<&Value>, samples: &[(i64, f64)]) -> Option<f64> {
-    let mut values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
-    let (first, last) = (samples.first()?, samples.last()?);
+    let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
+    let last = samples.last()?;
     let sum = values.iter().sum::<f64>();
-    let grown = |pair: &[f64]| if pair[1] >= pair[0] { pair[1] - pair[0] } else { pair[1] };
-    let increase: f64 = values.windows(2).map(grown).sum();
-    let several = values.len() > 1;
+    let numbers: Vec<_> = samples.iter().filter(|(_, value)| !value.is_nan()).collect();
+    let mut ordered: Vec<f64> = numbers.iter().map(|(_, value)| *value).collect();
+    let grown = |pair: &[f64]| if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] };
+    let increase: f64 = ordered.windows(2).map(grown).sum();
+    let several = numbers.len() > 1;
+    let millis = || (numbers[numbers.len() - 1].0 - numbers[0].0) as f64;
     match function.map_or("last", |function| function.as_str().unwrap_or("quantile")) {
         "last" => Some(last.1),
         "avg" => Some(sum / values.len() as f64),
@@ -204,12 +207,13 @@ fn aggregate(function: Option<&Value>, samples: &[(i64, f64)]) -> Option<f64> {
         "sum" => Some(sum),
         "count" => Some(values.len() as f64),
         "increase" => several.then_some(increase),
-        "rate" => several.then(|| increase / ((last.0 - first.0) as f64 / 1e3)),
+        "rate" => several.then(|| increase / (millis() / 1e3)),
+        _ if ordered.is_empty() => Some(f64::NAN),
         _ => {
-            let rank = function.unwrap()["quantile"].as_f64().unwrap() * (values.len() - 1) as f64;
-            values.sort_by(f64::total_cmp);
-            let (below, above) = (values[rank.floor() as usize], values[rank.ceil() as usize]);
-            Some(below + (above - below) * rank.fract())
+            let rank = function.unwrap()["quantile"].as_f64().unwrap() * (ordered.len() - 1) as f64;
+            ordered.sort_by(f64::total_cmp);
+            let (below, above) = (ordered[rank.floor() as usize], ordered[rank.ceil() as usize]);
+            Some(if below == above { below } else { below + (above - below) * rank.fract() })
         }
     }
 }

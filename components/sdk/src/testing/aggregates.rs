@@ -12,7 +12,7 @@ pub(super) fn aggregate(
     {
         return Err(QueryError::Invalid(format!("quantile {q} is not in 0..=1")));
     }
-    let Some((last_time, last)) = window.last() else {
+    let Some((_, last)) = window.last() else {
         return Ok(None);
     };
     let values = || window.iter().map(|(_, value)| *value);
@@ -24,36 +24,33 @@ pub(super) fn aggregate(
         Aggregate::Max => values().reduce(f64::max),
         Aggregate::Sum => Some(values().sum()),
         Aggregate::Count => Some(count),
-        Aggregate::Increase => increase(window),
-        Aggregate::Rate => {
-            let seconds = (last_time - window[0].0) as f64 / 1e3;
-            increase(window).map(|increase| increase / seconds)
-        }
+        Aggregate::Increase => increase(window).map(|(increase, _)| increase),
+        Aggregate::Rate => increase(window).map(|(increase, millis)| increase / (millis / 1e3)),
         Aggregate::Quantile(q) => Some(quantile(*q, values().collect())),
     })
 }
 
-/// Resets corrected: a value below the one before it counts from zero.
-fn increase(window: &[(i64, f64)]) -> Option<f64> {
-    if window.len() < 2 {
-        return None;
-    }
-    Some(
-        window
-            .windows(2)
-            .map(|pair| match pair[1].1 - pair[0].1 {
-                grown if grown >= 0.0 => grown,
-                _ => pair[1].1,
-            })
-            .sum(),
-    )
+/// How much it grew over how many milliseconds. NaN is left out, as the host does; resets are
+/// corrected: a value below the one before it counts from zero.
+fn increase(window: &[(i64, f64)]) -> Option<(f64, f64)> {
+    let numbers: Vec<_> = window.iter().filter(|(_, value)| !value.is_nan()).collect();
+    let (first, last) = (numbers.first()?, numbers.last()?);
+    let grown = numbers.windows(2).map(|pair| match (pair[0].1, pair[1].1) {
+        (before, after) if after < before => after,
+        (before, after) => after - before,
+    });
+    (numbers.len() > 1).then(|| (grown.sum(), (last.0 - first.0) as f64))
 }
 
-/// Linear interpolation between the closest ranks.
+/// Linear interpolation between the closest ranks, NaN left out.
 fn quantile(q: f64, mut values: Vec<f64>) -> f64 {
+    values.retain(|value| !value.is_nan());
     values.sort_by(f64::total_cmp);
-    let rank = q * (values.len() - 1) as f64;
-    let below = values[rank.floor() as usize];
-    let above = values[rank.ceil() as usize];
-    below + (above - below) * rank.fract()
+    let Some(top) = values.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let rank = q * top as f64;
+    let (below, above) = (values[rank.floor() as usize], values[rank.ceil() as usize]);
+    // Between equal infinities there is no difference to take a part of.
+    if below == above { below } else { below + (above - below) * rank.fract() }
 }

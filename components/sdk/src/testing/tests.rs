@@ -75,6 +75,26 @@ fn state_is_bounded_as_in_the_host() {
 }
 
 #[test]
+fn numbers_that_are_none_and_infinities_count_as_at_the_host() {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let _host = Host::new()
+        .series("a", &[], &[(1_000, nan), (2_000, 1.0), (3_000, nan), (4_000, 7.0)])
+        .series("b", &[], &[(1_000, inf), (2_000, inf)])
+        .at(5_000)
+        .install();
+    let of = |name: &str, aggregate| {
+        let selector = Selector { name: name.to_owned(), matchers: vec![] };
+        let query = Query { selector, aggregate, window_ms: 60_000, offset_ms: 0 };
+        series::ask(&[query])[0].as_ref().unwrap().value[0]
+    };
+    assert_eq!(of("a", Aggregate::Increase), 6.0);
+    assert_eq!(of("a", Aggregate::Rate), 3.0);
+    assert_eq!(of("a", Aggregate::Quantile(0.5)), 4.0);
+    assert!(of("b", Aggregate::Increase).is_nan() && of("b", Aggregate::Rate).is_nan());
+    assert_eq!(of("b", Aggregate::Quantile(0.5)), inf);
+}
+
+#[test]
 fn series_answer_as_the_contract_says() {
     let host = Host::new()
         .series("a", &[("k", "x")], &[(1_000, 5.0), (2_000, 9.0), (3_000, 2.0)])
