@@ -157,12 +157,22 @@ fn a_manifest_with_problems_has_them_all_said_with_their_lines() {
 }
 
 #[test]
+fn a_guest_of_wasi_is_packed_whose_runtime_asks_for_the_time_before_it_describes_itself() {
+    let user = author();
+    user.write("core.wasm", module::transform_of_wasi(SCHEMA));
+    pack(&user);
+    let shown = user.done(&["plugin", "inspect", "toy.wasm"]).data;
+    assert!(shown.contains("wasi:clocks/monotonic-clock@0.2.9"), "{shown}");
+}
+
+#[test]
 fn a_plugin_that_no_host_would_run_is_not_packed() {
     for (name, manifest, core) in [
         ("kind", MANIFEST.replace("kind: transform", "kind: collector"), module::transform(SCHEMA)),
         ("request", format!("{MANIFEST}requests:\n  system: true\n"), module::transform(SCHEMA)),
         ("schema", MANIFEST.to_owned(), module::transform("[]")),
         ("not-wasm", MANIFEST.to_owned(), b"#!/bin/sh".to_vec()),
+        ("wasi-http", MANIFEST.to_owned(), module::transform_of_wasi_http(SCHEMA)),
         ("empty-module", MANIFEST.to_owned(), b"\0asm\x01\0\0\0".to_vec()),
     ] {
         let user = author();

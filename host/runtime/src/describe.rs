@@ -1,14 +1,20 @@
 //! Asking a component that nobody vouches for what it is: for packing, and for nothing else.
 //!
 //! Compiles in this process and calls `describe` alone, with no import behind it but a log
-//! that is kept for the error text. There is no way from here to any other function.
+//! that is kept for the error text, and for guests of WASI 0.2 (whose runtimes ask for clocks
+//! and randomness before the first line of their author runs) an empty WASI. There is no way
+//! from here to any other function.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
+use sentinel_trust::{Need, need_of_import};
 use serde_json::Value;
-use wasmtime::component::{Component, ComponentType, Lift, Linker};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentType, Lift, Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::sentinel::plugin::log::Level;
 use crate::engine;
@@ -17,6 +23,10 @@ use crate::engine;
 const MEMORY_BYTES: usize = 256 << 20;
 /// Most bytes that it may say of itself (4 MiB).
 const SAID_BYTES: usize = 4 << 20;
+/// Most bytes that it may print (1 MiB); beyond, it fails.
+const PRINTED_BYTES: usize = 1 << 20;
+/// Most bytes of what it printed that an error shows.
+const SHOWN_BYTES: usize = 2 << 10;
 /// Longest time that it may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,6 +58,9 @@ pub enum DescribeError {
     /// It is not a component or cannot be compiled.
     #[error("it cannot be compiled: {0}")]
     Compile(String),
+    /// It imports what no host has.
+    #[error("it imports what no host has:{0}")]
+    Imports(String),
     /// It has no `sentinel:plugin/plugin@0.1.0` with `describe`.
     #[error("it does not export `describe` as the contract has it: {0}")]
     Export(String),
@@ -56,7 +69,7 @@ pub enum DescribeError {
     Failed {
         /// How.
         cause: String,
-        /// The last it logged at level error, on a line of its own; may be empty.
+        /// The last it logged at level error or printed, on lines of their own; may be empty.
         said: String,
     },
     /// Its schema is not a JSON object.
@@ -84,6 +97,38 @@ struct Said {
 struct Guarded {
     limits: StoreLimits,
     last_error: String,
+    printed: MemoryOutputPipe,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let printed = MemoryOutputPipe::new(PRINTED_BYTES);
+        Self {
+            limits: StoreLimitsBuilder::new().memory_size(MEMORY_BYTES).build(),
+            last_error: String::new(),
+            wasi: WasiCtx::builder().stderr(printed.clone()).build(),
+            printed,
+            table: ResourceTable::new(),
+        }
+    }
+
+    /// What it said before it failed, on lines of their own.
+    fn said(&self) -> String {
+        let printed = self.printed.contents();
+        let tail = &printed[printed.len().saturating_sub(SHOWN_BYTES)..];
+        let printed = String::from_utf8_lossy(tail);
+        let lines = self.last_error.lines().chain(printed.lines());
+        let shown = |line: &str| format!("\n{}", crate::capabilities::log::one_line(line));
+        lines.map(shown).collect()
+    }
+}
+
+impl WasiView for Guarded {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
 }
 
 /// Asks a component what it is. Blocks for as long as compiling takes; for programs that end
@@ -95,12 +140,13 @@ pub fn describe(component: &[u8]) -> Result<Description, DescribeError> {
     let compile = |error: wasmtime::Error| DescribeError::Compile(format!("{error:#}"));
     let engine = engine::compiling().map_err(compile)?;
     let component = Component::new(&engine, component).map_err(compile)?;
+    refuse_unknown_wasi(&component)?;
     let mut linker = Linker::<Guarded>::new(&engine);
     link_log(&mut linker).map_err(compile)?;
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(compile)?;
     linker.allow_shadowing(false);
-    linker.define_unknown_imports_as_traps(&component).map_err(compile)?;
-    let limits = StoreLimitsBuilder::new().memory_size(MEMORY_BYTES).build();
-    let mut store = Store::new(&engine, Guarded { limits, last_error: String::new() });
+    link_nothing(&mut linker, &component).map_err(compile)?;
+    let mut store = Store::new(&engine, Guarded::new());
     store.limiter(|guarded| &mut guarded.limits);
     store.set_hostcall_fuel(SAID_BYTES);
     store.set_epoch_deadline(1);
@@ -110,10 +156,7 @@ pub fn describe(component: &[u8]) -> Result<Description, DescribeError> {
         Failure::Export(error) => DescribeError::Export(format!("{error:#}")),
         Failure::Call(error) => DescribeError::Failed {
             cause: error.root_cause().to_string(),
-            said: match store.data().last_error.as_str() {
-                "" => String::new(),
-                said => format!("\n{said}"),
-            },
+            said: store.data().said(),
         },
     })?;
     let schema = serde_json::from_str(&said.config_schema)
@@ -160,6 +203,46 @@ fn link_log(linker: &mut Linker<Guarded>) -> wasmtime::Result<()> {
             Ok(())
         },
     )
+}
+
+/// The parts of WASI that are not there, before a missing type of theirs is complained of.
+fn refuse_unknown_wasi(component: &Component) -> Result<(), DescribeError> {
+    let mut refused = String::new();
+    for (name, _) in component.component_type().imports(component.engine()) {
+        let why = match need_of_import(name) {
+            _ if !name.starts_with("wasi:") => continue,
+            Need::Nothing => continue,
+            Need::Capability(_) => {
+                "use `sentinel:plugin/http`; with componentize-js, disable `http` and `fetch-event`"
+            }
+            Need::OtherContract | Need::Unknown => "build without it",
+        };
+        refused.push_str(&format!("\n  - `{name}`: {why}"));
+    }
+    if refused.is_empty() { Ok(()) } else { Err(DescribeError::Imports(refused)) }
+}
+
+/// Every function beyond what is linked, as one that fails when it is called. WASI is left
+/// out: stand-ins under a guest's own version of it would go before what is linked.
+fn link_nothing(linker: &mut Linker<Guarded>, component: &Component) -> wasmtime::Result<()> {
+    let engine = component.engine();
+    let log = format!("sentinel:plugin/log@{}", sentinel_trust::CONTRACT);
+    for (name, item) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
+        if name == log || name.starts_with("wasi:") {
+            continue;
+        }
+        let mut linked = linker.instance(name)?;
+        for (function, item) in interface.exports(engine) {
+            if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                let message = format!("`{name}#{function}` is not there while it describes itself");
+                linked.func_new(function, move |_, _, _, _| {
+                    Err(wasmtime::format_err!("{message}"))
+                })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ends what runs too long, and goes when it is dropped.

@@ -2,8 +2,8 @@
 //! but what `describe` says.
 
 use wasm_encoder::{
-    CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function, FunctionSection,
-    MemorySection, MemoryType, Module, TypeSection, ValType,
+    CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, ImportSection, MemorySection, MemoryType, Module, TypeSection, ValType,
 };
 
 /// Where `describe` leaves its result: four words.
@@ -13,8 +13,29 @@ const METRIC: u32 = 1040;
 /// Where texts begin.
 const TEXTS: u32 = 2048;
 
+/// WASI as a compiler of another language would ask for it: of a version of its own.
+const CLOCK: &str = "package wasi:clocks@0.2.9; interface monotonic-clock { now: func() -> u64; }";
+const HTTP: &str = "package wasi:http@0.2.9; interface types { now: func() -> u64; }";
+
 /// A module whose config schema is this text.
 pub(crate) fn transform(schema: &str) -> Vec<u8> {
+    with_world(module(schema, None), None)
+}
+
+/// The same for WASI: its `describe` asks for the time first, as runtimes do.
+pub(crate) fn transform_of_wasi(schema: &str) -> Vec<u8> {
+    let clock = "wasi:clocks/monotonic-clock@0.2.9";
+    with_world(module(schema, Some(clock)), Some((CLOCK, clock)))
+}
+
+/// The same with a part of WASI that hosts do not have.
+pub(crate) fn transform_of_wasi_http(schema: &str) -> Vec<u8> {
+    let http = "wasi:http/types@0.2.9";
+    with_world(module(schema, Some(http)), Some((HTTP, http)))
+}
+
+/// `describe` calls `now` of what is imported first.
+fn module(schema: &str, import: Option<&str>) -> Vec<u8> {
     let mut texts = String::new();
     let mut text = |value: &str| {
         let place =
@@ -33,7 +54,13 @@ pub(crate) fn transform(schema: &str) -> Vec<u8> {
     for arguments in [0, 2, 16, 4] {
         types.ty().function(words(arguments), words(1));
     }
+    types.ty().function([], [ValType::I64]);
     module.section(&types);
+    let mut imports = ImportSection::new();
+    if let Some(interface) = import {
+        imports.import(interface, "now", EntityType::Function(4));
+    }
+    module.section(&imports);
     let mut functions = FunctionSection::new();
     (0..4).for_each(|at| {
         functions.function(at);
@@ -59,11 +86,14 @@ pub(crate) fn transform(schema: &str) -> Vec<u8> {
     .into_iter()
     .enumerate()
     {
-        exports.export(name, ExportKind::Func, u32::try_from(at).unwrap());
+        exports.export(name, ExportKind::Func, u32::try_from(at).unwrap() + imports.len());
     }
     module.section(&exports);
     let mut code = CodeSection::new();
     let mut describe = Function::new([]);
+    if import.is_some() {
+        describe.instructions().call(0).drop();
+    }
     describe.instructions().i32_const(RESULT.cast_signed()).end();
     code.function(&describe);
     for _ in 0..3 {
@@ -79,13 +109,22 @@ pub(crate) fn transform(schema: &str) -> Vec<u8> {
     data.active(0, &ConstExpr::i32_const(METRIC.cast_signed()), bytes(&metric));
     data.active(0, &ConstExpr::i32_const(TEXTS.cast_signed()), texts.into_bytes());
     module.section(&data);
-    with_world(module.finish())
+    module.finish()
 }
 
-/// Names the world that the module was built for, as bindings do.
-fn with_world(mut module: Vec<u8>) -> Vec<u8> {
+/// Names the world that the module was built for, as bindings do: the contract's, with an
+/// interface of WASI (its package and its name) where there is one.
+fn with_world(mut module: Vec<u8>, wasi: Option<(&str, &str)>) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_dir(super::contract()).unwrap();
+    let (mut package, _) = resolve.push_dir(super::contract()).unwrap();
+    if let Some((text, import)) = wasi {
+        resolve.push_str("wasi.wit", text).unwrap();
+        let world = format!(
+            "package acme:guest;
+            world transform {{ import {import}; include sentinel:plugin/transform@0.1.0; }}"
+        );
+        package = resolve.push_str("guest.wit", &world).unwrap();
+    }
     let world = resolve.select_world(&[package], Some("transform")).unwrap();
     wit_component::embed_component_metadata(
         &mut module,
