@@ -181,6 +181,13 @@ impl Client {
         if error.is_timeout() {
             return Failure::new(format!("{} did not answer in time: {cause}", self.shown()));
         }
+        if !error.is_connect() {
+            return Failure::new(format!(
+                "no Sentinel server answers at {}: {cause}",
+                self.shown()
+            ))
+            .hint("is it the address for agents (gRPC)? `sentinel up` prints both");
+        }
         Failure::new(format!("there is no server at {}: {cause}", self.shown()))
             .hint("start one with `sentinel up`, or name another with --server or SENTINEL_SERVER")
     }

@@ -21,9 +21,40 @@ impl Failure {
     }
 }
 
+/// An error with its causes, without those that the text before them says already.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            let joint = if text.is_empty() { "" } else { ": " };
+            text.push_str(joint);
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
 /// Errors of libraries say their causes themselves.
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen: {0}; choose another")]
+    struct Listen(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let listen = || Listen(std::io::Error::other("in use"));
+        let error = anyhow::Error::new(listen());
+        assert_eq!(with_causes(&error), "cannot listen: in use; choose another");
+        let error = Err::<(), _>(listen()).context("no start").unwrap_err();
+        assert_eq!(with_causes(&error), "no start: cannot listen: in use; choose another");
     }
 }

@@ -74,7 +74,11 @@ pub async fn check_token(State(access): State<Access>, request: Request, next: N
     if access.knows_token(request.headers()) {
         return next.run(request).await;
     }
-    let message = "an API token is needed: `Authorization: Bearer TOKEN`; `sentinel up` keeps it in DIR/api.token";
+    let message = if request.headers().contains_key(header::AUTHORIZATION) {
+        "this is not the API token of this server; `sentinel up` keeps it in DIR/api.token"
+    } else {
+        "an API token is needed: `Authorization: Bearer TOKEN`; `sentinel up` keeps it in DIR/api.token"
+    };
     refuse(StatusCode::UNAUTHORIZED, message)
 }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Builder;
 
 use crate::args::{Cli, Command, Global};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, with_causes};
 use crate::output::Printer;
 use crate::roles;
 
@@ -66,7 +66,7 @@ fn role(
     run: impl Future<Output = anyhow::Result<()>>,
 ) -> Result<(), Failure> {
     let runtime = runtime.enable_all().build()?;
-    runtime.block_on(run).map_err(|error| Failure::new(format!("{error:#}")))
+    runtime.block_on(run).map_err(|error| Failure::new(with_causes(&error)))
 }
 
 /// Asks the server for something.

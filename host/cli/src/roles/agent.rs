@@ -4,6 +4,7 @@
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
 use super::{COMPILE_CHILD, StopSignal, memory};
+use crate::failure::with_causes;
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
@@ -112,7 +113,10 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
                 config = fresh;
             }
             Some(Err(error)) => {
-                tracing::error!("{error:#}; the configuration before it stays in force");
+                tracing::error!(
+                    "{}; the configuration before it stays in force",
+                    with_causes(&error)
+                );
             }
         }
     }

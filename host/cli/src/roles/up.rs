@@ -4,6 +4,7 @@ use super::config::{DEFAULT, Loaded, Part};
 use super::connect::{Keys, Plugins, Rules};
 use super::data::{DataFolder, default_folder};
 use super::{COMPILE_CHILD, StopSignal};
+use crate::failure::with_causes;
 use crate::running::{self, Running};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -225,7 +226,7 @@ fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
     }
     say(&format!(
         "
-Sentinel is running ({} collectors, up in {:.1} s).
+Sentinel is running ({} {}, up in {:.1} s).
 
   REST API   http://{rest}  (description: /openapi.json, health: /healthz, metrics: /metrics)
   agents     http://{}  (gRPC)
@@ -240,6 +241,7 @@ Try next, in another terminal:
 
 Ctrl-C stops it.",
         status.slots.len(),
+        if status.slots.len() == 1 { "collector" } else { "collectors" },
         took.as_secs_f64(),
         up.server.grpc(),
         config.path.display(),
@@ -282,7 +284,7 @@ async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {
             tracing::info!(file = %config.path.display(), "configuration applied");
         }
         Err(error) => {
-            tracing::error!("{error:#}; the configuration before it stays in force");
+            tracing::error!("{}; the configuration before it stays in force", with_causes(&error));
         }
     }
 }
