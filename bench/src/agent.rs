@@ -4,12 +4,13 @@
 use crate::cpu;
 use crate::row::{Better, Row};
 use anyhow::{Context, Result, ensure};
+use sentinel_test_services::{Nginx, Process, Services, free_port, get, wait};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const INTERVAL: &str = "10s";
@@ -23,64 +24,10 @@ const EXPORTED: [&str; 8] =
 /// The agent's id: the server's own agent has the machine's name.
 const AGENT: &str = "bench";
 
-/// A process that ends with its owner.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command, log: &Path) -> Result<Self> {
-        let log = fs::File::options().create(true).append(true).open(log)?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        Ok(Self(child.with_context(|| format!("{:?} cannot be started", command.get_program()))?))
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn given(name: &str) -> Result<PathBuf> {
     std::env::var_os(name)
         .map(PathBuf::from)
         .with_context(|| format!("{name} is not set; run `cargo xtask bench`"))
-}
-
-fn service(services: &Value, name: &str) -> Result<Command> {
-    let one = &services["services"][name];
-    let mut command = Command::new(
-        one["program"].as_str().with_context(|| format!("{name} is not among the services"))?,
-    );
-    if let Some(libraries) = one["library_path"].as_str() {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
-    Ok(command)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn wait(what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
-    let start = Instant::now();
-    while !ready() {
-        ensure!(start.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// Takes whatever vmagent writes and says that it is done.
@@ -123,7 +70,7 @@ struct Place {
     sentinel: PathBuf,
     plugins: PathBuf,
     trust: PathBuf,
-    services: Value,
+    services: Services,
 }
 
 impl Place {
@@ -142,25 +89,6 @@ impl Place {
             command.arg("--plugins").arg(&self.plugins).arg("--trust").arg(&self.trust);
         }
         command
-    }
-
-    fn nginx(&self) -> Result<(Process, u16)> {
-        let port = free_port()?;
-        let root = self.path("nginx");
-        fs::create_dir(&root)?;
-        let shown = root.display();
-        let config = format!(
-            "daemon off; master_process off; pid {shown}/pid; error_log {shown}/error.log; events {{}}
-             http {{ access_log off; client_body_temp_path {shown}/a; proxy_temp_path {shown}/b;
-               fastcgi_temp_path {shown}/c; uwsgi_temp_path {shown}/d; scgi_temp_path {shown}/e;
-               server {{ listen 127.0.0.1:{port}; location = /stub_status {{ stub_status; }} }} }}"
-        );
-        fs::write(root.join("nginx.conf"), config)?;
-        let mut command = service(&self.services, "nginx")?;
-        command.arg("-p").arg(&root).arg("-c").arg(root.join("nginx.conf"));
-        let process = Process::start(&mut command, &self.path("nginx.log"))?;
-        wait("nginx", || get(port, "/stub_status").is_ok_and(|t| t.contains("Active")))?;
-        Ok((process, port))
     }
 
     /// A server for the agent to send to; it is not measured.
@@ -191,7 +119,7 @@ impl Place {
         command
     }
 
-    fn prepare_agent(&self, nginx: u16) -> Result<()> {
+    fn prepare_agent(&self, nginx: &Nginx) -> Result<()> {
         let config = format!(
             "version: 1
 agent:
@@ -201,9 +129,11 @@ agent:
     - {{slot: system, plugin: sentinel/system, grants: {{system: true}}}}
     - slot: nginx
       plugin: sentinel/nginx
-      config: {{url: \"http://127.0.0.1:{nginx}/stub_status\"}}
-      grants: {{http: {{origins: [\"http://127.0.0.1:{nginx}\"], methods: [GET]}}}}
-"
+      config: {{url: \"{}\"}}
+      grants: {{http: {{origins: [\"{}\"], methods: [GET]}}}}
+",
+            nginx.url(),
+            nginx.origin()
         );
         fs::write(self.path("agent.yaml"), config)?;
         let output = self.sentinel(&["token", "create", "--json"]).output()?;
@@ -225,7 +155,7 @@ agent:
 
     fn exporter_and_vmagent(&self) -> Result<(Process, Process, u16)> {
         let port = free_port()?;
-        let mut command = service(&self.services, "prometheus-node-exporter")?;
+        let mut command = self.services.command("prometheus-node-exporter")?;
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         // What the agent's collector reads, and no more, so that the series are about as many.
         command.args(["--collector.disable-defaults", "--web.disable-exporter-metrics"]);
@@ -239,7 +169,7 @@ agent:
                 "global: {{scrape_interval: {INTERVAL}}}\nscrape_configs: [{{job_name: node, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
             ),
         )?;
-        let mut command = service(&self.services, "vmagent")?;
+        let mut command = self.services.command("vmagent")?;
         command.arg(format!("-promscrape.config={}", scrape.display()));
         command.arg(format!("-remoteWrite.url=http://127.0.0.1:{}/write", sink()?));
         command.arg(format!("-remoteWrite.tmpDataPath={}", self.path("vmagent").display()));
@@ -271,17 +201,16 @@ fn start_ms(place: &Place, join: &str) -> Result<f64> {
 }
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let services = fs::read(given("SENTINEL_SERVICES")?)?;
     let place = Place {
         dir: tempfile::tempdir()?,
         sentinel: given("SENTINEL_BIN")?,
         plugins: given("SENTINEL_PLUGINS")?,
         trust: given("SENTINEL_TRUST")?,
-        services: serde_json::from_slice(&services)?,
+        services: Services::read(&given("SENTINEL_SERVICES")?)?,
     };
-    let (_nginx, nginx_port) = place.nginx()?;
+    let nginx = Nginx::start(&place.services, &place.path("nginx"))?;
     let (_server, join) = place.server()?;
-    place.prepare_agent(nginx_port)?;
+    place.prepare_agent(&nginx)?;
 
     // The first start compiles and enrols; the measured ones find both done.
     let listen = free_port()?;

@@ -27,6 +27,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-worker", LIBRARIES),
     ("sentinel-cli", EVERYTHING),
     ("sentinel-bench", EVERYTHING),
+    ("sentinel-test-services", &[]),
     ("sentinel-e2e", EVERYTHING),
     ("xtask", &[]),
 ];
@@ -77,6 +78,10 @@ const CONFINED: &[Confined] = &[
     Confined { what: "sqlx", only: "sentinel-store", in_tests: true },
     Confined { what: "object_store", only: "sentinel-registry-service", in_tests: true },
 ];
+
+/// What only tests and benches may use: crates that are nothing else, and any crate in its
+/// `[dev-dependencies]`.
+const FOR_TESTS: &[&str] = &["sentinel-test-services"];
 
 /// Crates that are nothing but tests or benches.
 const TEST_CRATES: &[&str] = &["sentinel-e2e", "sentinel-bench"];
@@ -136,8 +141,12 @@ fn violations(packages: &[Package]) -> Vec<String> {
             continue;
         };
         for dependency in &package.dependencies {
-            if ours.contains(dependency.name.as_str()) {
-                if !allowed.contains(&dependency.name.as_str()) {
+            let name = dependency.name.as_str();
+            if FOR_TESTS.contains(&name) && is_for_tests(package, dependency) {
+                continue;
+            }
+            if ours.contains(name) {
+                if !allowed.contains(&name) {
                     wrong.push(format!("{} must not depend on {}", package.name, dependency.name));
                 }
             } else if let Some(rule) = broken_rule(package, dependency) {
@@ -163,9 +172,12 @@ fn allowed(package: &Package) -> Option<&'static [&'static str]> {
     if guest { in_table(GUESTS).or(Some(PLUGIN)) } else { in_table(HOST) }
 }
 
+fn is_for_tests(package: &Package, dependency: &Dependency) -> bool {
+    dependency.kind.as_deref() == Some("dev") || TEST_CRATES.contains(&package.name.as_str())
+}
+
 fn broken_rule(package: &Package, dependency: &Dependency) -> Option<&'static Confined> {
-    let in_tests =
-        dependency.kind.as_deref() == Some("dev") || TEST_CRATES.contains(&package.name.as_str());
+    let in_tests = is_for_tests(package, dependency);
     CONFINED.iter().find(|rule| {
         let meant = dependency
             .name
@@ -223,6 +235,8 @@ mod tests {
             ("sentinel-runtime", "host/runtime", "serde"),
             ("sentinel-e2e", "tests/e2e", "sqlx"),
             ("sentinel-worker", "host/worker", "dev:sqlx"),
+            ("sentinel-bench", "bench", "sentinel-test-services"),
+            ("sentinel-bus", "host/bus", "dev:sentinel-test-services"),
         ] {
             assert_eq!(
                 check(name, dir, dependency),
@@ -253,6 +267,7 @@ mod tests {
             ("sentinel-agent", "host/agent", "wasmtime"),
             ("sentinel-agent", "host/agent", "dev:wasmtime-wasi"),
             ("sentinel-e2e", "tests/e2e", "wasmtime"),
+            ("sentinel-bus", "host/bus", "sentinel-test-services"),
         ] {
             let wrong = check(name, dir, dependency);
             assert_eq!(wrong.len(), 1, "{name} -> {dependency}: {wrong:?}");

@@ -6,13 +6,13 @@
 //! `SENTINEL_TRUST`, `SENTINEL_SERVICES`.
 
 pub mod counter;
-pub mod nginx;
 pub mod receiver;
 pub mod sentinel;
 pub mod told;
 
 use anyhow::{Result, bail};
-use std::path::PathBuf;
+use sentinel_test_services::{Nginx, Services};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A path that `cargo xtask test` gives, or where it would be in the checkout.
@@ -31,6 +31,14 @@ pub fn given(variable: &str, in_target: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A real nginx in a folder of its own.
+///
+/// # Errors
+/// Where it does not come up.
+pub fn nginx(folder: &Path) -> Result<Nginx> {
+    Nginx::start(&Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?, folder)
 }
 
 /// Asks again and again until there is an answer.

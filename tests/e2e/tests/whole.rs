@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result};
 use sentinel_e2e::counter::now;
-use sentinel_e2e::eventually;
-use sentinel_e2e::nginx::Nginx;
 use sentinel_e2e::receiver::Receiver;
 use sentinel_e2e::sentinel::Home;
+use sentinel_e2e::{eventually, nginx};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -63,8 +62,8 @@ async fn a_new_installation_monitors_this_machine_and_goes_on_after_a_stop() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_nginx_is_collected_and_a_changed_configuration_needs_no_restart() -> Result<()> {
-    let nginx = Nginx::start().await?;
     let home = Home::new()?;
+    let nginx = nginx(&home.path().join("nginx"))?;
     home.configure(BASE)?;
     let up = home.up().await?;
     let agent = format!(

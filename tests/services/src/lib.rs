@@ -1,0 +1,96 @@
+//! Real services for tests and benches. `cargo xtask services` fetches them and writes where
+//! they are (`target/services/services.json`); here they are started, on loopback, on free
+//! ports, in folders that the caller gives, and end with their owner.
+
+mod nginx;
+mod process;
+
+pub use nginx::Nginx;
+pub use process::Process;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a service may take to come up.
+const START: Duration = Duration::from_secs(60);
+
+/// The services that are there.
+#[derive(Debug, Deserialize)]
+pub struct Services {
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    program: PathBuf,
+    #[serde(default)]
+    library_path: String,
+}
+
+impl Services {
+    /// Reads the list that `cargo xtask services` wrote.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn read(list: &Path) -> Result<Self> {
+        let text = std::fs::read(list).with_context(|| {
+            format!("{} cannot be read; run `cargo xtask services`", list.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("in {}", list.display()))
+    }
+
+    /// The command that starts a service.
+    ///
+    /// # Errors
+    /// Where it is not among them.
+    pub fn command(&self, name: &str) -> Result<Command> {
+        let service = self
+            .services
+            .get(name)
+            .with_context(|| format!("{name} is not among the services of this machine"))?;
+        let mut command = Command::new(&service.program);
+        if !service.library_path.is_empty() {
+            command.env("LD_LIBRARY_PATH", &service.library_path);
+        }
+        Ok(command)
+    }
+}
+
+/// A port that nobody listens on at this moment.
+///
+/// # Errors
+/// Where none is free.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// What a server on loopback answers, head and body.
+///
+/// # Errors
+/// Where it cannot be asked.
+pub fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Waits, at most a minute, until something is so.
+///
+/// # Errors
+/// Where it does not come to be.
+pub fn wait(what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !ready() {
+        ensure!(start.elapsed() < START, "{what}: not within {START:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
