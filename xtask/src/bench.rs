@@ -85,11 +85,7 @@ struct SoakTest {
 /// Measures everything, or the rows that `name` selects. A missed limit is marked, not an error.
 pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> Result<()> {
     let steps = Steps::new(6);
-    let toolchain = steps.run("Guest toolchain", |step| {
-        let toolchain = toolchain::ensure(checkout, step, source)?;
-        let said = toolchain.describe();
-        Ok((toolchain, said))
-    })?;
+    let toolchain = toolchain::ready(checkout, &steps, source)?;
     steps.run("Services to compare with", |step| services::ensure(checkout, step))?;
     steps.run("Build host and benches (release)", |step| {
         let mut command = checkout.cargo();

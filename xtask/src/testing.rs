@@ -43,11 +43,7 @@ pub(crate) struct TestTime {
 
 /// Fetches and builds all that tests use.
 pub(crate) fn prepare(checkout: &Checkout, steps: &Steps, source: Source) -> Result<()> {
-    let toolchain = steps.run("Guest toolchain", |step| {
-        let toolchain = toolchain::ensure(checkout, step, source)?;
-        let said = toolchain.describe();
-        Ok((toolchain, said))
-    })?;
+    let toolchain = toolchain::ready(checkout, steps, source)?;
     steps.run("Services for tests", |step| services::ensure(checkout, step))?;
     steps
         .run("Build the host and its tests", |step| Ok(((), build_everything(checkout, step)?)))?;
@@ -178,7 +174,8 @@ fn test_line(line: &str) -> Option<TestTime> {
     let (verdict, rest) = line.trim_start().split_once(" [")?;
     let passed = match verdict.trim() {
         "PASS" | "SLOW" | "LEAK" => true,
-        "FAIL" | "TIMEOUT" | "SIGABRT" | "SIGSEGV" | "SIGKILL" => false,
+        "FAIL" | "TIMEOUT" | "LEAK-FAIL" => false,
+        signal if signal.starts_with("SIG") => false,
         _ => return None,
     };
     let (seconds, rest) = rest.split_once("s]")?;
@@ -222,6 +219,10 @@ mod tests {
                 test("sentinel-e2e::faults kill", false, 12.5),
             ),
             ("        PASS [   1.000s] sentinel-wal a", test("sentinel-wal a", true, 1.0)),
+            (
+                "      SIGINT [ 697.411s] (569/670) sentinel-wal::faults a",
+                test("sentinel-wal::faults a", false, 697.411),
+            ),
             ("        SLOW [> 60.000s] sentinel-wal a", None),
             ("     Summary [   0.012s] 3 tests run", None),
             ("info [x", None),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkout::{Checkout, replace};
 use crate::debian;
 use crate::process;
-use crate::steps::Step;
+use crate::steps::{Step, Steps};
 
 /// What guests are compiled to.
 pub(crate) const GUEST_TARGET: &str = "wasm32-unknown-unknown";
@@ -119,6 +119,15 @@ impl Toolchain {
             Source::Debian => matches!(self, Toolchain::Debian { .. }),
         }
     }
+}
+
+/// Finds or fetches the compiler for guests, as a step of a list.
+pub(crate) fn ready(checkout: &Checkout, steps: &Steps, source: Source) -> Result<Toolchain> {
+    steps.run("Guest toolchain", |step| {
+        let toolchain = ensure(checkout, step, source)?;
+        let said = toolchain.describe();
+        Ok((toolchain, said))
+    })
 }
 
 /// Finds the guest compiler, fetching it on the first call in a checkout.

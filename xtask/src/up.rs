@@ -21,12 +21,8 @@ pub(crate) fn up(
     arguments: &[OsString],
 ) -> Result<()> {
     let steps = Steps::new(4);
-    let toolchain = steps.run("Guest toolchain", |step| {
-        let toolchain = toolchain::ensure(checkout, step, source)?;
-        let said = toolchain.describe();
-        Ok((toolchain, said))
-    })?;
-    build(checkout, &steps, profile, &toolchain)?;
+    let toolchain = toolchain::ready(checkout, &steps, source)?;
+    build_host_and_plugins(checkout, &steps, profile, &toolchain, "component")?;
     let sentinel = checkout.host_program(profile, "sentinel");
     let mut command = Command::new(&sentinel);
     command
@@ -49,21 +45,8 @@ pub(crate) fn build_components(
     source: Source,
 ) -> Result<()> {
     let steps = Steps::new(4);
-    let toolchain = steps.run("Guest toolchain", |step| {
-        let toolchain = toolchain::ensure(checkout, step, source)?;
-        let said = toolchain.describe();
-        Ok((toolchain, said))
-    })?;
+    let toolchain = toolchain::ready(checkout, &steps, source)?;
     build_host_and_plugins(checkout, &steps, profile, &toolchain, guest_profile)
-}
-
-fn build(
-    checkout: &Checkout,
-    steps: &Steps,
-    profile: HostProfile,
-    toolchain: &toolchain::Toolchain,
-) -> Result<()> {
-    build_host_and_plugins(checkout, steps, profile, toolchain, "component")
 }
 
 fn build_host_and_plugins(

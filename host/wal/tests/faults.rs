@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use harness::{
-    fill, open, open_with, options, payload, read_all, records, seeds, segments, shape, tag_of,
+    fill, open, open_with, options, payload, read_all, records, seeds, segments, shape, sweeps,
+    tag_of,
 };
 use sentinel_wal::simulation::Simulation;
 use sentinel_wal::{AtCap, Epoch, Error, GapReason, Item, Log, Options, Result};
@@ -107,7 +108,7 @@ fn operations_of(seed: u64) -> u64 {
 
 #[test]
 fn after_a_crash_at_any_file_operation_everything_synced_is_there() {
-    for seed in 0..seeds(2) {
+    for seed in 0..sweeps(2) {
         for operation in 1..=operations_of(seed) {
             let disk = Simulation::new();
             disk.crash_at(operation);
@@ -124,7 +125,7 @@ fn after_a_crash_at_any_file_operation_everything_synced_is_there() {
 
 #[test]
 fn after_a_power_failure_at_any_file_operation_everything_synced_is_there() {
-    for seed in 0..seeds(2) {
+    for seed in 0..sweeps(2) {
         for operation in 1..=operations_of(seed) {
             for loss in 0..2 {
                 let disk = Simulation::new();

@@ -81,6 +81,14 @@ pub fn seeds(default: u64) -> u64 {
     scale.unwrap_or(default)
 }
 
+/// How many seeds of `SENTINEL_SEEDS` a sweep counts as one: it tries each at every operation.
+const SEEDS_A_SWEEP: u64 = 20;
+
+/// The same for tests that try each seed at every file operation.
+pub fn sweeps(default: u64) -> u64 {
+    (seeds(0) / SEEDS_A_SWEEP).max(default)
+}
+
 /// Segment files, oldest first.
 pub fn segments(disk: &Simulation) -> Vec<String> {
     disk.names().into_iter().filter(|n| n.ends_with(".seg")).collect()
