@@ -7,6 +7,7 @@ mod ci;
 mod components;
 mod debian;
 mod directions;
+mod fuzz;
 mod packing;
 mod process;
 mod readme;
@@ -76,6 +77,14 @@ enum Task {
         /// Parts of test names.
         filters: Vec<String>,
     },
+    /// Run every fuzz target, or those whose names contain a filter, for a bounded time each.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+        /// Parts of names, such as `host/wal` or `manifest`.
+        filters: Vec<String>,
+    },
     /// Every check that a change has to pass.
     Ci,
     /// Only the check of which crate depends on which.
@@ -110,16 +119,14 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Components { profile, release } => {
             up::build_components(&checkout, host_profile(release), &profile, source)
         }
-        Task::Toolchain => Steps::new(1).run("Guest toolchain", |step| {
-            let said = toolchain::ensure(&checkout, step, source)?.describe();
-            Ok(((), said))
-        }),
+        Task::Toolchain => toolchain::ready(&checkout, &Steps::new(1), source).map(drop),
         Task::Services => {
             Steps::new(1).run("Services", |step| services::ensure(&checkout, step))?;
             Ok(())
         }
         Task::Bench { name } => bench::bench(&checkout, name.as_deref(), source),
         Task::Soak { filters } => bench::soak(&checkout, &filters, source),
+        Task::Fuzz { seconds, filters } => fuzz::run(&checkout, seconds, &filters),
         Task::Ci => ci::run(&checkout, source),
         Task::Directions => {
             Steps::new(1).run("Dependency directions", |_| Ok(((), directions::check(&checkout)?)))

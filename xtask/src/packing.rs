@@ -15,9 +15,19 @@ use crate::components::{Guest, PLACES};
 use crate::process;
 use crate::steps::Step;
 
-/// What decides how a core module is packed and signed. The program itself is not among them:
-/// it changes with every edit of the host.
-const PACKING_SOURCES: &[&str] = &["Cargo.lock", "registry/trust", "host/runtime/src", "wit"];
+/// What decides how a core module is packed and signed: all that `sentinel plugin pack`, `sign`
+/// and `keygen` are made of. The program itself is not among them: it changes with every edit
+/// of the host.
+const PACKING_SOURCES: &[&str] = &[
+    "Cargo.lock",
+    "host/cli/src",
+    "host/files/src",
+    "host/model/src",
+    "host/runtime/src",
+    "registry/client/src",
+    "registry/trust/src",
+    "wit",
+];
 
 /// The publisher whose plugins this checkout signs.
 const PUBLISHER: &str = "sentinel";
@@ -153,22 +163,7 @@ fn common_digest(checkout: &Checkout, key: &DevKey) -> Result<String> {
     for source in PACKING_SOURCES {
         feed_tree(&mut digest, &checkout.root().join(source))?;
     }
-    feed_plugin_commands(&mut digest, &checkout.root().join("host/cli/src"))?;
     Ok(hex(digest))
-}
-
-/// The CLI's files about plugins, wherever they stand in it.
-fn feed_plugin_commands(digest: &mut Sha256, dir: &Path) -> Result<()> {
-    for path in sorted(dir)? {
-        let about_plugins =
-            path.file_name().is_some_and(|name| name.to_string_lossy().contains("plugin"));
-        if about_plugins {
-            feed_tree(digest, &path)?;
-        } else if path.is_dir() {
-            feed_plugin_commands(digest, &path)?;
-        }
-    }
-    Ok(())
 }
 
 fn feed_tree(digest: &mut Sha256, path: &Path) -> Result<()> {
@@ -277,13 +272,14 @@ esac
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path();
-            for folder in ["registry/trust", "host/runtime/src", "host/cli/src", "wit", "g"] {
+            let sources = PACKING_SOURCES.iter().filter(|source| !source.contains('.'));
+            for folder in sources.chain(&["g"]) {
                 fs::create_dir_all(root.join(folder)).unwrap();
             }
             for (file, text) in [
                 ("Cargo.lock", "1"),
                 ("wit/a.wit", "package a;"),
-                ("host/cli/src/plugin.rs", "// 1"),
+                ("host/cli/src/files.rs", "// 1"),
                 ("g/plugin.yaml", "name: sentinel/g"),
                 ("core.wasm", "core"),
                 ("sentinel", SENTINEL),
@@ -327,7 +323,7 @@ esac
             "core.wasm",
             "g/plugin.yaml",
             "wit/a.wit",
-            "host/cli/src/plugin.rs",
+            "host/cli/src/files.rs",
             "target/plugins/g.wasm",
             "target/plugins/g.wasm.sig",
             "target/dev-keys/trust.yaml",
@@ -340,6 +336,30 @@ esac
         }
         fs::remove_file(toy.dir.path().join("target/plugins/g.wasm")).unwrap();
         assert_eq!(toy.pack(&guests), packed + 1);
+    }
+
+    #[test]
+    fn every_crate_that_packing_uses_is_among_its_sources() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let commands = ["mod", "keygen", "pack", "requests", "sign"];
+        let commands = commands.map(|name| format!("commands/plugin/{name}.rs"));
+        for name in commands.iter().map(String::as_str).chain(["files.rs"]) {
+            let text = fs::read_to_string(root.join("host/cli/src").join(name)).unwrap();
+            for used in text.split("sentinel_").skip(1) {
+                let krate: String =
+                    used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                if !used[krate.len()..].starts_with("::") {
+                    continue;
+                }
+                let krate = krate.replace('_', "-");
+                let source = match krate.strip_prefix("registry-") {
+                    Some(client) => format!("registry/{client}/src"),
+                    None if krate == "trust" => "registry/trust/src".to_owned(),
+                    None => format!("host/{krate}/src"),
+                };
+                assert!(PACKING_SOURCES.contains(&source.as_str()), "{name} uses {source}");
+            }
+        }
     }
 
     #[test]
