@@ -49,6 +49,10 @@ impl Bell {
         self.condvar.notify_one();
     }
 
+    pub(crate) fn stopped(&self) -> bool {
+        self.asked.lock().stop
+    }
+
     /// Blocks until there is work, or the thread is to end.
     pub(crate) fn wait(&self, interval: Duration) -> Heard {
         let mut asked = self.asked.lock();

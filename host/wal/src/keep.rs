@@ -1,4 +1,4 @@
-//! Keeping house: the meta file, removal of committed segments, the cap, the prepared segment.
+//! Keeping house: the meta file, removal of committed segments, the cap.
 
 use crate::format::segment_name;
 use crate::log::Shared;
@@ -106,32 +106,6 @@ impl Shared {
         let kept = removed.and_then(|_| if due { self.write_meta(false) } else { Ok(()) });
         if let Err(error) = kept {
             tracing::warn!(%error, "the log could not keep house; it is tried again with the next segment or commit");
-        }
-    }
-
-    /// Makes the next segment ready, so that no writer waits for it.
-    pub(crate) fn prepare_spare(&self) {
-        let size = self.options.segment_bytes;
-        let number = {
-            let mut tail = self.tail.lock();
-            let used = self.state.lock().disk_bytes();
-            if tail.spare.is_some() || tail.active.is_none() || used + size > self.options.max_bytes
-            {
-                return;
-            }
-            let number = tail.next_number;
-            tail.next_number += 1;
-            number
-        };
-        // A failure is not worth a word: the writer that needs the segment tries again, and tells.
-        let Ok(spare) = self.reserve(number, size) else {
-            return;
-        };
-        let mut tail = self.tail.lock();
-        if tail.spare.is_none() && tail.active_number().is_some_and(|active| active < number) {
-            tail.spare = Some(spare);
-        } else {
-            let _ = self.storage.remove(&segment_name(number));
         }
     }
 

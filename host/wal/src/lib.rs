@@ -90,6 +90,7 @@
 //! waits for any of it.
 
 mod bell;
+mod close;
 mod error;
 pub mod format;
 mod keep;
@@ -103,7 +104,9 @@ pub mod scan;
 pub mod simulation;
 mod state;
 mod storage;
+mod sync;
 mod threads;
+mod turn;
 mod types;
 mod writer;
 

@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::bell::Bell;
-use crate::meta::CleanMarker;
-use crate::queue::{Pushed, Queue, Stage, Ticket};
+use crate::queue::{Pushed, Queue, Stage, Ticket, Waiting};
 use crate::recovery::{self, Recovery};
 use crate::state::State;
 use crate::threads;
@@ -23,9 +22,9 @@ use crate::{
 ///
 /// Dropping it without [`Log::close`] hands everything to the file but leaves the shutdown marked as unclean.
 pub struct Log {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    lock: Mutex<Option<Box<dyn StorageLock>>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) lock: Mutex<Option<Box<dyn StorageLock>>>,
 }
 
 /// What the log's threads, its writers and its readers share.
@@ -34,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) epoch: Epoch,
     pub(crate) queue: Mutex<Queue>,
+    pub(crate) waiting: Arc<Waiting>,
     pub(crate) tail: Mutex<Tail>,
     pub(crate) syncing: Mutex<()>,
     pub(crate) keeping: Mutex<()>,
@@ -76,11 +76,13 @@ impl Log {
         })?;
         let epoch = Epoch::random()?;
         let (state, next_number, report) = recovery::recover(storage.as_ref(), epoch)?;
+        let waiting = Arc::<Waiting>::default();
         let shared = Arc::new(Shared {
             storage,
             options,
             epoch,
-            queue: Mutex::new(Queue::new(epoch)),
+            queue: Mutex::new(Queue::new(epoch, waiting.clone())),
+            waiting,
             tail: Mutex::new(Tail::new(next_number)),
             syncing: Mutex::new(()),
             keeping: Mutex::new(()),
@@ -244,62 +246,6 @@ impl Log {
         self.shared.write_meta(false)
     }
 
-    /// Syncs everything, writes the offsets, marks the shutdown as clean and lets the next opener in. Appends fail from
-    /// now on; readers yield what is synced, then [`Error::Closed`]. Blocks on files. A second call does nothing.
-    ///
-    /// # Errors
-    /// Whatever kept something from becoming durable; the log is closed all the same, the shutdown not clean.
-    pub fn close(&self) -> Result<()> {
-        let Some(lock) = self.lock.lock().take() else {
-            return Ok(());
-        };
-        self.stop_threads();
-        let synced = self.shared.sync_now();
-        self.shared.queue.lock().stop(&Error::Closed);
-        // Between the sync and the stop a writer may have come in.
-        let closed = synced.and_then(|()| self.sync_rest()).and_then(|()| self.seal());
-        self.shared.state.lock().closed = true;
-        self.shared.wake_readers();
-        drop(lock);
-        closed
-    }
-
-    fn sync_rest(&self) -> Result<()> {
-        match self.shared.sync_now() {
-            Err(Error::Closed) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Gives back what the last segment does not need and leaves the marker of a clean shutdown.
-    fn seal(&self) -> Result<()> {
-        let shared = &self.shared;
-        {
-            let mut tail = shared.tail.lock();
-            if let Some(active) = tail.active.take() {
-                // Only room is at stake: the end of the data is found without it.
-                let _ = active.file.truncate(active.offset).and_then(|()| active.file.sync_data());
-                shared.state.lock().shrink_segment(active.number, active.offset);
-            }
-            if let Some(spare) = tail.spare.take() {
-                let _ = shared.storage.remove(&crate::format::segment_name(spare.number));
-            }
-        }
-        shared.remove_committed(None)?;
-        shared.write_meta(true)?;
-        let last = shared.state.lock().current().written;
-        CleanMarker { epoch: shared.epoch, last }.write(shared.storage.as_ref())
-    }
-
-    fn stop_threads(&self) {
-        self.shared.sync_bell.stop();
-        self.shared.keep_bell.stop();
-        for thread in self.threads.lock().drain(..) {
-            // A panic in it was reported by the panic hook.
-            let _ = thread.join();
-        }
-    }
-
     fn position(&self, seq: u64) -> Position {
         Position { epoch: self.shared.epoch, seq }
     }
@@ -375,6 +321,8 @@ impl Log {
 
     fn keep_if_alone(&self) {
         if !self.shared.options.background {
+            self.shared.prepare_spare();
+            while self.shared.fill_spare() {}
             let active = self.shared.tail.lock().active_number();
             let due = {
                 let state = self.shared.state.lock();
@@ -383,18 +331,6 @@ impl Log {
             if due {
                 self.shared.keep();
             }
-        }
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        self.stop_threads();
-        if self.lock.lock().is_some() {
-            self.shared.drain(&mut self.shared.tail.lock());
-            self.shared.queue.lock().stop(&Error::Closed);
-            self.shared.state.lock().closed = true;
-            self.shared.wake_readers();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Records on their way to the file: encoded by their writers into one buffer, taken as one batch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -19,8 +20,22 @@ pub(crate) enum Stage {
 #[derive(Default)]
 pub(crate) struct Ticket {
     outcome: Mutex<Outcome>,
-    condvar: Condvar,
-    notify: Notify,
+    written: Waiters,
+    synced: Waiters,
+}
+
+/// Who waits for one stage. Of each stage apart, so that a write does not wake those who wait for the sync behind it.
+#[derive(Default)]
+struct Waiters {
+    threads: Condvar,
+    tasks: Notify,
+}
+
+impl Waiters {
+    fn wake(&self) {
+        self.threads.notify_all();
+        self.tasks.notify_waiters();
+    }
 }
 
 #[derive(Default)]
@@ -59,14 +74,14 @@ impl Ticket {
             if let Some(result) = outcome.check(seq, stage) {
                 return result;
             }
-            self.condvar.wait(&mut outcome);
+            self.waiters(stage).threads.wait(&mut outcome);
         }
     }
 
     /// The same, for tasks. Cancel-safe: the record goes its way whether or not anybody waits.
     pub(crate) async fn reached(&self, seq: u64, stage: Stage) -> Result<()> {
         loop {
-            let notified = self.notify.notified();
+            let notified = self.waiters(stage).tasks.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
             if let Some(result) = self.check(seq, stage) {
@@ -77,21 +92,36 @@ impl Ticket {
     }
 
     pub(crate) fn written(&self, through: u64, error: Option<Error>) {
-        self.update(|o| (o.written_through, o.write_error) = (through, error));
+        let failed = error.is_some();
+        {
+            let mut outcome = self.outcome.lock();
+            (outcome.written_through, outcome.write_error) = (through, error);
+        }
+        self.written.wake();
+        if failed {
+            self.synced.wake();
+        }
     }
 
     pub(crate) fn synced(&self, through: u64) {
-        self.update(|o| o.synced_through = through.min(o.written_through));
+        {
+            let mut outcome = self.outcome.lock();
+            outcome.synced_through = through.min(outcome.written_through);
+        }
+        self.synced.wake();
     }
 
     pub(crate) fn failed(&self, error: &Error) {
-        self.update(|o| o.sync_error = Some(error.clone()));
+        self.outcome.lock().sync_error = Some(error.clone());
+        self.written.wake();
+        self.synced.wake();
     }
 
-    fn update(&self, change: impl FnOnce(&mut Outcome)) {
-        change(&mut self.outcome.lock());
-        self.condvar.notify_all();
-        self.notify.notify_waiters();
+    fn waiters(&self, stage: Stage) -> &Waiters {
+        match stage {
+            Stage::Written => &self.written,
+            Stage::Synced => &self.synced,
+        }
     }
 }
 
@@ -111,6 +141,13 @@ pub(crate) enum Pushed {
     Busy(Arc<Ticket>, u64),
 }
 
+/// What is in the batch being filled, for whoever waits for more of it without holding up those who add to it.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) records: AtomicU64,
+    pub(crate) bytes: AtomicUsize,
+}
+
 /// The batch being filled. Double buffering: while one batch is written and synced, the next one fills.
 pub(crate) struct Queue {
     epoch: Epoch,
@@ -118,22 +155,24 @@ pub(crate) struct Queue {
     first: u64,
     next: u64,
     ticket: Arc<Ticket>,
+    waiting: Arc<Waiting>,
     stopped: Option<Error>,
-    /// A buffer that served a batch, to be filled again.
-    recycled: Vec<u8>,
+    /// Buffers that served a batch, to be filled again.
+    recycled: Vec<Vec<u8>>,
 }
 
-/// Buffers above this are not kept: an idle log holds little memory.
+/// Buffers above this in all are not kept: an idle log holds little memory.
 const KEPT_BUFFER_BYTES: usize = 512 << 10;
 
 impl Queue {
-    pub(crate) fn new(epoch: Epoch) -> Queue {
+    pub(crate) fn new(epoch: Epoch, waiting: Arc<Waiting>) -> Queue {
         Queue {
             epoch,
             bytes: Vec::new(),
             first: 1,
             next: 1,
             ticket: Arc::default(),
+            waiting,
             stopped: None,
             recycled: Vec::new(),
         }
@@ -151,6 +190,7 @@ impl Queue {
         let seq = self.next;
         push_record(&mut self.bytes, self.epoch, seq, payload, payload_crc);
         self.next += 1;
+        self.publish();
         Ok(Pushed::Queued(self.ticket.clone(), seq))
     }
 
@@ -159,21 +199,23 @@ impl Queue {
         if self.bytes.is_empty() {
             return None;
         }
-        let bytes = std::mem::replace(&mut self.bytes, std::mem::take(&mut self.recycled));
+        let bytes = std::mem::replace(&mut self.bytes, self.recycled.pop().unwrap_or_default());
         let ticket = std::mem::take(&mut self.ticket);
         let first = std::mem::replace(&mut self.first, self.next);
+        self.publish();
         Some(Batch { bytes, first, last: self.next - 1, ticket })
     }
 
-    /// Records in the batch being filled.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.next - self.first
+    fn publish(&self) {
+        self.waiting.records.store(self.next - self.first, Ordering::Relaxed);
+        self.waiting.bytes.store(self.bytes.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= KEPT_BUFFER_BYTES && buffer.capacity() > self.recycled.capacity() {
+        let kept: usize = self.recycled.iter().map(Vec::capacity).sum();
+        if buffer.capacity() > 0 && kept + buffer.capacity() <= KEPT_BUFFER_BYTES {
             buffer.clear();
-            self.recycled = buffer;
+            self.recycled.push(buffer);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::bell::Heard;
 use crate::log::Shared;
-use crate::writer::LastSync;
+use crate::sync::LastSync;
 use crate::{Error, Result, SyncPolicy};
 
 /// Starts both; they end when their bells are told to stop.
@@ -20,11 +20,19 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
         SyncPolicy::Interval(interval) => interval,
         SyncPolicy::Always | SyncPolicy::Never => Duration::ZERO,
     };
+    let at_once = shared.options.sync == SyncPolicy::Always;
     let sync = move || {
         let mut last = LastSync::default();
-        while syncer.sync_bell.wait(interval) == Heard::Work {
+        while !syncer.sync_bell.stopped() {
+            // Writers that shared the last sync are on their way back: no sleep in between.
+            let busy = last.records > 1 && at_once && syncer.gather(last);
+            if !busy && syncer.sync_bell.wait(interval) == Heard::Stop {
+                return;
+            }
             if syncer.syncs_in_background() {
-                syncer.gather(last);
+                if !busy {
+                    syncer.gather(last);
+                }
                 let (before, started) = (syncer.state.lock().current().synced, Instant::now());
                 // Its writers were told; so was the log of the program.
                 let _ = syncer.sync_now();
@@ -39,6 +47,9 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
         while keeper.keep_bell.wait(Duration::ZERO) == Heard::Work {
             keeper.prepare_spare();
             keeper.keep();
+            if keeper.fill_spare() {
+                keeper.keep_bell.ring();
+            }
         }
     };
     let sync = start("wal-sync", Box::new(sync))?;

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use harness::{
-    fill, open, open_with, options, payload, read_all, records, seeds, segments, shape, sweeps,
-    tag_of,
+    fill, open, open_with, options, payload, prepared, read_all, records, seeds, segments, shape,
+    sweeps, tag_of,
 };
 use sentinel_wal::simulation::Simulation;
-use sentinel_wal::{AtCap, Epoch, Error, GapReason, Item, Log, Options, Result};
+use sentinel_wal::{AtCap, Epoch, Error, GapReason, Item, Log, Options, Result, SyncPolicy};
 
 /// What the log promised before it went down.
 #[derive(Default)]
@@ -344,4 +344,54 @@ fn segments_prepared_and_never_used_are_removed() {
     let (_log, recovery) = open(&disk);
     assert!(recovery.clean, "{recovery:?}");
     assert_eq!(segments(&disk).len(), 1);
+}
+
+#[test]
+fn the_next_segment_is_filled_with_zeros_while_the_one_before_it_fills() {
+    let disk = Simulation::new();
+    let (log, _) = open_with(&disk, Options { segment_bytes: 64 << 10, ..options() });
+    log.append(&payload(0, 600)).unwrap();
+    let next = prepared(&disk).expect("it is prepared with the first record");
+    assert_eq!(disk.contents(&next).len(), 64 << 10, "its room is reserved at once");
+    let mut filled = disk.written_through(&next);
+    assert!((1 << 10..16 << 10).contains(&filled), "little by little: {filled}");
+    for n in 1..50 {
+        log.append(&payload(n, 600)).unwrap();
+        assert!(disk.written_through(&next) >= filled.max((n + 1) * 1200).min(64 << 10));
+        filled = disk.written_through(&next);
+    }
+    assert_eq!(filled, 64 << 10, "before the first half of the segment before it is full");
+    assert_eq!(log.stats().disk_bytes, 128 << 10, "it counts");
+    fill(&log, 50, 60);
+    assert!(segments(&disk).contains(&next));
+    assert_eq!(records(&read_all(&log)).len(), 110);
+}
+
+#[test]
+fn a_segment_whose_zeros_could_not_be_synced_is_not_used() {
+    let disk = Simulation::new();
+    let (log, _) = open_with(&disk, Options { segment_bytes: 64 << 10, ..options() });
+    fill(&log, 0, 1);
+    let broken = prepared(&disk).expect("prepared");
+    disk.fail_syncs(1);
+    // Appends do not sync here, so that the failing sync is that of the zeros.
+    for n in 1..60 {
+        log.append(&payload(n, 600)).unwrap();
+    }
+    assert!(!disk.names().contains(&broken));
+    assert_eq!(log.stats().sync_failures, 0, "no record was concerned");
+    assert_ne!(prepared(&disk), None, "another one took its place");
+    fill(&log, 60, 60);
+    assert_eq!(records(&read_all(&log)).len(), 120);
+    drop(log);
+    let (log, recovery) = open(&disk.after_power_loss(1));
+    assert_eq!((records(&read_all(&log)).len(), recovery.gaps.len()), (120, 0));
+}
+
+#[test]
+fn where_nothing_waits_for_a_sync_no_zeros_are_written() {
+    let disk = Simulation::new();
+    let (log, _) = open_with(&disk, Options { sync: SyncPolicy::Never, ..options() });
+    fill(&log, 0, 5);
+    assert_eq!(disk.written_through(&prepared(&disk).expect("prepared")), 0);
 }

@@ -89,7 +89,14 @@ pub fn sweeps(default: u64) -> u64 {
     (seeds(0) / SEEDS_A_SWEEP).max(default)
 }
 
-/// Segment files, oldest first.
+/// Segment files that were begun, oldest first.
 pub fn segments(disk: &Simulation) -> Vec<String> {
-    disk.names().into_iter().filter(|n| n.ends_with(".seg")).collect()
+    let files = disk.names().into_iter().filter(|n| n.ends_with(".seg"));
+    files.filter(|n| disk.contents(n).iter().any(|b| *b != 0)).collect()
+}
+
+/// The segment file that is prepared, if there is one.
+pub fn prepared(disk: &Simulation) -> Option<String> {
+    let mut files = disk.names().into_iter().filter(|n| n.ends_with(".seg"));
+    files.find(|n| disk.contents(n).iter().all(|b| *b == 0))
 }

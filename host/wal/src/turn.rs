@@ -1,0 +1,223 @@
+//! From one segment to the next: making room, the segment prepared ahead of time, filling it with zeros.
+//!
+//! Room that is only reserved consists of unwritten extents: the first sync of each block would have to journal its
+//! conversion, and wait for that. So the prepared segment is written with zeros and synced, little by little while the
+//! one before it fills (ahead of it, and never in one burst): a sync then has only records to bring to the disk. A
+//! segment that is needed before it is filled, such as the first one, serves as well, only slower.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::log::Shared;
+use crate::state::Segment;
+use crate::writer::{Active, Tail};
+use crate::{AtCap, Error, MAX_EPOCHS, Result, StorageFile, SyncPolicy};
+
+/// The prepared segment is filled in steps of this part of a segment,
+const FILL_STEPS: u64 = 16;
+/// none of them smaller
+const MIN_FILL_BYTES: u64 = 4 << 10;
+/// or larger than this,
+const MAX_FILL_BYTES: u64 = 1 << 20;
+/// and so many times as quickly as the segment before it fills.
+const FILL_LEAD: u64 = 2;
+
+/// A segment file created and reserved ahead of time, its name durable.
+pub(crate) struct Spare {
+    pub(crate) number: u64,
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) reserved: u64,
+    /// Zeros up to here are written and synced.
+    filled: u64,
+    gate: Gate,
+}
+
+/// Held while zeros are written; `true` once the segment has its first record: no zeros from then on.
+type Gate = Arc<Mutex<bool>>;
+
+impl Spare {
+    fn step(&self) -> u64 {
+        (self.reserved / FILL_STEPS).clamp(MIN_FILL_BYTES, MAX_FILL_BYTES)
+    }
+
+    /// Where the zeros should reach when the segment before it is filled up to `offset`.
+    fn goal(&self, offset: u64) -> u64 {
+        (offset * FILL_LEAD).next_multiple_of(self.step()).min(self.reserved)
+    }
+}
+
+impl Shared {
+    /// Begins a new segment whose first record is `first`, with room for a frame of `frame` bytes.
+    pub(crate) fn turn(&self, tail: &mut Tail, first: u64, frame: u64) -> Result<()> {
+        let size = self.options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + frame);
+        if self.options.sync == SyncPolicy::Never {
+            self.sync_full_segment(tail)?;
+        }
+        if tail.written == 0 {
+            let count = self.state.lock().live_epochs();
+            if count >= MAX_EPOCHS {
+                return Err(Error::TooManyEpochs { count });
+            }
+        }
+        let spare = match tail.spare.take() {
+            Some(spare) if spare.reserved >= size => spare,
+            unfit => {
+                tail.spare = unfit;
+                self.make_room(tail, size)?;
+                let number = tail.next_number;
+                tail.next_number += 1;
+                self.reserve(number, size)?
+            }
+        };
+        *spare.gate.lock() = true;
+        let header = SegmentHeader { epoch: self.epoch, number: spare.number, first };
+        if let Err(e) = spare.file.write_at(&header.encode(), 0) {
+            let name = segment_name(spare.number);
+            let _ = self.storage.remove(&name);
+            return Err(Error::io("write the header of", &name, e));
+        }
+        let offset = SEGMENT_HEADER_BYTES as u64;
+        self.state.lock().begin_segment(Segment {
+            number: spare.number,
+            first,
+            last: first - 1,
+            end: offset,
+            synced_end: offset,
+            disk: spare.reserved,
+        });
+        tail.active = Some(Active {
+            number: spare.number,
+            file: spare.file,
+            offset,
+            reserved: spare.reserved,
+            torn: false,
+        });
+        self.keep_bell.ring();
+        Ok(())
+    }
+
+    /// Creates a segment file and reserves its room; its name is durable when this returns.
+    pub(crate) fn reserve(&self, number: u64, size: u64) -> Result<Spare> {
+        let name = segment_name(number);
+        let file = self.storage.create(&name).map_err(|e| Error::io("create", &name, e))?;
+        let reserved = file.preallocate(size).map_err(|e| Error::io("reserve room for", &name, e));
+        let durable = reserved.and_then(|()| {
+            self.storage
+                .sync_dir()
+                .map_err(|e| Error::io("sync the folder after creating", &name, e))
+        });
+        if let Err(error) = durable {
+            let _ = self.storage.remove(&name);
+            return Err(error);
+        }
+        Ok(Spare { number, file, reserved: size, filled: 0, gate: Gate::default() })
+    }
+
+    /// Keeps within the cap: removes what is committed, then what is oldest, if it may.
+    fn make_room(&self, tail: &Tail, size: u64) -> Result<()> {
+        let max = self.options.max_bytes;
+        let active = tail.active_number();
+        loop {
+            let used = self.state.lock().disk_bytes() + tail.spare_bytes();
+            if used + size <= max {
+                return Ok(());
+            }
+            let freed = self.remove_committed(active)?
+                || (self.options.at_cap == AtCap::DropOldest && self.drop_oldest(active)?);
+            if !freed {
+                return Err(Error::Full { used, max, needed: size });
+            }
+        }
+    }
+
+    fn sync_full_segment(&self, tail: &mut Tail) -> Result<()> {
+        for f in tail.sync_files.drain(..) {
+            if let Err(e) = f.file.sync_data() {
+                let error =
+                    Error::SyncFailed { cause: format!("sync {}: {e}", segment_name(f.number)) };
+                self.fail_stop(&error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the next segment ready, so that no writer waits for it.
+    pub(crate) fn prepare_spare(&self) {
+        let size = self.options.segment_bytes;
+        let number = {
+            let mut tail = self.tail.lock();
+            let used = self.state.lock().disk_bytes();
+            if tail.spare.is_some() || tail.active.is_none() || used + size > self.options.max_bytes
+            {
+                return;
+            }
+            let number = tail.next_number;
+            tail.next_number += 1;
+            number
+        };
+        // A failure is not worth a word: the writer that needs the segment tries again, and tells.
+        let Ok(spare) = self.reserve(number, size) else {
+            return;
+        };
+        let mut tail = self.tail.lock();
+        if tail.spare.is_none() && tail.active_number().is_some_and(|active| active < number) {
+            tail.spare = Some(spare);
+            // Its records so far ask for zeros ahead of them.
+            self.keep_bell.ring();
+        } else {
+            let _ = self.storage.remove(&segment_name(number));
+        }
+    }
+
+    /// Writes and syncs the next zeros of the prepared segment; whether there are more to write by now.
+    pub(crate) fn fill_spare(&self) -> bool {
+        let (number, file, gate, from, to) = {
+            let tail = self.tail.lock();
+            let Some(spare) = tail.spare.as_ref().filter(|_| self.wants_zeros(&tail)) else {
+                return false;
+            };
+            let to = (spare.filled + spare.step()).min(spare.reserved);
+            (spare.number, spare.file.clone(), spare.gate.clone(), spare.filled, to)
+        };
+        let outcome = {
+            let begun = gate.lock();
+            if *begun {
+                return false;
+            }
+            let zeros = vec![0; (to - from) as usize];
+            file.write_at(&zeros, from).and_then(|()| file.sync_data())
+        };
+        let mut tail = self.tail.lock();
+        let Some(spare) = tail.spare.as_mut().filter(|s| s.number == number) else {
+            return false;
+        };
+        match outcome {
+            Ok(()) => spare.filled = to,
+            Err(error) => {
+                // Pages of it may be marked clean that are not on the disk: nothing is to be written to it.
+                tracing::warn!(%error, segment = number, "a segment could not be prepared");
+                self.discard_spare(&mut tail);
+            }
+        }
+        true
+    }
+
+    /// Whether the prepared segment is behind with its zeros. Where nothing waits for a sync they would only be written
+    /// for nothing.
+    pub(crate) fn wants_zeros(&self, tail: &Tail) -> bool {
+        let (Some(spare), Some(active)) = (&tail.spare, &tail.active) else {
+            return false;
+        };
+        self.options.sync != SyncPolicy::Never && spare.filled < spare.goal(active.offset)
+    }
+
+    pub(crate) fn discard_spare(&self, tail: &mut Tail) {
+        if let Some(spare) = tail.spare.take() {
+            *spare.gate.lock() = true;
+            let _ = self.storage.remove(&segment_name(spare.number));
+        }
+    }
+}
