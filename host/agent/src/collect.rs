@@ -10,12 +10,15 @@ use sentinel_model::codec;
 use sentinel_model::columns::BatchError;
 use sentinel_model::ids::{Epoch, SlotName};
 use sentinel_runtime::{Collected, Slot};
-use sentinel_wal::Log;
+use sentinel_wal::{Log, LogState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often a collector that is to stop, but waits for the log, asks whether that is to be expected.
+const GIVE_UP_CHECK: Duration = Duration::from_millis(100);
 
 /// What every collector of an agent shares.
 pub(crate) struct Shared {
@@ -41,7 +44,7 @@ pub(crate) async fn run(
 ) {
     loop {
         let current = plan.borrow_and_update().clone();
-        collect_once(&slot, &shared, &current.labels).await;
+        collect_once(&slot, &shared, &current.labels, &mut stop).await;
         let phase = current.interval.mul_f64(rand::rng().random_range(0.5..1.0));
         let mut ticks = tokio::time::interval_at(Instant::now() + phase, current.interval);
         // After a slow collection the next is at the next tick: none is made up for.
@@ -59,7 +62,7 @@ pub(crate) async fn run(
                         let missed = shared.metrics.overrun.with_label_values(&[slot.name().as_str()]);
                         missed.inc_by(late as u64);
                     }
-                    collect_once(&slot, &shared, &current.labels).await;
+                    collect_once(&slot, &shared, &current.labels, &mut stop).await;
                 }
             }
         }
@@ -71,9 +74,22 @@ pub(crate) async fn ended(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Ends when it is time to stop and the log's syncs fail, which may be for long.
+async fn given_up(stop: &mut watch::Receiver<bool>, log: &Log) {
+    ended(stop).await;
+    while !matches!(log.state(), LogState::SyncFailing { .. }) {
+        tokio::time::sleep(GIVE_UP_CHECK).await;
+    }
+}
+
 /// One collection: call, compose, append, sync. A failure is counted and said; the slot's
 /// own backoff and quarantine decide when the plugin is called again.
-async fn collect_once(slot: &Slot, shared: &Shared, labels: &BTreeMap<String, String>) {
+async fn collect_once(
+    slot: &Slot,
+    shared: &Shared,
+    labels: &BTreeMap<String, String>,
+    stop: &mut watch::Receiver<bool>,
+) {
     let name = slot.name().clone();
     let failed = || shared.metrics.failed.with_label_values(&[name.as_str()]).inc();
     let collected = match slot.collect().await {
@@ -86,7 +102,7 @@ async fn collect_once(slot: &Slot, shared: &Shared, labels: &BTreeMap<String, St
             return;
         }
     };
-    if let Err(error) = keep(&name, collected, shared, labels).await {
+    if let Err(error) = keep(&name, collected, shared, labels, stop).await {
         failed();
         tracing::error!(slot = %name, error = %format!("{error:#}"), "collection not kept");
     }
@@ -99,6 +115,7 @@ async fn keep(
     collected: Collected,
     shared: &Shared,
     labels: &BTreeMap<String, String>,
+    stop: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let mut writes = collected.kv;
     let mut batches = collected.batches;
@@ -117,7 +134,12 @@ async fn keep(
             writes: first,
             batch: Bytes::from(codec::encode(&batch)),
         };
-        let position = shared.log.append_synced(&record.encode()).await?;
+        let payload = record.encode();
+        let position = tokio::select! {
+            biased;
+            position = shared.log.append_synced(&payload) => position?,
+            () = given_up(stop, &shared.log) => anyhow::bail!("stopped while the log cannot sync"),
+        };
         shared.states.synced(name, Epoch(position.epoch.0), position.seq, record.writes);
         shared.metrics.samples.with_label_values(&[name.as_str()]).inc_by(rows);
     }
@@ -157,6 +179,39 @@ mod tests {
     use super::*;
     use sentinel_model::batch::BatchBuilder;
     use sentinel_model::columns::Kind;
+    use sentinel_wal::Options;
+    use sentinel_wal::simulation::Simulation;
+
+    #[tokio::test]
+    async fn a_collector_that_is_to_stop_waits_for_its_log_unless_syncs_fail() {
+        let disk = Simulation::new();
+        let log = Log::open_on(Arc::new(disk.clone()), Options::default()).unwrap().0;
+        let (tell, mut stop) = watch::channel(false);
+        let log = Arc::new(log);
+        let waiting = Arc::clone(&log);
+        disk.fail_syncs(u64::MAX);
+        let append = tokio::spawn(async move { waiting.append_synced(b"record").await });
+        while log.state() == LogState::Working {
+            tokio::task::yield_now().await;
+        }
+        let early = at_once(given_up(&mut stop, &log)).await;
+        assert!(early.is_none(), "nobody said stop");
+        tell.send_replace(true);
+        given_up(&mut stop, &log).await;
+        disk.fail_syncs(0);
+        append.await.unwrap().unwrap();
+        let early = at_once(given_up(&mut stop, &log)).await;
+        assert!(early.is_none(), "the log works: what is appended is worth waiting for");
+    }
+
+    /// What a future has to say without any waiting.
+    async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = std::future::ready(()) => None,
+        }
+    }
 
     #[test]
     fn labels_are_added_to_every_row_and_replace_its_own() {

@@ -17,7 +17,11 @@ impl Log {
         let synced = self.shared.sync_now();
         self.shared.queue.lock().stop(&Error::Closed);
         // Between the sync and the stop a writer may have come in.
-        let closed = synced.and_then(|()| self.sync_rest()).and_then(|()| self.seal());
+        let synced = synced.and_then(|()| self.sync_rest());
+        if let Err(error) = &synced {
+            self.shared.give_up(error);
+        }
+        let closed = synced.and_then(|()| self.seal());
         self.shared.state.lock().closed = true;
         self.shared.wake_readers();
         drop(lock);

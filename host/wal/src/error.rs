@@ -102,12 +102,21 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// A sync failed, and so did writing its records anew elsewhere. Whether the records written since the last
-    /// good sync survive is unknown. The log refuses everything until it is opened again.
+    /// good sync survive a power failure is unknown. The log keeps them and tries again, unless it is being closed.
     #[error(
-        "the log stopped because a sync failed and its records could not be written elsewhere ({cause}); open it again"
+        "a sync failed and its records could not be written elsewhere ({cause}); whether they survive a power failure is unknown"
     )]
     SyncFailed {
-        /// The second failure.
+        /// The last failure.
+        cause: String,
+    },
+    /// Syncs fail ([`LogState::SyncFailing`](crate::LogState::SyncFailing)). The record is not in the log; append again
+    /// later: the log goes on by itself as soon as it can.
+    #[error(
+        "the log takes no records because its syncs fail ({cause}); it goes on by itself once one succeeds"
+    )]
+    Suspended {
+        /// The last failure.
         cause: String,
     },
     /// The log was closed.
@@ -140,9 +149,16 @@ impl Error {
         }
     }
 
-    /// Whether the same append may succeed later without anything being repaired: the log or the disk is full.
+    /// Whether the same append may succeed later without the log being opened again: it or the disk is full, or
+    /// syncs fail for now.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Error::Full { .. } | Error::NoSpace { .. } | Error::TooManyEpochs { .. })
+        matches!(
+            self,
+            Error::Full { .. }
+                | Error::NoSpace { .. }
+                | Error::TooManyEpochs { .. }
+                | Error::Suspended { .. }
+        )
     }
 }

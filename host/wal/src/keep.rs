@@ -88,7 +88,7 @@ impl Shared {
         Ok(true)
     }
 
-    fn remove_segment(&self, number: u64) -> Result<()> {
+    pub(crate) fn remove_segment(&self, number: u64) -> Result<()> {
         let name = segment_name(number);
         match self.storage.remove(&name) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

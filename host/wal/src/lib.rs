@@ -14,8 +14,9 @@
 //!
 //! **A failed fdatasync** is not retried: the kernel may have marked the lost pages clean, and the next one would lie.
 //! The records since the last good sync, kept in memory until then, are written under the same numbers into a new segment
-//! and synced there; the failed file is never written or synced again. If that fails too, their writers get
-//! [`Error::SyncFailed`] and the log refuses all appends until it is opened again. On opening, records behind the last
+//! and synced there; the failed file is never written or synced again. If that fails too, the log takes no more records
+//! ([`Error::Suspended`], [`LogState::SyncFailing`]), keeps those it has in memory, and tries again in another segment after
+//! 100 ms, 200 ms, ... 10 s; whoever waits for the sync of a record goes on waiting. On opening, records behind the last
 //! known sync are written once more before they are synced, for the same reason.
 //!
 //! **A full disk** fails the append with [`Error::NoSpace`]. Segments are reserved (fallocate) before they are used, so
@@ -88,7 +89,13 @@
 //! writes it with one write; one thread syncs; meanwhile the next batch fills (two buffers change places). A third party,
 //! the housekeeping thread, prepares the next segment, writes the meta file and removes committed segments, so that no writer
 //! waits for any of it.
+//!
+//! The next segment is not only reserved but written with zeros and synced, in steps while the one before it fills: a
+//! sync of reserved, never written room has to journal that it is written now, which takes about as long again as the
+//! data. The price is that each byte is written twice, once of it ahead of time. Under [`SyncPolicy::Never`] this is
+//! left out.
 
+mod anew;
 mod bell;
 mod close;
 mod error;
@@ -120,4 +127,4 @@ pub use options::{
 pub use reader::Reader;
 pub use recovery::{FoundGap, MetaFile, Recovery};
 pub use storage::{Folder, LockFailure, Storage, StorageFile, StorageLock};
-pub use types::{Epoch, EpochOffsets, GapReason, Item, Position, Stats};
+pub use types::{Epoch, EpochOffsets, GapReason, Item, LogState, Position, Stats};

@@ -14,8 +14,8 @@ use crate::state::State;
 use crate::threads;
 use crate::writer::Tail;
 use crate::{
-    Epoch, EpochOffsets, Error, Folder, LockFailure, MAX_RECORD_BYTES, MAX_TAG_BYTES, Options,
-    Position, Reader, Result, Stats, Storage, StorageLock, SyncPolicy,
+    Epoch, EpochOffsets, Error, Folder, LockFailure, LogState, MAX_RECORD_BYTES, MAX_TAG_BYTES,
+    Options, Position, Reader, Result, Stats, Storage, StorageLock, SyncPolicy,
 };
 
 /// An open log. Share it in an `Arc`: every method takes `&self`.
@@ -107,7 +107,8 @@ impl Log {
     ///
     /// # Errors
     /// The record is not in the log, and nothing of it will ever be seen: [`Error::RecordSize`], [`Error::Full`],
-    /// [`Error::NoSpace`], [`Error::TooManyEpochs`], an I/O error, [`Error::Closed`]. [`Error::SyncFailed`]: unknown.
+    /// [`Error::NoSpace`], [`Error::Suspended`], [`Error::TooManyEpochs`], an I/O error, [`Error::Closed`].
+    /// [`Error::SyncFailed`], only without [`Options::background`] or when the log is closed meanwhile: unknown.
     pub fn append(&self, payload: &[u8]) -> Result<Position> {
         let (ticket, seq) = self.enqueue(payload)?;
         self.write_through(&ticket, seq)?;
@@ -132,7 +133,8 @@ impl Log {
     }
 
     /// Appends a record and blocks until it is *synced*: safe from power failure. Writers that wait at the same time share
-    /// one sync. Under [`SyncPolicy::Never`] it returns when the record is written.
+    /// one sync. Under [`SyncPolicy::Never`] it returns when the record is written. While syncs fail it goes on waiting
+    /// (see [`Log::state`]) until one succeeds or the log is closed; without [`Options::background`] it fails.
     ///
     /// # Errors
     /// As [`Log::append`].
@@ -164,7 +166,7 @@ impl Log {
     /// Syncs all that was appended before the call, whatever the policy.
     ///
     /// # Errors
-    /// An I/O error; [`Error::SyncFailed`]; [`Error::Closed`].
+    /// [`Error::SyncFailed`] (what was appended is kept in memory and tried again); [`Error::Closed`].
     pub fn sync(&self) -> Result<()> {
         self.shared.sync_now()?;
         self.keep_if_alone();
@@ -197,6 +199,12 @@ impl Log {
     pub fn stats(&self) -> Stats {
         let spare = self.shared.tail.lock().spare_bytes();
         self.shared.state.lock().stats(spare)
+    }
+
+    /// Whether it takes records, and if not, why: for the owner to report.
+    #[must_use]
+    pub fn state(&self) -> LogState {
+        self.shared.state.lock().log_state()
     }
 
     /// Records that all up to `seq` was taken by whoever records are sent to. Never moves back; `Ok(false)` when nothing moved.
@@ -259,6 +267,10 @@ impl Log {
     }
 
     fn enqueue(&self, payload: &[u8]) -> Result<(Arc<Ticket>, u64)> {
+        if !self.shared.options.background && self.shared.retry_after().is_some() {
+            // Nobody else tries. What comes of it, the queue answers.
+            let _ = self.shared.sync_now();
+        }
         loop {
             match self.push(payload)? {
                 Pushed::Queued(ticket, seq) => return Ok((ticket, seq)),

@@ -157,6 +157,7 @@ pub(crate) struct Queue {
     ticket: Arc<Ticket>,
     waiting: Arc<Waiting>,
     stopped: Option<Error>,
+    suspended: Option<Error>,
     /// Buffers that served a batch, to be filled again.
     recycled: Vec<Vec<u8>>,
 }
@@ -174,13 +175,14 @@ impl Queue {
             ticket: Arc::default(),
             waiting,
             stopped: None,
+            suspended: None,
             recycled: Vec::new(),
         }
     }
 
     /// Numbers a record and adds it to the batch.
     pub(crate) fn push(&mut self, payload: &[u8], payload_crc: u32) -> Result<Pushed> {
-        if let Some(error) = &self.stopped {
+        if let Some(error) = self.stopped.as_ref().or(self.suspended.as_ref()) {
             return Err(error.clone());
         }
         let bytes = frame_bytes(payload.len()) as usize;
@@ -225,6 +227,16 @@ impl Queue {
             batch.ticket.written(through, Some(error.clone()));
         }
         (self.first, self.next) = (through + 1, through + 1);
+    }
+
+    /// Until [`Queue::resume`] every append fails with `error`, and so does the waiting batch.
+    pub(crate) fn suspend(&mut self, error: &Error) {
+        self.suspended = Some(error.clone());
+        self.roll_back(self.first - 1, error);
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.suspended = None;
     }
 
     /// From now on every append fails with `error`, and so does the waiting batch.

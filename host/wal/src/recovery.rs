@@ -125,6 +125,8 @@ pub(crate) fn recover(storage: &dyn Storage, current: Epoch) -> Result<(State, u
         dropped_records: meta.dropped_records,
         syncs: 0,
         sync_failures: 0,
+        sync_trouble: None,
+        refused: None,
         closed: false,
         meta_due: !numbers.is_empty(),
     };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::meta::{EpochMeta, Meta};
-use crate::{Epoch, EpochOffsets, Error, GapReason, Result, Stats};
+use crate::{Epoch, EpochOffsets, Error, GapReason, LogState, Result, Stats};
 
 /// One segment file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,15 @@ pub(crate) enum Located {
     Wait,
 }
 
+/// What keeps the log from syncing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyncTrouble {
+    pub(crate) cause: String,
+    pub(crate) attempts: u64,
+    /// Records in memory that wait for it to end.
+    pub(crate) records: u64,
+}
+
 /// All epochs, oldest first; the last one is the current one.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -62,6 +71,10 @@ pub(crate) struct State {
     pub(crate) dropped_records: u64,
     pub(crate) syncs: u64,
     pub(crate) sync_failures: u64,
+    /// Records could not be synced, in no segment so far.
+    pub(crate) sync_trouble: Option<SyncTrouble>,
+    /// Why the last batch was refused, as long as none was taken since.
+    pub(crate) refused: Option<Error>,
     pub(crate) closed: bool,
     /// A meta file is due: a segment was begun, or something was dropped.
     pub(crate) meta_due: bool,
@@ -186,13 +199,15 @@ impl State {
         e.synced = e.synced.max(through);
     }
 
-    /// Forgets what was written after the last good sync; returns the segments that hold nothing else.
-    pub(crate) fn cut_to_synced(&mut self) -> Vec<u64> {
+    /// Forgets what was written after the last good sync; returns the segments that hold nothing else, and their bytes of
+    /// disk.
+    pub(crate) fn cut_to_synced(&mut self) -> Vec<(u64, u64)> {
         self.active = None;
         let e = self.current();
         let synced = e.synced;
         e.written = synced;
-        let gone = e.segments.iter().filter(|s| s.first > synced).map(|s| s.number).collect();
+        let gone = e.segments.iter().filter(|s| s.first > synced);
+        let gone = gone.map(|s| (s.number, s.disk)).collect();
         e.segments.retain(|s| s.first <= synced);
         for s in &mut e.segments {
             s.last = s.last.min(synced);
@@ -293,6 +308,19 @@ impl State {
             bytes: e.segments.iter().map(|s| s.end).sum(),
         };
         self.epochs.iter().map(one).collect()
+    }
+
+    pub(crate) fn log_state(&self) -> LogState {
+        if self.closed {
+            return LogState::Closed;
+        }
+        if let Some(SyncTrouble { cause, attempts, records }) = self.sync_trouble.clone() {
+            return LogState::SyncFailing { cause, attempts, records };
+        }
+        match &self.refused {
+            Some(error) => LogState::Refusing { cause: error.to_string() },
+            None => LogState::Working,
+        }
     }
 
     pub(crate) fn stats(&self, spare_bytes: u64) -> Stats {

@@ -26,7 +26,8 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
         while !syncer.sync_bell.stopped() {
             // Writers that shared the last sync are on their way back: no sleep in between.
             let busy = last.records > 1 && at_once && syncer.gather(last);
-            if !busy && syncer.sync_bell.wait(interval) == Heard::Stop {
+            let pause = syncer.retry_after().unwrap_or(interval);
+            if !busy && syncer.sync_bell.wait(pause) == Heard::Stop {
                 return;
             }
             if syncer.syncs_in_background() {

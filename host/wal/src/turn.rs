@@ -53,7 +53,7 @@ impl Shared {
     pub(crate) fn turn(&self, tail: &mut Tail, first: u64, frame: u64) -> Result<()> {
         let size = self.options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + frame);
         if self.options.sync == SyncPolicy::Never {
-            self.sync_full_segment(tail)?;
+            self.sync_full_segment(tail);
         }
         if tail.written == 0 {
             let count = self.state.lock().live_epochs();
@@ -132,16 +132,13 @@ impl Shared {
         }
     }
 
-    fn sync_full_segment(&self, tail: &mut Tail) -> Result<()> {
-        for f in tail.sync_files.drain(..) {
-            if let Err(e) = f.file.sync_data() {
-                let error =
-                    Error::SyncFailed { cause: format!("sync {}: {e}", segment_name(f.number)) };
-                self.fail_stop(&error);
-                return Err(error);
+    fn sync_full_segment(&self, tail: &mut Tail) {
+        for f in std::mem::take(&mut tail.sync_files) {
+            if let Err(error) = f.file.sync_data() {
+                self.state.lock().sync_failures += 1;
+                self.abandon_unsynced(tail, &f, &error);
             }
         }
-        Ok(())
     }
 
     /// Makes the next segment ready, so that no writer waits for it.
@@ -149,7 +146,7 @@ impl Shared {
         let size = self.options.segment_bytes;
         let number = {
             let mut tail = self.tail.lock();
-            let used = self.state.lock().disk_bytes();
+            let used = self.state.lock().disk_bytes() + tail.spare_bytes();
             if tail.spare.is_some() || tail.active.is_none() || used + size > self.options.max_bytes
             {
                 return;

@@ -93,10 +93,49 @@ pub struct EpochOffsets {
     pub bytes: u64,
 }
 
+/// Whether a log takes records, and if not, why. [`Display`](fmt::Display) gives it as one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogState {
+    /// It does.
+    Working,
+    /// The last records were refused: no room, or an I/O error. Each append tries anew.
+    Refusing {
+        /// Why.
+        cause: String,
+    },
+    /// A sync failed, and so did each attempt since to write its records elsewhere. Appends fail with
+    /// [`Error::Suspended`]; the log tries again by itself.
+    SyncFailing {
+        /// Why the last attempt failed.
+        cause: String,
+        /// Attempts so far.
+        attempts: u64,
+        /// Records kept in memory, appended but not synced: lost if the machine goes down before an attempt succeeds.
+        records: u64,
+    },
+    /// It was closed.
+    Closed,
+}
+
+impl fmt::Display for LogState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogState::Working => f.write_str("working"),
+            LogState::Refusing { cause } => write!(f, "refuses records: {cause}"),
+            LogState::SyncFailing { cause, attempts, records } => write!(
+                f,
+                "takes no records: syncs fail ({cause}); {attempts} attempts so far, {records} records wait in memory"
+            ),
+            LogState::Closed => f.write_str("closed"),
+        }
+    }
+}
+
 /// Disk use and counts of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Bytes of disk that segments take, reserved room included.
+    /// Bytes of disk that segments take, reserved room and the prepared segment included.
     pub disk_bytes: u64,
     /// Segments with records.
     pub segments: u64,
@@ -104,6 +143,6 @@ pub struct Stats {
     pub dropped_records: u64,
     /// Syncs that had something to do since the log was opened.
     pub syncs: u64,
-    /// Failed syncs survived since the log was opened.
+    /// Failed syncs since the log was opened, attempts to write their records elsewhere not counted.
     pub sync_failures: u64,
 }

@@ -22,6 +22,10 @@ pub(crate) struct Tail {
     /// Files that hold them.
     pub(crate) sync_files: Vec<SyncFile>,
     pub(crate) written: u64,
+    /// Syncs fail, in whatever segment: nothing is written until one succeeds.
+    pub(crate) failing: bool,
+    /// Segments given up after a failed sync, and their bytes of disk: removed once their records are safe elsewhere.
+    pub(crate) abandoned: Vec<(u64, u64)>,
 }
 
 /// The segment being written.
@@ -57,6 +61,8 @@ impl Tail {
             unsynced_bytes: 0,
             sync_files: Vec::new(),
             written: 0,
+            failing: false,
+            abandoned: Vec::new(),
         }
     }
 
@@ -68,8 +74,10 @@ impl Tail {
         self.active.as_ref().map(|a| a.number)
     }
 
+    /// Bytes of disk beyond those of segments with records: the prepared one, and those given up.
     pub(crate) fn spare_bytes(&self) -> u64 {
-        self.spare.as_ref().map_or(0, |s| s.reserved)
+        let abandoned: u64 = self.abandoned.iter().map(|(_, bytes)| bytes).sum();
+        self.spare.as_ref().map_or(0, |s| s.reserved) + abandoned
     }
 
     fn note_unsynced(&mut self, number: u64, file: &Arc<dyn StorageFile>, end: u64) {
@@ -87,6 +95,7 @@ impl Shared {
             return;
         };
         let (through, error) = self.write_batch(tail, &batch.bytes, batch.first);
+        self.state.lock().refused.clone_from(&error);
         if let Some(error) = &error {
             tracing::warn!(%error, "records could not be appended to the log");
             self.queue.lock().roll_back(through, error);
@@ -109,7 +118,12 @@ impl Shared {
     }
 
     /// Writes encoded records; returns the last one that is wholly in a file, and why not all are.
-    pub(crate) fn write_batch(&self, tail: &mut Tail, bytes: &[u8], first: u64) -> (u64, Option<Error>) {
+    pub(crate) fn write_batch(
+        &self,
+        tail: &mut Tail,
+        bytes: &[u8],
+        first: u64,
+    ) -> (u64, Option<Error>) {
         let (mut at, mut next) = (0, first);
         while at < bytes.len() {
             match self.write_some(tail, &bytes[at..], next) {

@@ -3,26 +3,15 @@
 
 mod harness;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use harness::promised::{Promised, check};
 use harness::{
     fill, open, open_with, options, payload, prepared, read_all, records, seeds, segments, shape,
     sweeps, tag_of,
 };
 use sentinel_wal::simulation::Simulation;
-use sentinel_wal::{AtCap, Epoch, Error, GapReason, Item, Log, Options, Result, SyncPolicy};
-
-/// What the log promised before it went down.
-#[derive(Default)]
-struct Promised {
-    /// Tag of each record that was acknowledged as synced.
-    synced: BTreeMap<(Epoch, u64), u64>,
-    /// Tag of each record that may be in the log: acknowledged or under way when it went down.
-    possible: BTreeMap<(Epoch, u64), u64>,
-    committed: BTreeMap<Epoch, u64>,
-    next_tag: u64,
-}
+use sentinel_wal::{AtCap, Error, GapReason, Item, Log, LogState, Options, Result, SyncPolicy};
 
 /// Appends, syncs, commits, closes and opens, until the machine goes down or the script ends.
 fn script(disk: &Simulation, promised: &mut Promised, seed: u64) {
@@ -58,44 +47,6 @@ fn try_script(disk: &Simulation, promised: &mut Promised, seed: u64) -> Result<(
         }
     }
     Ok(())
-}
-
-fn check(disk: &Simulation, promised: &Promised, what: &str) {
-    let (log, recovery) = open(disk);
-    let items = read_all(&log);
-    let found: BTreeMap<(Epoch, u64), u64> =
-        records(&items).into_iter().map(|(e, s, t)| ((e, s), t)).collect();
-    assert_eq!(found.len(), records(&items).len(), "{what}: a record twice");
-    for (at, tag) in &found {
-        assert_eq!(promised.possible.get(at), Some(tag), "{what}: {at:?} is not what was appended");
-    }
-    for (at, tag) in &promised.synced {
-        if promised.committed.get(&at.0).is_some_and(|c| at.1 <= *c) {
-            continue;
-        }
-        assert_eq!(
-            found.get(at),
-            Some(tag),
-            "{what}: {at:?} was acknowledged\n{recovery:?}\n{:?}",
-            shape(&items)
-        );
-    }
-    for item in &items {
-        let Item::Gap { epoch, from, to, reason } = item else { continue };
-        assert_eq!(*reason, GapReason::Corrupt, "{what}");
-        for seq in *from..=*to {
-            let acknowledged = promised.synced.contains_key(&(*epoch, seq));
-            let committed = promised.committed.get(epoch).is_some_and(|c| seq <= *c);
-            assert!(
-                !acknowledged,
-                "{what}: {seq} is reported lost (committed: {committed}), but was synced"
-            );
-        }
-    }
-    // What one opening found is there for the next one too, whatever happens in between.
-    drop(log);
-    let again = read_all(&open(&disk.after_power_loss(1)).0);
-    assert_eq!(shape(&again), shape(&items), "{what}: opened again");
 }
 
 fn operations_of(seed: u64) -> u64 {
@@ -175,12 +126,15 @@ fn a_full_disk_fails_the_append_and_leaves_no_hole_when_there_is_room_again() {
         }
     }
     assert!(refused > 10);
+    let LogState::Refusing { cause } = log.state() else { panic!("{}", log.state()) };
+    assert!(cause.contains("no space left on the device"), "{cause}");
     log.sync().unwrap();
     assert_eq!(records(&read_all(&log)), appended);
     // Commits free room on a disk that is still full.
     log.commit(log.epoch(), 20).unwrap();
     let position = log.append(&payload(1000, 600)).unwrap();
     assert_eq!(position.seq, appended.len() as u64 + 1);
+    assert_eq!(log.state(), LogState::Working);
     disk.set_capacity(None);
     fill(&log, 2000, 30);
     let expected: Vec<_> = (21..=position.seq + 30).map(|n| n.to_string()).collect();
@@ -223,47 +177,6 @@ fn a_write_that_fails_half_way_leaves_nothing_that_can_be_read() {
         assert_eq!(records(&read_all(&log)), expected);
         assert_eq!((recovery.gaps.len(), recovery.truncated_bytes), (0, 0), "{recovery:?}");
     }
-}
-
-#[test]
-fn after_a_failed_sync_the_records_are_synced_in_another_segment() {
-    for seed in 0..seeds(4) * 4 {
-        let disk = Simulation::new();
-        let (log, _) = open(&disk);
-        fill(&log, 0, 4);
-        for n in 4..16 {
-            log.append(&payload(n, 600)).unwrap();
-        }
-        disk.fail_syncs(1);
-        log.sync().unwrap();
-        assert_eq!(log.stats().sync_failures, 1);
-        let expected: Vec<_> = (0..16).map(|n| (log.epoch(), n + 1, n)).collect();
-        assert_eq!(records(&read_all(&log)), expected);
-        drop(log);
-        assert_eq!(
-            records(&read_all(&open(&disk.after_power_loss(seed)).0)),
-            expected,
-            "seed {seed}"
-        );
-    }
-}
-
-#[test]
-fn when_the_records_cannot_be_synced_elsewhere_either_the_log_stops_until_it_is_opened_again() {
-    let disk = Simulation::new();
-    let (log, _) = open(&disk);
-    fill(&log, 0, 4);
-    log.append(&payload(4, 600)).unwrap();
-    disk.fail_syncs(2);
-    assert!(matches!(log.sync(), Err(Error::SyncFailed { .. })));
-    assert!(matches!(log.append_blocking(b"more"), Err(Error::SyncFailed { .. })));
-    assert!(matches!(log.sync(), Err(Error::SyncFailed { .. })));
-    assert_eq!(shape(&read_all(&log)), ["1", "2", "3", "4"], "what was synced stays readable");
-    assert!(matches!(log.close(), Err(Error::SyncFailed { .. })));
-    let (log, recovery) = open(&disk.after_power_loss(1));
-    assert!(!recovery.clean);
-    assert_eq!(records(&read_all(&log))[..4].iter().map(|r| r.2).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    assert!(log.append_blocking(b"more").is_ok());
 }
 
 #[test]

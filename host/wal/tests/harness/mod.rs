@@ -1,6 +1,8 @@
 //! What the log's tests share.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod promised;
+
 use std::sync::Arc;
 use std::time::Duration;
 
