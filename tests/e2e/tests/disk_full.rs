@@ -24,14 +24,28 @@ agent:
       grants: {kv: {max_bytes: 4096}}
 ";
 
-/// `up` in a mount namespace of its own, where its data folder is a file system of 96 MiB.
-fn on_small_disk(home: &Home) -> Result<Command> {
-    std::fs::create_dir_all(home.data())?;
+/// Larger records, and a log of eight segments of 256 KiB.
+const BUSY_CONFIG: &str = "version: 1
+agent:
+  interval: 100ms
+  heartbeat: 500ms
+  log: {max_bytes: 2097152}
+  collectors:
+    - slot: counter
+      plugin: sentinel/counter
+      config: {slot: counter, rows: 500, series: 500}
+      grants: {kv: {max_bytes: 4096}}
+";
+
+/// `up` in a mount namespace of its own, where `folder` is a file system of so many MiB.
+fn on_small_disk(home: &Home, folder: &Path, mebibytes: u32) -> Result<Command> {
+    std::fs::create_dir_all(folder)?;
     let up = home.up_command();
     let mut command = Command::new("unshare");
     command.env_clear().envs(up.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    let script = "mount -t tmpfs -o size=96m,mode=700 sentinel \"$0\" && exec \"$@\"";
-    command.args(["-r", "-m", "sh", "-c", script]).arg(home.data());
+    let script =
+        format!("mount -t tmpfs -o size={mebibytes}m,mode=700 sentinel \"$0\" && exec \"$@\"");
+    command.args(["-r", "-m", "sh", "-c", &script]).arg(folder);
     command.arg(up.get_program()).args(up.get_args());
     Ok(command)
 }
@@ -39,7 +53,7 @@ fn on_small_disk(home: &Home) -> Result<Command> {
 /// Takes all that is left of a file system.
 fn fill(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("fill");
-    let mut file = File::create(&path)?;
+    let mut file = File::options().create(true).append(true).open(&path)?;
     let block = vec![0; 64 << 10];
     while file.write_all(&block).is_ok() {}
     while file.write_all(&block[..512]).is_ok() {}
@@ -59,7 +73,7 @@ async fn a_full_disk_is_said_survived_and_loses_and_doubles_nothing() -> Result<
     let home = Home::new()?;
     home.configure(CONFIG)?;
     let began = now() - 60_000;
-    let up = home.start(on_small_disk(&home)?).await?;
+    let up = home.start(on_small_disk(&home, &home.data(), 96)?).await?;
     let inside = PathBuf::from(format!("/proc/{}/root", up.pid()));
     let data = inside.join(home.data().strip_prefix("/")?);
     let before = beyond(&up, began, 1000).await?;
@@ -85,6 +99,42 @@ async fn a_full_disk_is_said_survived_and_loses_and_doubles_nothing() -> Result<
     std::fs::remove_file(filled)?;
     let last = beyond(&up, began, before + 4000).await.with_context(|| home.log())?;
     Counted::since(&up, began).await?.assert_each_once(last, "after the full disk");
+    assert!(up.stop().await?.success());
+    Ok(())
+}
+
+/// Whether the program said a line with all of these words.
+fn said(home: &Home, words: &[&str]) -> Option<String> {
+    let log = home.log();
+    log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_log_is_said_survived_and_loses_and_doubles_nothing() -> Result<()> {
+    let home = Home::new()?;
+    home.configure(BUSY_CONFIG)?;
+    let began = now() - 60_000;
+    let folder = home.data().join("agent/log");
+    let up = home.start(on_small_disk(&home, &folder, 8)?).await?;
+    let inside = PathBuf::from(format!("/proc/{}/root", up.pid())).join(folder.strip_prefix("/")?);
+    beyond(&up, began, 5000).await?;
+    ensure!(said(&home, &["no space left"]).is_none(), "{}", home.log());
+
+    // Committed segments go and leave room again: that is taken too, until a new segment finds none.
+    let refused = eventually("the log says that it has no room", SOON, || {
+        let filled = fill(&inside);
+        let line = said(&home, &["collection not kept", "no space left on the device", ".seg"]);
+        async move { filled.map(|_| line) }
+    })
+    .await?;
+    println!("said: {refused}");
+    // Everything else goes on, and what was in the log arrives.
+    up.get("/v1/status").await.with_context(|| home.log())?;
+    let before = Counted::since(&up, began).await?.last().unwrap_or(0);
+
+    std::fs::remove_file(fill(&inside)?)?;
+    let last = beyond(&up, began, before + 20_000).await.with_context(|| home.log())?;
+    Counted::since(&up, began).await?.assert_each_once(last, "after the log had no room");
     assert!(up.stop().await?.success());
     Ok(())
 }
