@@ -68,6 +68,23 @@ impl Receiver {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// A worker's `notifiers`, as YAML: a slot that posts here, signed with the secret
+    /// `webhook-key`.
+    #[must_use]
+    pub fn notifiers(&self) -> String {
+        format!(
+            "  notifiers:
+    - slot: webhook
+      plugin: sentinel/webhook
+      config: {{url: \"{origin}/hook\", secret: webhook-key}}
+      grants:
+        http: {{origins: [\"{origin}\"], methods: [POST]}}
+        mac: {{keys: [webhook-key]}}
+",
+            origin = self.origin()
+        )
+    }
+
     /// Answers the next requests with these, and 200 after them.
     ///
     /// # Panics

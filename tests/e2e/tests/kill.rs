@@ -30,15 +30,8 @@ worker:
   settle: 0s
   transforms: [{{slot: rows, plugin: sentinel/rows, config: {{rules: []}}}}]
   evaluators: [{{slot: alert-dsl, plugin: sentinel/alert-dsl, grants: {{series: true}}}}]
-  notifiers:
-    - slot: webhook
-      plugin: sentinel/webhook
-      config: {{url: \"{origin}/hook\", secret: webhook-key}}
-      grants:
-        http: {{origins: [\"{origin}\"], methods: [POST]}}
-        mac: {{keys: [webhook-key]}}
-",
-        origin = receiver.origin()
+{}",
+        receiver.notifiers()
     )
 }
 
