@@ -183,11 +183,11 @@ mod tests {
     use super::*;
     use futures::StreamExt;
     use sentinel_store::sqlite::{SqliteStore, StoreOptions};
-    use sentinel_trust::PublisherKey;
     use sentinel_trust::fleet::{FleetId, SET_FORMAT, seal};
+    use sentinel_trust::repository::{KeyPurpose, RoleKey};
 
-    fn key(byte: u8) -> PublisherKey {
-        PublisherKey::from_secret("alice".parse().unwrap(), &[byte; 32])
+    fn key(byte: u8) -> RoleKey {
+        RoleKey::from_secret(KeyPurpose::Operator, &[byte; 32])
     }
 
     fn sealed(number: u64, by: u8) -> Vec<u8> {

@@ -7,10 +7,11 @@ use sentinel_trust::fleet::{
     Collect, DesiredSet, FleetId, Group, NotifyOnUnknown, Operators, SET_FORMAT, Unopened, Wish,
     beyond_ceiling, open, seal,
 };
-use sentinel_trust::{Digest, Grants, Kind, PublisherKey};
+use sentinel_trust::repository::{KeyPurpose, RoleKey};
+use sentinel_trust::{Digest, Grants, Kind};
 
-fn key(byte: u8) -> PublisherKey {
-    PublisherKey::from_secret("alice".parse().unwrap(), &[byte; 32])
+fn key(byte: u8) -> RoleKey {
+    RoleKey::from_secret(KeyPurpose::Operator, &[byte; 32])
 }
 
 fn operators(byte: u8) -> Operators {
@@ -74,6 +75,12 @@ fn a_desired_set_forged_by_the_server_is_refused() {
         serde_json::from_str::<serde_json::Value>(&stolen).unwrap()["signatures"].clone();
     let error = open(forged.to_string().as_bytes(), &operators(1), 0).unwrap_err();
     assert!(matches!(error, Unopened::Forged { .. }), "{error}");
+}
+
+#[test]
+fn a_key_of_another_purpose_signs_no_set() {
+    let registry = RoleKey::from_secret(KeyPurpose::Targets, &[1; 32]);
+    assert!(seal(&set(7), &registry).unwrap_err().to_string().contains("not an operator's"));
 }
 
 #[test]

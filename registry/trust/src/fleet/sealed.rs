@@ -1,6 +1,6 @@
 //! The signature around a desired set.
 //!
-//! A sealed set is JSON: `{"format": 1, "set": BASE64, "signatures": [{"key_id", "by",
+//! A sealed set is JSON: `{"format": 1, "set": BASE64, "signatures": [{"key_id",
 //! "signature"}]}`, where `set` is the base64 of the set's JSON. The signed message is
 //!
 //! ```text
@@ -16,7 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::set::{DesiredSet, FleetId, MAX_SET_BYTES, SET_FORMAT};
-use crate::keys::{KeyId, PublicKey, PublisherKey};
+use crate::keys::{KeyId, PublicKey};
+use crate::repository::{KeyPurpose, RoleKey};
 use crate::signature::{MAX_SIGNATURES, SignatureBytes};
 use crate::text::message;
 
@@ -39,7 +40,6 @@ pub struct Operators {
 #[serde(deny_unknown_fields)]
 struct Entry {
     key_id: KeyId,
-    by: String,
     signature: SignatureBytes,
 }
 
@@ -127,19 +127,16 @@ pub enum Unopened {
     },
 }
 
-fn signed_message(set: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(FLEET_SIGNED_PREFIX.len() + 8 + set.len());
-    out.extend_from_slice(FLEET_SIGNED_PREFIX);
-    out.extend_from_slice(&(set.len() as u64).to_be_bytes());
-    out.extend_from_slice(set);
-    out
+/// What follows the prefix in the signed message.
+fn content(set: &[u8]) -> Vec<u8> {
+    [&(set.len() as u64).to_be_bytes(), set].concat()
 }
 
 /// Signs a set; the text is what travels.
 ///
 /// # Errors
 /// A set with problems, all of them.
-pub fn seal(set: &DesiredSet, key: &PublisherKey) -> Result<String, SealError> {
+pub fn seal(set: &DesiredSet, key: &RoleKey) -> Result<String, SealError> {
     let mut problems = set.problems();
     let json = serde_json::to_vec(set).map_err(|error| SealError(vec![error.to_string()]))?;
     if json.len() > MAX_SET_BYTES {
@@ -148,13 +145,15 @@ pub fn seal(set: &DesiredSet, key: &PublisherKey) -> Result<String, SealError> {
     if set.format != SET_FORMAT {
         problems.push(format!("format: {} instead of {SET_FORMAT}", set.format));
     }
+    if key.purpose() != KeyPurpose::Operator {
+        problems.push("the key is not an operator's; make one with `sentinel fleet init`".into());
+    }
     if !problems.is_empty() {
         return Err(SealError(problems));
     }
     let entry = Entry {
         key_id: key.id(),
-        by: key.publisher().as_str().to_owned(),
-        signature: SignatureBytes::from(key.sign(&signed_message(&json))),
+        signature: SignatureBytes::from(key.sign(FLEET_SIGNED_PREFIX, &content(&json))),
     };
     let envelope =
         Envelope { format: SET_FORMAT, set: STANDARD.encode(&json), signatures: vec![entry] };
@@ -180,7 +179,7 @@ pub fn open(sealed: &[u8], operators: &Operators, have: u64) -> Result<SealedSet
     }
     let json =
         STANDARD.decode(&envelope.set).map_err(|_| Unopened::Shape("set: not base64".into()))?;
-    let signer = signer(&signed_message(&json), &envelope.signatures, operators)?;
+    let signer = signer(&content(&json), &envelope.signatures, operators)?;
     let set: DesiredSet = serde_json::from_slice(&json).map_err(shape)?;
     if set.format != SET_FORMAT {
         return Err(Unopened::OtherFormat(set.format));
@@ -198,11 +197,12 @@ pub fn open(sealed: &[u8], operators: &Operators, have: u64) -> Result<SealedSet
     Ok(SealedSet { set, signer })
 }
 
-fn signer(message: &[u8], entries: &[Entry], pins: &Operators) -> Result<PublicKey, Unopened> {
+fn signer(content: &[u8], entries: &[Entry], pins: &Operators) -> Result<PublicKey, Unopened> {
     let fits = |key: &&PublicKey| {
         entries
             .iter()
-            .any(|e| e.key_id == key.id() && key.verifies(message, e.signature.as_bytes()))
+            .filter(|entry| entry.key_id == key.id())
+            .any(|e| key.verifies_content(FLEET_SIGNED_PREFIX, content, e.signature.as_bytes()))
     };
     let ids = |ids: Vec<String>| if ids.is_empty() { "nobody".to_owned() } else { ids.join(", ") };
     pins.keys.iter().find(fits).cloned().ok_or_else(|| Unopened::Forged {
