@@ -12,6 +12,9 @@ pub const SEGMENT_VERSION: u16 = 1;
 pub const SEGMENT_HEADER_BYTES: usize = 64;
 /// Bytes of a record header.
 pub const RECORD_HEADER_BYTES: usize = 40;
+/// Largest sequence number, and largest number of a segment. None is ever reached; a larger one is damage, and no sum of
+/// two of them overflows.
+pub const MAX_NUMBER: u64 = 1 << 62;
 /// Records begin at multiples of this.
 pub const ALIGN: u64 = 8;
 
@@ -66,11 +69,12 @@ impl SegmentHeader {
         if version != SEGMENT_VERSION {
             return Err(BadHeader::Version(version));
         }
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             epoch: Epoch(epoch_at(bytes, 16)),
             number: u64_at(bytes, 32),
             first: u64_at(bytes, 40),
-        })
+        };
+        if (1..=MAX_NUMBER).contains(&header.first) { Ok(header) } else { Err(BadHeader::Damaged) }
     }
 }
 
@@ -115,8 +119,8 @@ impl RecordHeader {
             length: u32_at(bytes, 4),
             payload_crc: u32_at(bytes, 32),
         };
-        let in_bounds =
-            header.seq > 0 && (1..=crate::MAX_RECORD_BYTES).contains(&(header.length as usize));
+        let in_bounds = (1..=MAX_NUMBER).contains(&header.seq)
+            && (1..=crate::MAX_RECORD_BYTES).contains(&(header.length as usize));
         in_bounds.then_some(header)
     }
 
@@ -152,8 +156,9 @@ pub fn segment_name(number: u64) -> String {
 #[must_use]
 pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())?
+    let number = (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?;
+    number.filter(|number| *number <= MAX_NUMBER)
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -69,7 +69,7 @@ impl Shared {
             if let Some(e) = state.find(epoch) {
                 e.dropped_through = e.dropped_through.max(segment.last);
             }
-            state.dropped_records += lost;
+            state.dropped_records = state.dropped_records.saturating_add(lost);
             (epoch, segment, before)
         };
         // Why the records are missing is durable before they are.

@@ -1,8 +1,9 @@
 //! The meta file (offsets and the owner's tag) and the marker of a clean shutdown: their bytes and their replacement.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use crate::format::{epoch_at, u32_at, u64_at};
+use crate::format::{MAX_NUMBER, epoch_at, u32_at, u64_at};
 use crate::{Epoch, Error, MAX_EPOCHS, MAX_META_BYTES, MAX_TAG_BYTES, Result, Storage};
 
 pub(crate) const META_FILE: &str = "meta";
@@ -40,6 +41,17 @@ pub(crate) struct EpochMeta {
     pub(crate) last_segment: u64,
     /// Nothing was written after `synced`, and all of it was checked.
     pub(crate) sealed: bool,
+}
+
+impl EpochMeta {
+    /// Whether a log can have written it.
+    fn is_sound(&self) -> bool {
+        self.committed <= self.accepted
+            && self.accepted <= self.synced
+            && [self.synced, self.dropped_through, self.last_segment]
+                .iter()
+                .all(|n| *n <= MAX_NUMBER)
+    }
 }
 
 /// What was found in place of a meta file.
@@ -114,10 +126,15 @@ impl Meta {
             last_segment: u64_at(e, 48),
             sealed: u64_at(e, 56) & FLAG_SEALED != 0,
         });
+        let epochs: Vec<EpochMeta> = epochs.collect();
+        let once: BTreeSet<Epoch> = epochs.iter().map(|e| e.epoch).collect();
+        if once.len() < epochs.len() || !epochs.iter().all(EpochMeta::is_sound) {
+            return None;
+        }
         Some(Meta {
             dropped_records: u64_at(body, 0),
             tag: body[16..16 + tag_len].to_vec(),
-            epochs: epochs.collect(),
+            epochs,
         })
     }
 
@@ -169,7 +186,9 @@ impl CleanMarker {
             && bytes[0..8] == CLEAN_MAGIC
             && bytes[8..10] == META_VERSION.to_le_bytes()
             && crc32c::crc32c(&bytes[..36]) == u32_at(bytes, 36);
-        intact.then(|| CleanMarker { epoch: Epoch(epoch_at(bytes, 12)), last: u64_at(bytes, 28) })
+        let marker = intact
+            .then(|| CleanMarker { epoch: Epoch(epoch_at(bytes, 12)), last: u64_at(bytes, 28) });
+        marker.filter(|m| m.last <= MAX_NUMBER)
     }
 
     pub(crate) fn write(self, storage: &dyn Storage) -> Result<()> {
@@ -251,6 +270,34 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Meta::decode(&damaged), Ok(None), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn offsets_that_no_log_writes_are_damage() {
+        let sound = EpochMeta {
+            epoch: EPOCH,
+            synced: 9,
+            accepted: 8,
+            committed: 7,
+            dropped_through: 12,
+            last_segment: 5,
+            sealed: false,
+        };
+        let decode = |epochs: &[EpochMeta]| {
+            let meta = Meta { epochs: epochs.to_vec(), ..Meta::default() };
+            Meta::decode(&meta.encode()).expect("its version is known").is_some()
+        };
+        assert!(decode(&[sound, EpochMeta { epoch: Epoch([9; 16]), ..sound }]));
+        assert!(!decode(&[sound, sound]), "an epoch twice");
+        for unsound in [
+            EpochMeta { committed: 9, ..sound },
+            EpochMeta { accepted: 10, ..sound },
+            EpochMeta { synced: MAX_NUMBER + 1, ..sound },
+            EpochMeta { dropped_through: u64::MAX, ..sound },
+            EpochMeta { last_segment: u64::MAX, ..sound },
+        ] {
+            assert!(!decode(&[unsound]), "{unsound:?}");
         }
     }
 

@@ -116,7 +116,7 @@ pub(crate) fn recover(storage: &dyn Storage, current: Epoch) -> Result<(State, u
     report.clean = brand_new
         || (closed && !damaged && report.truncated_bytes == 0 && report.damaged_headers == 0);
     report.epochs = epochs.iter().filter(|e: &&EpochState| e.committed < e.written).count() as u64;
-    report.records = epochs.iter().map(records_left).sum();
+    report.records = epochs.iter().map(records_left).fold(0, u64::saturating_add);
     epochs.push(EpochState::new(epochs.len() as u64, current));
     let state = State {
         epochs,

@@ -3,7 +3,8 @@
 
 use sentinel_wal::Epoch;
 use sentinel_wal::format::{
-    BadHeader, RecordHeader, SegmentHeader, frame_bytes, push_record, segment_name, segment_number,
+    BadHeader, MAX_NUMBER, RecordHeader, SegmentHeader, frame_bytes, push_record, segment_name,
+    segment_number,
 };
 
 const EPOCH: Epoch = Epoch([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
@@ -57,6 +58,17 @@ fn a_newer_version_is_told_from_damage() {
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Version(2)));
+}
+
+#[test]
+fn numbers_that_no_log_reaches_are_damage() {
+    for (seq, sound) in [(0, false), (1, true), (MAX_NUMBER, true), (MAX_NUMBER + 1, false)] {
+        let segment = SegmentHeader { epoch: EPOCH, number: 1, first: seq };
+        let record = RecordHeader { epoch: EPOCH, seq, length: 9, payload_crc: 3 };
+        assert_eq!(SegmentHeader::decode(&segment.encode()).is_ok(), sound, "{seq}");
+        assert_eq!(RecordHeader::decode(&record.encode()).is_some(), sound, "{seq}");
+        assert_eq!(segment_number(&segment_name(seq)).is_some(), sound || seq == 0, "{seq}");
+    }
 }
 
 #[test]
