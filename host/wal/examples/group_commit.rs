@@ -4,8 +4,14 @@
 //!
 //! Prints one JSON object: records/s of the log, of the bare loop writing the same bytes in the log's own batches
 //! (`ratio`), of the bare loop writing one record of every writer a batch (`ratio_full_batches`), and of the latter into
-//! files of the log's segment size, all preallocated beforehand (`ratio_segments`). A round measures each once, in an
-//! order that rotates, and the ratios are medians over rounds, so that a noisy neighbour meets all alike.
+//! files of the log's segment size, all preallocated beforehand (`ratio_segments`), and of the bare loop with the log's
+//! batches into a file written with zeros beforehand (`ratio_zeroed`: what the log would be measured against if its own
+//! zeros cost nothing). A round measures each once, in an order that rotates, and the ratios are medians over rounds, so
+//! that a noisy neighbour meets all alike.
+//!
+//! What each writes to: the bare loop to room reserved with fallocate and synced before the clock starts; the log, opened
+//! new in each round, to segments of which the first is reserved only, and the next are written with zeros by its
+//! housekeeping thread while the clock runs.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -29,7 +35,7 @@ fn main() {
     // Also warms the disk up.
     let mut batch = mean_batch(&setup, log_rate(&setup).1);
     for round in 0..setup.rounds {
-        let mut rates = [0.0; 4];
+        let mut rates = [0.0; 5];
         let measured = batch;
         for turn in 0..rates.len() {
             let which = (round + turn) % rates.len();
@@ -39,20 +45,23 @@ fn main() {
                     batch = mean_batch(&setup, syncs);
                     rate
                 }
-                1 => bare_rate(&setup, measured, u64::MAX),
-                2 => bare_rate(&setup, setup.writers, u64::MAX),
-                _ => bare_rate(&setup, setup.writers, DEFAULT_SEGMENT_BYTES),
+                1 => bare_rate(&setup, measured, u64::MAX, Room::Reserved),
+                2 => bare_rate(&setup, setup.writers, u64::MAX, Room::Reserved),
+                3 => bare_rate(&setup, setup.writers, DEFAULT_SEGMENT_BYTES, Room::Reserved),
+                _ => bare_rate(&setup, measured, u64::MAX, Room::Zeroed),
             };
         }
-        let [log, same, full, segments] = rates;
+        let [log, same, full, segments, zeroed] = rates;
         rounds.push([
             log,
             same,
             full,
             segments,
+            zeroed,
             log / same,
             log / full,
             log / segments,
+            log / zeroed,
             measured as f64,
         ]);
     }
@@ -66,15 +75,19 @@ fn main() {
         "bare_records_per_s",
         "bare_full_batches_records_per_s",
         "bare_segments_records_per_s",
+        "bare_zeroed_records_per_s",
         "ratio",
         "ratio_full_batches",
         "ratio_segments",
+        "ratio_zeroed",
         "mean_batch",
     ];
     let medians: Vec<String> =
         names.iter().enumerate().map(|(i, name)| format!("\"{name}\":{:.3}", median(i))).collect();
     println!(
-        "{{\"writers\":{},\"record_bytes\":{},\"records\":{},\"rounds\":{},{}}}",
+        "{{\"writers\":{},\"record_bytes\":{},\"records\":{},\"rounds\":{},\
+         \"log_file\":\"segments of 16 MiB, the first reserved, the next zero-filled while the clock runs\",\
+         \"bare_file\":\"reserved with fallocate before the clock starts\",{}}}",
         setup.writers,
         setup.bytes,
         setup.records,
@@ -147,8 +160,17 @@ fn log_rate(setup: &Setup) -> (f64, u64) {
     ((each * setup.writers) as f64 / seconds, syncs)
 }
 
+/// What the bare loop's file consists of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// Reserved, never written.
+    Reserved,
+    /// Written with zeros.
+    Zeroed,
+}
+
 /// Records a second of a loop that writes `batch` records and syncs, going on in the next file after `file_bytes`.
-fn bare_rate(setup: &Setup, batch: usize, file_bytes: u64) -> f64 {
+fn bare_rate(setup: &Setup, batch: usize, file_bytes: u64, room: Room) -> f64 {
     let record = format::frame_bytes(setup.bytes) as usize;
     let bytes = payload(record * batch, 7);
     let batches = setup.records / batch;
@@ -159,6 +181,9 @@ fn bare_rate(setup: &Setup, batch: usize, file_bytes: u64) -> f64 {
         let file = std::fs::File::create(path).expect("create");
         let size = (bytes.len() * in_file) as u64;
         fallocate(&file, FallocateFlags::empty(), 0, size).expect("preallocate");
+        if room == Room::Zeroed {
+            file.write_all_at(&vec![0; size as usize], 0).expect("write zeros");
+        }
         file.sync_all().expect("sync");
         file
     };
