@@ -11,6 +11,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 const BASE: &str = "version: 1
 worker:
+  settle: 1s
   transforms: [{slot: rows, plugin: sentinel/rows, config: {rules: []}}]
   evaluators: [{slot: alert-dsl, plugin: sentinel/alert-dsl, grants: {series: true}}]
 ";
