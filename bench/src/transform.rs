@@ -213,6 +213,7 @@ async fn run() -> Result<Vec<Row>> {
         slot(&runtime, &plugins, "view", "sentinel/pass", json!({ "edit": "rows_memo" })).await?;
     let columns =
         slot(&runtime, &plugins, "columns", "sentinel/pass", json!({ "edit": "columns" })).await?;
+    let boundary = slot(&runtime, &plugins, "boundary", "sentinel/pass", json!({})).await?;
     let batch = Arc::new(input());
     let rows = typed(&batch);
     let expected = edit_rows(rows.clone()).len();
@@ -222,8 +223,15 @@ async fn run() -> Result<Vec<Row>> {
             "the edits differ"
         );
     }
-    let [mut typed_best, mut native, mut checked, mut by_rules, mut by_view, mut by_columns] =
-        std::array::from_fn(|_| Best(f64::MAX));
+    let [
+        mut typed_best,
+        mut native,
+        mut checked,
+        mut by_rules,
+        mut by_view,
+        mut by_columns,
+        mut unedited,
+    ] = std::array::from_fn(|_| Best(f64::MAX));
     for _ in 0..ROUNDS {
         let copy = rows.clone();
         let start = Instant::now();
@@ -235,9 +243,12 @@ async fn run() -> Result<Vec<Row>> {
         let start = Instant::now();
         black_box(Batch::new(edit_columns(black_box(&batch)))?);
         checked.take(start);
-        for (slot, best) in
-            [(&rules, &mut by_rules), (&view, &mut by_view), (&columns, &mut by_columns)]
-        {
+        for (slot, best) in [
+            (&rules, &mut by_rules),
+            (&view, &mut by_view),
+            (&columns, &mut by_columns),
+            (&boundary, &mut unedited),
+        ] {
             let start = Instant::now();
             black_box(slot.reshape(Arc::clone(&batch)).await?);
             best.take(start);
@@ -248,6 +259,7 @@ async fn run() -> Result<Vec<Row>> {
             "native typed rows": typed_best.0, "native columns": native.0,
             "native columns, result checked": checked.0, "sentinel/rows, 7 rules": by_rules.0,
             "row view": by_view.0, "columns": by_columns.0,
+            "nothing edited: call, boundary, check": unedited.0,
         },
         "columns_in_wasm_vs_native_columns": { "value": by_columns.0 / native.0, "limit": 4 },
         "row_view_vs_native_columns_checked": by_view.0 / checked.0,

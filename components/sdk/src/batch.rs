@@ -2,7 +2,8 @@
 //!
 //! Most authors need none of this: collectors build a batch with
 //! [`BatchBuilder`](crate::BatchBuilder), transforms edit it with
-//! [`rows::edit`](crate::rows::edit). Where every nanosecond counts, the columns are public.
+//! [`rows::edit`](crate::rows::edit). Where every nanosecond counts, there is
+//! [`columns::edit`](crate::columns::edit), and the columns are public.
 
 pub use crate::bindings::host::sentinel::plugin::types::{Batch, Failure};
 
@@ -108,6 +109,13 @@ impl Batch {
             _ => self.symbol_ends[index - 1] as usize,
         };
         &self.symbols[start..self.symbol_ends[index] as usize]
+    }
+
+    /// Asks `what` about the text of each symbol, in order: a decision that rows share.
+    pub fn each_symbol<T>(&self, mut what: impl FnMut(&str) -> T) -> Vec<T> {
+        let mut start = 0;
+        let ends = self.symbol_ends.iter().map(|end| *end as usize);
+        ends.map(|end| what(&self.symbols[std::mem::replace(&mut start, end)..end])).collect()
     }
 
     /// The symbol with this text, found by looking at all of them; a batch may hold a text twice.

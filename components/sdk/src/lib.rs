@@ -61,6 +61,7 @@ mod batch;
 #[doc(hidden)]
 pub mod bindings;
 mod builder;
+pub mod columns;
 pub mod config;
 mod diagnostics;
 #[doc(hidden)]

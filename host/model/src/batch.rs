@@ -223,6 +223,10 @@ mod tests {
             ("offsets stop early", |c| c.label_offsets[2] = 2),
             ("a name is no symbol", |c| c.name[0] = 99),
             ("a label is no symbol", |c| c.labels[1] = u32::MAX),
+            ("a label of a row with the keys of the one before is no symbol", |c| c.labels[3] = 99),
+            ("a key of a row with as many labels as the one before is no symbol", |c| {
+                c.labels[2] = 99;
+            }),
             ("a name is malformed", |c| c.name[0] = c.labels[3]),
             ("a key is malformed", |c| c.labels[0] = c.labels[3]),
             ("a kind is unknown", |c| c.kind[0] = 9),
@@ -247,6 +251,19 @@ mod tests {
             spoil(&mut columns);
             assert!(Batch::new(columns).is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn a_row_with_the_keys_of_the_one_before_but_one_is_checked_whole() {
+        let mut builder = BatchBuilder::new();
+        for _ in 0..3 {
+            builder.push("up", [("job", "a"), ("zone", "b")], Kind::Gauge, 1.0, 5);
+        }
+        let mut columns = builder.build().unwrap().into_columns();
+        // The last row's second key becomes its first.
+        columns.labels[10] = columns.labels[8];
+        let error = Batch::new(columns).unwrap_err();
+        assert_eq!(error.to_string(), "row 2 has the label \"job\" twice");
     }
 
     #[test]

@@ -210,6 +210,7 @@ impl Columns {
             return element(0, self.label_offsets[0], "not 0");
         }
         let symbols = self.symbol_ends.len() as u32;
+        let mut before: &[[u32; 2]] = &[];
         for (row, pair) in self.label_offsets.windows(2).enumerate() {
             let (start, end) = (pair[0], pair[1]);
             if end < start {
@@ -222,9 +223,14 @@ impl Columns {
                 return element(row + 1, end, "past the labels");
             }
             bound("the number of labels of a row", (end - start) as usize / 2, MAX_LABELS)?;
-            let labels = &self.labels[start as usize..end as usize];
-            for (i, pair) in labels.chunks_exact(2).enumerate() {
-                let (key, value) = (pair[0], pair[1]);
+            let labels = self.labels[start as usize..end as usize].as_chunks::<2>().0;
+            // Most rows have the keys of the row before, whose keys were checked.
+            let known = same_keys_and_values_below(before, labels, symbols);
+            before = labels;
+            if known {
+                continue;
+            }
+            for (i, &[key, value]) in labels.iter().enumerate() {
                 if key >= symbols || value >= symbols {
                     return Err(out_of_symbols("labels", start as usize + 2 * i, key.max(value)));
                 }
@@ -233,6 +239,16 @@ impl Columns {
         }
         length("labels", self.labels.len(), self.label_offsets[self.name.len()] as usize)
     }
+}
+
+/// Whether two rows have the same keys in the same order, and every value of the second is less
+/// than `bound`: without branches, since it is asked for every row.
+fn same_keys_and_values_below(before: &[[u32; 2]], labels: &[[u32; 2]], bound: u32) -> bool {
+    before.len() == labels.len()
+        && before
+            .iter()
+            .zip(labels)
+            .fold(true, |all, (before, label)| all & (before[0] == label[0]) & (label[1] < bound))
 }
 
 /// Label keys as they are met: each symbol's form is checked once, and what each row has is
