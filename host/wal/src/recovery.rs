@@ -208,14 +208,16 @@ impl Opening<'_> {
             (entry.committed, entry.committed, entry.dropped_through);
         let marked = self.marker.filter(|m| m.epoch == entry.epoch).map_or(0, |m| m.last);
         let known = entry.synced.max(marked);
-        let mut reached = entry.committed.max(entry.dropped_through);
+        // Segments that end here were to be removed: one that came back goes again.
+        let gone = entry.committed.max(entry.dropped_through);
+        let mut reached = gone;
         self.report_drop(&entry);
         let firsts: Vec<u64> = found.iter().map(|f| f.first).collect();
         let numbers: Vec<u64> = found.iter().map(|f| f.number).collect();
         for (index, f) in found.into_iter().enumerate() {
             let upper = firsts.get(index + 1).map(|first| first - 1);
             let sure = if upper.is_none() && entry.sealed { Some(known) } else { upper };
-            if sure.is_some_and(|last| last <= entry.committed.max(entry.dropped_through)) {
+            if sure.is_some_and(|last| last <= gone) {
                 self.remove(f.number)?;
                 continue;
             }
@@ -241,7 +243,7 @@ impl Opening<'_> {
                 None => self.check(&f, &entry, reached, upper.unwrap_or(u64::MAX))?,
             };
             reached = reached.max(segment.last);
-            if segment.last < segment.first {
+            if segment.last < segment.first.max(gone + 1) {
                 self.remove(f.number)?;
             } else {
                 e.segments.push_back(segment);

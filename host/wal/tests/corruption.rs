@@ -3,10 +3,10 @@
 
 mod harness;
 
-use harness::{fill, open, options, read_all, records, segments, shape};
+use harness::{fill, open, open_with, options, read_all, records, segments, shape};
 use sentinel_wal::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, frame_bytes};
 use sentinel_wal::simulation::Simulation;
-use sentinel_wal::{Epoch, GapReason, Item, Log, Recovery};
+use sentinel_wal::{AtCap, Epoch, GapReason, Item, Log, Options, Recovery};
 
 const RECORD: u64 = 640;
 
@@ -240,5 +240,29 @@ fn any_single_flipped_bit_in_any_file_is_survived_and_loses_at_most_one_record()
         let found = records(&read_all(&log));
         assert!(found.len() >= 19, "seed {seed}, {name} bit {bit}: {recovery:?}");
         assert!(found.iter().all(|(_, seq, tag)| *tag + 1 == *seq));
+    }
+}
+
+#[test]
+fn a_dropped_segment_that_comes_back_alone_is_not_read() {
+    let capped = Options { max_bytes: 3 * 4096, at_cap: AtCap::DropOldest, ..options() };
+    let disk = Simulation::new();
+    let (log, _) = open_with(&disk, capped.clone());
+    fill(&log, 0, 6);
+    let first = segments(&disk)[0].clone();
+    let bytes = disk.contents(&first);
+    fill(&log, 6, 24);
+    let dropped = log.stats().dropped_records;
+    assert!(dropped >= 6, "{dropped}");
+    drop(log);
+    let disk = disk.after_kill();
+    segments(&disk).iter().for_each(|name| disk.lose_file(name));
+    disk.set_contents(&first, bytes);
+    for _ in 0..2 {
+        let (log, _) = open_with(&disk, capped.clone());
+        let found = shape(&read_all(&log));
+        assert_eq!(found[0], format!("dropped 1-{dropped}"));
+        assert!(records(&read_all(&log)).is_empty(), "{found:?}");
+        log.close().unwrap();
     }
 }
