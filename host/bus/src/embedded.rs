@@ -8,13 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sentinel_wal::{
-    AtCap, DEFAULT_SEGMENT_BYTES, Folder, GapReason, Item, Log, MIN_SEGMENTS_IN_CAP, Options,
-    Position, Reader, Storage, SyncPolicy,
+    AtCap, DEFAULT_SEGMENT_BYTES, Epoch, Folder, GapReason, Item, Log, MIN_SEGMENTS_IN_CAP,
+    Options, Position, Reader, Storage, SyncPolicy,
 };
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use crate::ledger::{Index, Ledger};
+use crate::life::Life;
 use crate::{
     Answer, Bus, BusError, Delivery, Depth, Incarnation, MAX_PAYLOAD_BYTES, Message,
     REDELIVERY_DELAY, Subscription, record,
@@ -57,8 +58,10 @@ pub struct EmbeddedBus {
 struct Inner {
     log: Log,
     options: EmbeddedOptions,
-    incarnation: Mutex<Incarnation>,
-    /// The incarnation could not be stored: the next opening must not take the stored one for this one.
+    life: Mutex<Life>,
+    /// Epochs of the log as it was opened, oldest first.
+    epochs: Vec<Epoch>,
+    /// The life could not be stored: the next opening must not take the stored one for this one.
     unstored: AtomicBool,
     depth: Mutex<Depth>,
     ledger: Mutex<Ledger>,
@@ -105,8 +108,8 @@ impl EmbeddedBus {
             background: true,
         };
         let (log, recovery) = Log::open_on(storage, log_options).map_err(failed("open its log"))?;
-        let stored =
-            <[u8; 16]>::try_from(log.tag()).ok().filter(|_| recovery.clean).map(Incarnation);
+        let stored = Life::decode(&log.tag()).filter(|_| recovery.clean);
+        let epochs = log.offsets().iter().map(|o| o.epoch).collect();
         let backlog = log.offsets().iter().map(|o| o.bytes).sum();
         let depth = Depth {
             messages: recovery.records,
@@ -114,9 +117,10 @@ impl EmbeddedBus {
         };
         let reader = log.reader();
         let inner = Inner {
-            log,
             options,
-            incarnation: Mutex::new(stored.unwrap_or(Incarnation([0; 16]))),
+            life: Mutex::new(stored.unwrap_or_else(|| Inner::new_life(&log))),
+            epochs,
+            log,
             unstored: AtomicBool::new(false),
             depth: Mutex::new(depth),
             ledger: Mutex::default(),
@@ -125,7 +129,7 @@ impl EmbeddedBus {
             closed: AtomicBool::new(false),
         };
         if stored.is_none() {
-            inner.begin_incarnation();
+            inner.keep_life();
         }
         Ok(EmbeddedBus { inner: Arc::new(inner) })
     }
@@ -142,24 +146,41 @@ impl EmbeddedBus {
         }
         inner.changed.notify_waiters();
         if inner.unstored.load(Ordering::Acquire) {
-            inner.store_incarnation().map_err(failed("store its incarnation"))?;
+            inner.store_life().map_err(failed("store its incarnation"))?;
         }
         inner.log.close().map_err(failed("close its log"))
     }
 }
 
 impl Inner {
-    fn begin_incarnation(&self) {
-        *self.incarnation.lock() = Incarnation::random();
-        if let Err(error) = self.store_incarnation() {
+    /// A life that begins now. What is written is looked at before anybody hears of the new
+    /// incarnation, so nothing that is sent because of it counts as lost.
+    fn new_life(log: &Log) -> Life {
+        let epoch = log.epoch();
+        let offsets = log.offsets();
+        let seq = offsets.iter().find(|o| o.epoch == epoch).map_or(0, |o| o.written);
+        Life { incarnation: Incarnation::random(), since: Position { epoch, seq } }
+    }
+
+    /// Says that a record is lost, unless that was said.
+    fn lost(&self, place: Position) {
+        if self.life.lock().covers(place, &self.epochs) {
+            return;
+        }
+        *self.life.lock() = Inner::new_life(&self.log);
+        self.keep_life();
+    }
+
+    fn keep_life(&self) {
+        if let Err(error) = self.store_life() {
             self.unstored.store(true, Ordering::Release);
             tracing::warn!(%error, "the bus could not store its new incarnation; it tries again when it is closed");
         }
     }
 
-    fn store_incarnation(&self) -> sentinel_wal::Result<()> {
-        let incarnation = *self.incarnation.lock();
-        self.log.set_tag(&incarnation.0)
+    fn store_life(&self) -> sentinel_wal::Result<()> {
+        let life = *self.life.lock();
+        self.log.set_tag(&life.encode())
     }
 
     fn alive(&self) -> Result<(), BusError> {
@@ -184,7 +205,8 @@ impl Inner {
         depth.bytes = if depth.messages == 0 { 0 } else { depth.bytes.saturating_sub(bytes) };
     }
 
-    /// Enters what the log yielded. A gap, or a record that is no message, is lost: the incarnation ends.
+    /// Enters what the log yielded. A gap, or a record that is no message, is lost: the incarnation ends, unless it began
+    /// after those were accepted.
     fn enter(&self, item: Item) {
         let place = match item {
             Item::Record { position, payload } => match record::decode(payload) {
@@ -206,7 +228,7 @@ impl Inner {
         };
         let commit = self.ledger.lock().add_gap(place);
         self.commit(&commit);
-        self.begin_incarnation();
+        self.lost(place);
     }
 
     fn commit(&self, places: &[Position]) {
@@ -237,7 +259,7 @@ impl Inner {
 #[async_trait]
 impl Bus for EmbeddedBus {
     fn incarnation(&self) -> Incarnation {
-        *self.inner.incarnation.lock()
+        self.inner.life.lock().incarnation
     }
 
     async fn publish(&self, message: Message) -> Result<(), BusError> {

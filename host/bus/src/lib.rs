@@ -8,8 +8,8 @@
 //! # Loss
 //!
 //! [`Bus::incarnation`] changes whenever accepted messages may have been lost. The embedded bus keeps its incarnation over a
-//! clean close only; after any other end, and when its log reports a gap, it takes a new one, and agents send again what is
-//! not committed. That is why it does not sync by default ([`EmbeddedOptions::sync`]): a sync would cost latency and buy nothing.
+//! clean close only; after any other end, and when its log reports a gap among messages accepted since, it takes a new one,
+//! and agents send again what is not committed. That is why it does not sync by default ([`EmbeddedOptions::sync`]): a sync would cost latency and buy nothing.
 //!
 //! # Redelivery
 //!
@@ -29,6 +29,7 @@
 mod contract;
 mod embedded;
 mod ledger;
+mod life;
 mod record;
 
 use std::time::Duration;

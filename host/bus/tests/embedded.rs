@@ -116,14 +116,42 @@ async fn damage_found_while_reading_ends_the_incarnation_and_the_rest_is_deliver
     assert_ne!(bus.incarnation(), incarnation);
     assert_eq!(taken.last().unwrap().message.id.seq, 100);
     let ended = bus.incarnation();
-    // Done with, so that no restart reads the damaged segment again: while it waits, one may
-    // tell of the damage once more, and agents send again without need.
-    for delivery in taken {
-        delivery.ack().await.unwrap();
-    }
     bus.close().unwrap();
-    drop((subscription, bus));
-    assert_eq!(open(&disk).incarnation(), ended, "it was told once");
+    drop((taken, subscription, bus));
+    // All of it waits still, and the damaged record is read again at each opening.
+    for _ in 0..2 {
+        let bus = open(&disk);
+        let mut subscription = bus.subscribe().await.unwrap();
+        assert_eq!(take(&mut *subscription, 99).await.len(), 99);
+        assert_eq!(bus.incarnation(), ended, "it was told once");
+        bus.close().unwrap();
+    }
+    // What is damaged of what was accepted since is told.
+    let bus = open(&disk);
+    let before = disk.names();
+    publish(&bus, "a", 101..=150).await;
+    let segment = disk.names().into_iter().filter(|n| n.ends_with(".seg"));
+    let newest = segment.filter(|n| !before.contains(n)).next_back();
+    disk.flip_bit(&newest.expect("an opening has segments of its own"), (64 + 200) * 8);
+    let mut subscription = bus.subscribe().await.unwrap();
+    assert_eq!(take(&mut *subscription, 148).await.len(), 148);
+    assert_ne!(bus.incarnation(), ended);
+}
+
+#[tokio::test]
+async fn after_an_end_that_was_not_clean_one_new_incarnation_tells_of_everything() {
+    let disk = Simulation::new();
+    let bus = open(&disk);
+    publish(&bus, "a", 1..=100).await;
+    let segment = disk.names().into_iter().find(|n| n.ends_with(".seg")).unwrap();
+    drop(bus);
+    let disk = disk.after_kill();
+    disk.flip_bit(&segment, (64 + 200) * 8);
+    let bus = open(&disk);
+    let incarnation = bus.incarnation();
+    publish(&bus, "b", 1..=1).await;
+    drain_to(&bus, "b").await;
+    assert_eq!(bus.incarnation(), incarnation);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `sentinel up` as a process: its start and its end.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -108,4 +108,43 @@ fn the_second_interrupt_ends_a_stop_that_takes_its_time() {
     let last = process.says("Ended at once");
     assert!(last.contains("cut short"), "{last}");
     assert_eq!(process.child.wait().unwrap().code(), Some(1));
+}
+
+/// The state of the only agent, once there is one.
+fn agent_state(address: &str, token: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET /v1/agents HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Connection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let agents: serde_json::Value =
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    agents[0]["state"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn its_own_agent_needs_no_approval_after_an_end_in_the_middle_of_its_enrolment() {
+    let home = tempfile::tempdir().unwrap();
+    let identity = home.path().join("data/agent/identity.json");
+    for start in 0..2 {
+        let process = Process::start(home.path());
+        let line = process.says("REST API");
+        let address = line.split_once("http://").unwrap().1.split_whitespace().next().unwrap();
+        let token = std::fs::read_to_string(home.path().join("data/api.token")).unwrap();
+        let begun = std::time::Instant::now();
+        let is_in = || {
+            identity.exists() && agent_state(address, token.trim()).as_deref() == Some("approved")
+        };
+        while !is_in() {
+            assert!(begun.elapsed() < PATIENCE, "start {start}: the agent never is approved");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(process);
+        // As if it had been killed before it had written who it is.
+        std::fs::remove_file(&identity).unwrap();
+    }
 }

@@ -96,6 +96,7 @@ pub struct Alert {
     /// What the evaluator says of it in words; may be empty.
     pub summary: String,
     /// The last value.
+    #[serde(with = "crate::number")]
     pub value: f64,
     /// When the condition began to hold, unix milliseconds.
     pub active_since: i64,
@@ -125,6 +126,7 @@ pub struct Transition {
     /// Unix milliseconds of the evaluation.
     pub at: i64,
     /// The value it saw.
+    #[serde(with = "crate::number")]
     pub value: f64,
     /// The version of the rule set that was evaluated.
     pub rules_version: u64,

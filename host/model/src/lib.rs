@@ -11,5 +11,6 @@ pub mod columns;
 pub mod document;
 pub mod duration;
 pub mod ids;
+pub mod number;
 pub mod rule;
 pub mod series;

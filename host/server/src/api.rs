@@ -1,6 +1,7 @@
 //! The shapes of the REST API: what handlers answer and what the CLI reads.
 
 use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::number::Number;
 use sentinel_store::Sizes;
 use sentinel_store::agents::AgentRecord;
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,16 @@ pub struct QueryBody {
     pub truncated: bool,
 }
 
+/// A number, or one of the texts `"NaN"`, `"+Inf"` and `"-Inf"`, for which JSON has none.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum NumberBody {
+    /// A finite number.
+    Finite(f64),
+    /// `NaN`, `+Inf` or `-Inf`.
+    Text(String),
+}
+
 /// One series with its samples.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SeriesBody {
@@ -153,8 +164,9 @@ pub struct SeriesBody {
     pub kind: u8,
     /// Unix milliseconds, increasing.
     pub times: Vec<i64>,
-    /// As many values; null stands for NaN and the infinities.
-    pub values: Vec<Option<f64>>,
+    /// As many values: a number, or `"NaN"`, `"+Inf"` or `"-Inf"`, for which JSON has none.
+    #[schema(value_type = Vec<NumberBody>)]
+    pub values: Vec<Number>,
 }
 
 /// Rule files to apply, as they were read: the server finds every problem and its line.
@@ -196,7 +208,8 @@ pub struct AppliedBody {
 /// Alerts, newest history and open notifications.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AlertsBody {
-    /// Pending, firing, and lately resolved ones.
+    /// Pending, firing, and lately resolved ones. Their `value` is a number, `"NaN"`, `"+Inf"` or
+    /// `"-Inf"`.
     #[schema(value_type = Vec<Object>)]
     pub alerts: Vec<Alert>,
 }
@@ -204,7 +217,7 @@ pub struct AlertsBody {
 /// Transitions, newest first.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct HistoryBody {
-    /// What happened.
+    /// What happened. `value` is as in an alert.
     #[schema(value_type = Vec<Object>)]
     pub transitions: Vec<Transition>,
 }

@@ -87,13 +87,24 @@ impl IngestService {
             Err(error) => Err(Refused::busy(error.to_string(), BUSY_MS)),
             Ok(None) => Err(unknown("is not enrolled here; enrol it with a token")),
             Ok(Some(access)) => match access.state {
-                AgentState::Approved => Ok(access),
-                AgentState::Waiting => {
-                    Err(unknown("waits for approval: `sentinel agents approve`"))
-                }
+                AgentState::Approved | AgentState::Waiting => Ok(access),
                 AgentState::Blocked => Err(unknown("is blocked by the operator")),
             },
         }
+    }
+
+    /// The key of a number. While an enrolment waits for approval, the keys before it go on:
+    /// whoever holds a token must not be able to silence another agent.
+    fn key<'a>(agent: &AgentId, access: &'a AgentAccess, id: u32) -> Result<&'a AgentKey, Refused> {
+        access.key(id).ok_or_else(|| match access.state {
+            AgentState::Waiting => Refused::new(
+                Refusal::UnknownAgent,
+                format!("agent {agent} waits for approval: `sentinel agents approve`"),
+            ),
+            AgentState::Approved | AgentState::Blocked => {
+                Refused::new(Refusal::Signature, format!("agent {agent} has no key {id}"))
+            }
+        })
     }
 
     fn judge(&self, sent_at_ms: i64, nonce: &[u8]) -> Result<(), Refused> {
@@ -120,9 +131,7 @@ impl IngestService {
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         progress.belongs_to(&agent)?;
         let access = self.access(&agent).await?;
-        let key = access.key(sealed.key_id).ok_or_else(|| {
-            Refused::new(Refusal::Signature, format!("agent {agent} has no key {}", sealed.key_id))
-        })?;
+        let key = Self::key(&agent, &access, sealed.key_id)?;
         let record = envelope::open(sealed, key).map_err(|e| {
             let kind = match e {
                 EnvelopeError::Signature { .. } => Refusal::Signature,
@@ -182,8 +191,8 @@ impl IngestService {
         let agent = AgentId::new(&request.agent_id)
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         let access = self.access(&agent).await?;
-        let fits = access.key(request.key_id).is_some_and(|key| heartbeat::fits(request, key));
-        if !fits {
+        let key = Self::key(&agent, &access, request.key_id)?;
+        if !heartbeat::fits(request, key) {
             return Err(Refused::new(Refusal::Signature, "the heartbeat's signature does not fit"));
         }
         self.judge(request.sent_at_ms, &request.nonce)?;

@@ -66,7 +66,7 @@ pub struct Maintenance {
     pub batches_packed: u64,
     /// Samples packed.
     pub samples_packed: u64,
-    /// Chunks, batches and rollups dropped by retention.
+    /// Chunks, rollups, series and whatever else retention dropped.
     pub dropped: u64,
     /// The longest time that writers were kept out, in microseconds.
     pub longest_lock_us: u64,

@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct SlotStates {
     store: Arc<dyn Store>,
     states: RwLock<BTreeMap<SlotName, Arc<KvState>>>,
+    /// Held over a write to both, so that memory and store see all writes in one order.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// Under which name the store keeps a slot's state.
@@ -22,7 +24,7 @@ impl SlotStates {
     /// Without any slot yet.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, states: RwLock::default() }
+        Self { store, states: RwLock::default(), writing: tokio::sync::Mutex::default() }
     }
 
     /// Reads a slot's state; before the slot is started.
@@ -48,6 +50,7 @@ impl SlotStates {
         if writes.is_empty() {
             return Ok(());
         }
+        let _writing = self.writing.lock().await;
         let stored = writes.iter().map(|w| (w.key.clone(), w.value.clone())).collect();
         self.store.save_slot_state(&key(slot), stored).await?;
         let mut states = self.states.write();

@@ -19,6 +19,9 @@ pub enum TransformError {
     Rejected(String),
     /// It may be at the next attempt.
     Failed(String),
+    /// It was not called: it is left alone for a while after failures, or was just stopped. That
+    /// says nothing of this batch, which waits.
+    NotCalled(String),
     /// The transform is configured and could not be loaded yet. What it was to keep out must
     /// not be stored, so everything waits for it.
     NotLoaded(String),

@@ -7,7 +7,7 @@ use crate::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
 use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
-use crate::notify::{Notifications, NotifyParts};
+use crate::notify::{MAX_QUEUED, Notifications, NotifyParts};
 use crate::slots::{PluginSource, SlotParts, Slots};
 use crate::stages::Stages;
 use crate::status::{IngestStatus, STATUS_PREFIX, WindowsStatus, WorkerStatus};
@@ -157,6 +157,7 @@ impl Worker {
             stages: Arc::clone(&stages),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),
+            queued: MAX_QUEUED,
         };
         let notifications = Notifications::start(notify, stopping.clone()).await;
         let caught_up = Arc::new(AtomicBool::new(false));
@@ -299,6 +300,7 @@ impl Shared {
         self.stages.store(Arc::new(stages));
         self.changed.send_modify(|count| *count += 1);
         self.notifications.notifiers_changed();
+        slots.stop_retired().await;
         slots.problems().clone()
     }
 

@@ -210,3 +210,56 @@ async fn a_worker_that_ends_in_the_middle_leaves_its_messages_to_the_next() {
     next.abort();
     assert_eq!(rig.committed().await, 1);
 }
+
+#[tokio::test]
+async fn a_transform_that_is_left_alone_after_failures_costs_no_record_that_it_was_not_called_with()
+{
+    let rig = Rig::new().await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let resting = {
+        let calls = calls.clone();
+        move |batch: Arc<sentinel_model::batch::Batch>| {
+            // As long as a quarantine of it all goes: many more times than a record is tried.
+            if calls.fetch_add(1, Ordering::SeqCst) < 10 * TRANSFORM_ATTEMPTS {
+                return Err(TransformError::NotCalled("quarantined".into()));
+            }
+            Ok(batch)
+        }
+    };
+    rig.transforms(vec![Arc::new(TransformFn(resting))]);
+    let (mut ingest, messages) = (ingest(&rig), [rig.sample(1, 1)]);
+    let task = tokio::spawn(async move { ingest.take(&messages).await });
+    until("it was asked often", async || calls.load(Ordering::SeqCst) > TRANSFORM_ATTEMPTS).await;
+    task.abort();
+    assert_eq!((rig.committed().await, rig.records("dead")), (0, 0));
+}
+
+/// Adds a label with its name, so that it shows who reshaped a batch, and how often.
+fn marking(name: &'static str) -> Arc<dyn sentinel_worker::stages::Transform> {
+    Arc::new(TransformFn(move |batch: Arc<sentinel_model::batch::Batch>| {
+        let mut builder = sentinel_model::batch::BatchBuilder::new();
+        for row in batch.rows() {
+            let mut labels: std::collections::BTreeMap<_, _> = row.labels().collect();
+            let marks = format!("{}{name}", labels.get("marks").unwrap_or(&""));
+            labels.insert("marks", &marks);
+            builder.push(row.name(), labels, row.kind(), row.value(), row.time());
+        }
+        Ok(Arc::new(builder.build().unwrap()))
+    }))
+}
+
+#[tokio::test]
+async fn a_batch_passes_each_transform_once_however_they_are_replaced_meanwhile() {
+    for (after, expected) in [(&["a", "c"][..], "ac"), (&["c"], "c"), (&["x", "a", "c"], "xac")] {
+        let rig = Rig::new().await;
+        let fails = Arc::new(TransformFn(|_| Err(TransformError::NotLoaded("not yet".into()))));
+        rig.transforms(vec![marking("a"), fails]);
+        let (mut ingest, messages) = (ingest(&rig), [rig.sample(1, 1)]);
+        let task = tokio::spawn(async move { ingest.take(&messages).await });
+        until("it waits", async || rig.metrics.transform_failures.get() > 1).await;
+        rig.transforms(after.iter().map(|name| marking(name)).collect());
+        task.await.unwrap();
+        let stored = rig.stored().await;
+        assert!(stored[0].0.contains(&format!("marks=\"{expected}\"")), "{stored:?}");
+    }
+}

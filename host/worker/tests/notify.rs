@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use support::{NotifierFn, Rig, START, slot, until};
 use tokio::sync::watch;
 
+/// More than any test has open at once, but the one that wants to see what happens then.
+const QUEUED: usize = 60;
+
 fn decided(id: &str, notifier: &str, alert: u64) -> Delivery {
     let alert = Alert {
         fingerprint: Fingerprint(alert),
@@ -64,6 +67,7 @@ async fn start(rig: &Rig) -> (Notifications, watch::Sender<bool>) {
         stages: rig.stages.clone(),
         clock: rig.clock.clone(),
         metrics: rig.metrics.clone(),
+        queued: QUEUED,
     };
     (Notifications::start(parts, stopping).await, stop)
 }
@@ -219,4 +223,36 @@ async fn what_never_will_be_taken_is_dead_at_once() {
     stop.send(true).unwrap();
     notifications.drained().await;
     assert!(rig.store.notifications(NotificationFilter::Open, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_new_does_not_pass_what_is_still_in_the_journal() {
+    let rig = Rig::new().await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = well.clone();
+    let moody = NotifierFn::new(
+        move |_, _, _| if is_well.load(Ordering::SeqCst) { delivered() } else { retry() },
+    );
+    stages(&rig, &[("pager", &moody)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    let many = QUEUED as u64 + 1;
+    let all = (0..many).map(|n| decided(&format!("n{n}"), "pager", n)).collect();
+    decide(&rig, &notifications, all).await;
+    well.store(true, Ordering::SeqCst);
+    until("there is room again", async || notifications.status()[0].open < QUEUED).await;
+    // Tells of the alert whose first notification did not fit.
+    let mut resolved = decided("resolved", "pager", many - 1);
+    resolved.notification.time += 1;
+    decide(&rig, &notifications, vec![resolved]).await;
+    until("all are told", async || {
+        rig.clock.advance(2_000);
+        notifications.notifiers_changed();
+        stored(&rig, "resolved").await.state == DeliveryState::Delivered
+    })
+    .await;
+    let asked = moody.asked.lock();
+    let last = |id: &str| asked.iter().rposition(|one| one.0 == id).unwrap();
+    assert!(last(&format!("n{}", many - 1)) < last("resolved"));
+    let first = asked.iter().position(|one| one.0 == "resolved").unwrap();
+    assert_eq!(first, last("resolved"), "told once");
 }

@@ -114,7 +114,7 @@ fn labels(labels: &BTreeMap<String, String>) -> String {
 
 fn points(one: &SeriesBody) -> Vec<(i64, f64)> {
     let pairs = one.times.iter().zip(&one.values);
-    pairs.filter_map(|(time, value)| value.map(|value| (*time, value))).collect()
+    pairs.map(|(time, value)| (*time, value.0)).collect()
 }
 
 fn figures(one: &SeriesBody, name: &str) -> [String; 4] {
@@ -132,7 +132,8 @@ fn figures(one: &SeriesBody, name: &str) -> [String; 4] {
 
 /// A gauge as it was; a counter as it grew.
 fn line(one: &SeriesBody, range: (i64, i64), width: usize) -> String {
-    let points = points(one);
+    let mut points = points(one);
+    points.retain(|(_, value)| value.is_finite());
     let points = if one.kind == 0 { points } else { sparkline::rates(&points) };
     sparkline::draw(&points, range, width)
 }
@@ -162,6 +163,7 @@ pub(super) async fn metrics(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sentinel_model::number::Number;
 
     const LOOK: Look = Look { color: false, width: 80 };
 
@@ -171,7 +173,7 @@ mod tests {
             labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
             kind,
             times: (0..values.len() as i64).map(|at| at * 10_000).collect(),
-            values: values.iter().map(|value| value.is_finite().then_some(*value)).collect(),
+            values: values.iter().copied().map(Number).collect(),
         }
     }
 

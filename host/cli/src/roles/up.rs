@@ -9,6 +9,7 @@ use crate::running::{self, Running};
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
+use sentinel_agent::enrol::Identity;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions};
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
@@ -19,12 +20,13 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
+use sentinel_store::agents::AgentState;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,8 @@ struct Up {
     worker: Worker,
     server: Server,
     agent: Agent,
+    /// Where the agent's identity will lie, if it had none at the start.
+    enrols: Option<PathBuf>,
 }
 
 fn say(text: &str) {
@@ -195,10 +199,11 @@ async fn start(
     .await?;
 
     let agent_folder = data.join("agent");
-    let own_token = if agent_folder.join("identity.json").exists() {
-        None
-    } else {
-        Some(tokens.create(1, clock.now() + OWN_TOKEN_MS, clock.now())?)
+    let identity = agent_folder.join("identity.json");
+    let enrols = (!identity.exists()).then_some(identity);
+    let own_token = match enrols {
+        Some(_) => Some(tokens.create(1, clock.now() + OWN_TOKEN_MS, clock.now())?),
+        None => None,
     };
     let kept = Arc::clone(secrets);
     let agent = Agent::start(AgentOptions {
@@ -215,7 +220,7 @@ async fn start(
         registry,
     })
     .await?;
-    Ok(Up { store, bus, worker, server, agent })
+    Ok(Up { store, bus, worker, server, agent, enrols })
 }
 
 fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
@@ -251,11 +256,19 @@ Ctrl-C stops it.",
 
 /// Follows the configuration and the plugins until asked to stop.
 async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>, stop: &mut StopSignal) {
+    let mut enrols = up.enrols.clone();
     let mut seen = plugins.change();
     loop {
         tokio::select! {
             () = stop.asked() => return,
             () = tokio::time::sleep(LOOK) => {}
+        }
+        if let Some(identity) = enrols.take() {
+            let approved = approve_own(up, &identity).await.unwrap_or_else(|error| {
+                tracing::warn!("{error:#}");
+                false
+            });
+            enrols = (!approved).then_some(identity);
         }
         if let Some(fresh) = config.again(Part::Whole, plugins) {
             reconfigure(up, &mut config, fresh).await;
@@ -267,6 +280,20 @@ async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>, stop: 
             apply_to_worker(up, &config).await;
         }
     }
+}
+
+/// The agent of this process is the operator's own. Where an end in the middle of its first
+/// enrolment left the server with a machine that it knows and the agent without its key, the
+/// second enrolment would wait for an approval that nobody thinks of. Whether it is done.
+async fn approve_own(up: &Up, identity: &Path) -> Result<bool> {
+    let Some(own) = Identity::load(identity)? else { return Ok(false) };
+    let Some(record) = up.store.agent(&own.id).await? else { return Ok(false) };
+    // The number given last is that of the own key: nobody else enrolled under this name since.
+    if record.state == AgentState::Waiting && record.key_id == own.key.id() {
+        up.store.set_agent_state(&own.id, AgentState::Approved, SystemClock.now()).await?;
+        tracing::info!(agent = %own.id, "this process's own agent was enrolled again, and approved");
+    }
+    Ok(true)
 }
 
 async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {

@@ -5,6 +5,7 @@ use crate::api::{QueryBody, SeriesBody};
 use axum::Json;
 use axum::extract::{Query, State};
 use sentinel_model::duration::Millis;
+use sentinel_model::number::Number;
 use sentinel_model::series::Selector;
 use sentinel_store::query::TimeRange;
 use serde::Deserialize;
@@ -56,7 +57,7 @@ pub(super) async fn query(
         labels: one.info.key.labels.into(),
         kind: one.info.kind,
         times: one.points.times,
-        values: one.points.values.into_iter().map(|v| v.is_finite().then_some(v)).collect(),
+        values: one.points.values.into_iter().map(Number).collect(),
     });
     Ok(Json(QueryBody { series: series.collect(), truncated }))
 }

@@ -14,6 +14,21 @@ pub(super) fn bucket(time: i64) -> i64 {
     time.div_euclid(HOUR).clamp(-MAX_BUCKET, MAX_BUCKET - 1)
 }
 
+/// The day of a bucket, in days since 1970.
+pub(super) fn day(bucket: i64) -> i64 {
+    bucket.div_euclid(24)
+}
+
+/// The day of a time.
+pub(super) fn day_of(time: i64) -> i64 {
+    day(bucket(time))
+}
+
+/// The series of a key.
+pub(super) fn series(key: i64) -> u32 {
+    (key & 0xff_ffff) as u32
+}
+
 /// The key of a series in a bucket.
 pub(super) fn key(bucket: i64, series: u32) -> i64 {
     bucket << 24 | i64::from(series)

@@ -2,6 +2,7 @@
 //! only then taken over into memory. A plan that fails leaves nothing behind.
 
 use super::Shared;
+use super::buckets::day_of;
 use super::script::{Script, transaction};
 use super::series::Pending;
 use super::shapes::Shapes;
@@ -136,7 +137,7 @@ impl Writer {
         if plan.ledger.is_empty() {
             return Ok(outcomes);
         }
-        let result = transaction(&mut self.conn, scripts(shared, &plan, now)).await;
+        let result = transaction(&mut self.conn, scripts(&plan, now)).await;
         if let Err(error) = result {
             // Whatever made it fail may have changed what is known.
             shared.streams.lock().clear();
@@ -144,7 +145,7 @@ impl Writer {
         }
         self.next_stream = next_stream;
         self.next_batch += plan.batches.len() as i64;
-        self.take_over(shared, plan);
+        self.take_over(shared, plan, day_of(now));
         Ok(outcomes)
     }
 
@@ -249,13 +250,13 @@ impl Writer {
         Ok(if same { CommitOutcome::Duplicate } else { CommitOutcome::Contradiction })
     }
 
-    fn take_over(&mut self, shared: &Shared, mut plan: Plan) {
+    fn take_over(&mut self, shared: &Shared, mut plan: Plan, day: i64) {
         for change in plan.advanced() {
             remember(shared, change.key.clone(), change.stream);
         }
         let pending = std::mem::take(&mut plan.pending);
         if !pending.new.is_empty() || !pending.kinds.is_empty() {
-            shared.registry.write().publish(pending);
+            shared.registry.write().publish(pending, day);
         }
         let mut tail = shared.tail.write();
         for new in plan.batches {
@@ -289,9 +290,9 @@ pub(super) async fn read_stream(
     Ok(Stream { id: row.try_get(0)?, state })
 }
 
-fn scripts(shared: &Shared, plan: &Plan, now: i64) -> Vec<Script> {
+fn scripts(plan: &Plan, now: i64) -> Vec<Script> {
     let mut out = vec![Script::new()];
-    write_series(shared, &plan.pending, &mut out[0]);
+    write_series(&plan.pending, day_of(now), &mut out[0]);
     for change in plan.advanced() {
         write_stream(plan, change, now, &mut out);
     }
@@ -320,14 +321,12 @@ fn scripts(shared: &Shared, plan: &Plan, now: i64) -> Vec<Script> {
     out
 }
 
-fn write_series(shared: &Shared, pending: &Pending, script: &mut Script) {
-    let mut id = shared.registry.read().next_id();
+fn write_series(pending: &Pending, day: i64, script: &mut Script) {
     for some in pending.new.chunks(SERIES_A_STATEMENT) {
-        script.rows("INSERT INTO series (id, name, labels, kind) VALUES", 4, some.len());
+        script.rows("INSERT INTO series (id, name, labels, kind, seen) VALUES", 5, some.len());
         for new in some {
             let labels = serde_json::to_string(&new.key.labels).expect("labels are texts");
-            script.bind(id).bind(new.key.name.as_str()).bind(labels).bind(new.kind);
-            id += 1;
+            script.bind(new.id).bind(new.key.name.as_str()).bind(labels).bind(new.kind).bind(day);
         }
     }
     for (&id, &kind) in &pending.kinds {

@@ -19,11 +19,13 @@ pub(super) struct Upkeep {
     pub(super) trimmed: HashMap<i64, u64>,
     /// The hour in which history was last cut.
     pub(super) cut_at: Option<i64>,
+    /// The hour in which all was swept that could be.
+    pub(super) swept_at: Option<i64>,
 }
 
 impl Upkeep {
     pub(super) fn new(conn: SqliteConnection) -> Self {
-        Self { conn: Some(conn), trimmed: HashMap::new(), cut_at: None }
+        Self { conn: Some(conn), trimmed: HashMap::new(), cut_at: None, swept_at: None }
     }
 
     pub(super) fn close(&mut self) -> Option<SqliteConnection> {
@@ -47,6 +49,7 @@ impl SqliteStore {
             more |= self.pack(unit, cutoff, &mut done).await?;
         }
         more |= self.retain(&mut upkeep, now, &mut done).await?;
+        more |= self.sweep(&mut upkeep, now, &mut done).await?;
         if let Some(conn) = &mut upkeep.conn {
             conn.execute("PRAGMA wal_checkpoint(PASSIVE)").await?;
         }

@@ -8,7 +8,8 @@
 //!
 //! | table | one row | until |
 //! |---|---|---|
-//! | `streams` | an (agent, epoch) with its committed offset | forever |
+//! | `series` | a name with labels | it has no samples, nor rollups |
+//! | `streams` | an (agent, epoch) with its committed offset | the longest of all times here, and its agent has a newer one |
 //! | `ledger` | a committed record or skipped range, with its hash | [`StoreOptions::ledger_rows`] newer ones of its stream |
 //! | `dead_letters` | a record that could not be processed | [`StoreOptions::keep_history`] |
 //! | `batches` | a committed batch, `format::batch` | it is packed |
@@ -37,6 +38,7 @@ mod series;
 mod shapes;
 mod slots;
 mod store;
+mod sweep;
 mod tail;
 
 use crate::StoreError;

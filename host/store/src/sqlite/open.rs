@@ -165,11 +165,12 @@ pub(super) async fn number(conn: &mut SqliteConnection, sql: &str) -> Result<i64
 
 async fn load_series(conn: &mut SqliteConnection) -> Result<Registry, StoreError> {
     let mut registry = Registry::new();
-    let mut rows = sqlx::query("SELECT id, name, labels, kind FROM series ORDER BY id").fetch(conn);
+    let mut rows =
+        sqlx::query("SELECT id, name, labels, kind, seen FROM series ORDER BY id").fetch(conn);
     while let Some(row) = rows.try_next().await? {
         let labels: Labels = serde_json::from_str(row.try_get(2)?)?;
         let key = SeriesKey { name: row.try_get(1)?, labels };
-        registry.load(row.try_get(0)?, &key, row.try_get(3)?);
+        registry.load(row.try_get(0)?, &key, row.try_get(3)?, row.try_get(4)?);
     }
     Ok(registry)
 }

@@ -6,7 +6,7 @@
 //! and the next round settle to the same.
 
 use super::SqliteStore;
-use super::buckets::{HOUR, bucket, key};
+use super::buckets::{HOUR, bucket, day, key, series};
 use super::gather::{Hour, Picked, Round, Slice};
 use super::script::Script;
 use super::tail::{Entry, Unit};
@@ -120,7 +120,15 @@ impl SqliteStore {
             (round, hour, slice) = work.await.map_err(|e| StoreError::Engine(e.to_string()))?;
             done.dropped += slice.dropped;
             let (added, bucket) = (slice.added, hour.bucket);
-            let locked = self.transact(write(slice)).await?;
+            let day = day(bucket);
+            let ids = slice.rollups.iter().map(|r| series(r.key));
+            let seen = self.0.registry.read().unseen_of(ids, day);
+            let mut scripts = write(slice);
+            if !seen.is_empty() {
+                scripts.push(see(&seen, day)?);
+            }
+            let locked = self.transact(scripts).await?;
+            self.0.registry.write().saw(&seen, day);
             done.longest_lock_us = done.longest_lock_us.max(locked);
             done.samples_packed += added.max(0) as u64;
             self.0.packed_samples.fetch_add(added, Ordering::AcqRel);
@@ -162,6 +170,16 @@ impl SqliteStore {
         }
         Ok(())
     }
+}
+
+/// Notes the day of which series have samples now: once a day each.
+fn see(series: &[u32], day: i64) -> Result<Script, StoreError> {
+    let mut script = Script::new();
+    script
+        .sql("UPDATE series SET seen = ? WHERE id IN (SELECT value FROM json_each(?));")
+        .bind(day)
+        .bind(serde_json::to_string(series)?);
+    Ok(script)
 }
 
 fn write(slice: Slice) -> Vec<Script> {

@@ -17,7 +17,7 @@ const LEDGER_SLACK: u64 = 500;
 /// Streams of which the whole ledger goes in one call.
 const STREAMS: i64 = 20;
 
-fn before(now: i64, keep: u64) -> i64 {
+pub(super) fn before(now: i64, keep: u64) -> i64 {
     now.saturating_sub(i64::try_from(keep).unwrap_or(i64::MAX))
 }
 

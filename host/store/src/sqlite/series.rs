@@ -1,5 +1,8 @@
 //! All series in memory: from a row to its id, and from a selector to series.
 //!
+//! A series that has no samples any more is removed, and its texts with it. Its id is given to
+//! another one only after the next opening: until then questions, windows and caches may know it.
+//!
 //! A row is found by a 128-bit hash of its name and labels, keyed at random at each start: two
 //! series share one with a probability of about 2^-80 among 2^24, and nobody outside can make
 //! them. Each symbol of a batch is hashed once; a row only combines the hashes of its symbols,
@@ -10,7 +13,7 @@ use crate::query::SeriesInfo;
 use hashbrown::HashMap;
 use sentinel_model::batch::Batch;
 use sentinel_model::series::{Labels, Selector, SeriesKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -86,6 +89,7 @@ impl RowHasher {
 /// A series that a transaction is about to add.
 pub(super) struct NewSeries {
     hash: u128,
+    pub(super) id: u32,
     pub(super) key: SeriesKey,
     pub(super) kind: u8,
 }
@@ -94,7 +98,7 @@ pub(super) struct NewSeries {
 #[derive(Default)]
 pub(super) struct Pending {
     ids: HashMap<u128, u32, Hashed>,
-    /// In order of ids, the first being [`Registry::next_id`].
+    /// With the ids that are given next, in their order.
     pub(super) new: Vec<NewSeries>,
     /// Series whose kind is another now.
     pub(super) kinds: BTreeMap<u32, u8>,
@@ -105,6 +109,20 @@ struct Entry {
     name: Arc<str>,
     labels: Box<[(u32, u32)]>,
     kind: u8,
+    /// As in the database.
+    seen: i64,
+}
+
+impl Entry {
+    fn none() -> Self {
+        Self { name: "".into(), labels: [].into(), kind: 0, seen: 0 }
+    }
+}
+
+/// A label's key or value, and how often it is used.
+struct Text {
+    text: Arc<str>,
+    uses: usize,
 }
 
 /// All series.
@@ -115,8 +133,12 @@ pub(super) struct Registry {
     /// By id - 1.
     entries: Vec<Entry>,
     names: BTreeMap<Arc<str>, Vec<u32>>,
-    texts: Vec<Arc<str>>,
+    texts: Vec<Text>,
     text_ids: HashMap<Arc<str>, u32>,
+    /// Places in `texts` that nothing uses.
+    free_texts: Vec<u32>,
+    /// Ids below the highest that had no series when the database was opened.
+    free: VecDeque<u32>,
 }
 
 impl Registry {
@@ -128,6 +150,8 @@ impl Registry {
             names: BTreeMap::new(),
             texts: Vec::new(),
             text_ids: HashMap::new(),
+            free_texts: Vec::new(),
+            free: VecDeque::new(),
         }
     }
 
@@ -135,9 +159,12 @@ impl Registry {
         self.ids.len()
     }
 
-    /// The id of the next new series.
-    pub(super) fn next_id(&self) -> u32 {
-        self.entries.len() as u32 + 1
+    /// The id of a new series, when `before` others are new before it.
+    fn new_id(&self, before: usize) -> u32 {
+        match self.free.get(before) {
+            Some(&id) => id,
+            None => (self.entries.len() + 1 + before - self.free.len()) as u32,
+        }
     }
 
     /// The series of each row; new ones get ids that are good if `pending` is published.
@@ -181,23 +208,24 @@ impl Registry {
         if let Some(&id) = pending.ids.get(&hash) {
             return Ok(id);
         }
-        let id = self.next_id() + pending.new.len() as u32;
+        let id = self.new_id(pending.new.len());
         if id > MAX_SERIES_ID {
             return Err(StoreError::Conflict(format!(
-                "the store has {MAX_SERIES_ID} series and takes no more; find the label with too \
-                 many values among those of {:?} and drop it in a transform",
+                "the store has had {MAX_SERIES_ID} series since it was opened and takes no more; \
+                 find the label with too many values among those of {:?} and drop it in a \
+                 transform, then restart to use the ids of series that are gone",
                 batch.row(row).name()
             )));
         }
         let row = batch.row(row);
         let key = SeriesKey { name: row.name().to_owned(), labels: row.labels().collect() };
         pending.ids.insert(hash, id);
-        pending.new.push(NewSeries { hash, key, kind: row.kind() as u8 });
+        pending.new.push(NewSeries { hash, id, key, kind: row.kind() as u8 });
         Ok(id)
     }
 
     /// Takes over what a committed transaction added.
-    pub(super) fn publish(&mut self, pending: Pending) {
+    pub(super) fn publish(&mut self, pending: Pending, seen: i64) {
         for (id, kind) in pending.kinds {
             if let Some(entry) = self.entries.get_mut(id as usize - 1) {
                 entry.kind = kind;
@@ -206,23 +234,26 @@ impl Registry {
             }
         }
         for new in pending.new {
-            let id = self.next_id();
-            self.insert(id, new.hash, &new.key, new.kind);
+            if self.free.front() == Some(&new.id) {
+                self.free.pop_front();
+            }
+            self.insert(new.id, new.hash, &new.key, (new.kind, seen));
         }
     }
 
-    /// Adds a series read from the database.
-    pub(super) fn load(&mut self, id: u32, key: &SeriesKey, kind: u8) {
+    /// Adds a series read from the database, in order of ids.
+    pub(super) fn load(&mut self, id: u32, key: &SeriesKey, kind: u8, seen: i64) {
         let pairs = key.labels.iter();
         let pairs = pairs.map(|(k, v)| (self.hasher.symbol(k), self.hasher.symbol(v)));
         let hash = self.hasher.row(self.hasher.symbol(&key.name), pairs);
-        while self.next_id() < id {
-            self.entries.push(Entry { name: "".into(), labels: [].into(), kind: 0 });
+        while self.entries.len() + 1 < id as usize {
+            self.entries.push(Entry::none());
+            self.free.push_back(self.entries.len() as u32);
         }
-        self.insert(id, hash, key, kind);
+        self.insert(id, hash, key, (kind, seen));
     }
 
-    fn insert(&mut self, id: u32, hash: u128, key: &SeriesKey, kind: u8) {
+    fn insert(&mut self, id: u32, hash: u128, key: &SeriesKey, (kind, seen): (u8, i64)) {
         let labels = key.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
         let labels: Vec<_> = labels.collect();
         let labels = labels.iter().map(|(k, v)| (self.intern(k), self.intern(v))).collect();
@@ -231,22 +262,90 @@ impl Registry {
             None => Arc::from(key.name.as_str()),
         };
         self.names.entry(Arc::clone(&name)).or_default().push(id);
-        self.entries.push(Entry { name, labels, kind });
+        if self.entries.len() < id as usize {
+            self.entries.resize_with(id as usize, Entry::none);
+        }
+        self.entries[id as usize - 1] = Entry { name, labels, kind, seen };
         self.ids.insert(hash, id | u32::from(kind) << 24);
     }
 
     fn intern(&mut self, text: &str) -> u32 {
         if let Some(&id) = self.text_ids.get(text) {
+            self.texts[id as usize].uses += 1;
             return id;
         }
-        let (id, text) = (self.texts.len() as u32, Arc::<str>::from(text));
-        self.texts.push(Arc::clone(&text));
+        let text = Arc::<str>::from(text);
+        let one = Text { text: Arc::clone(&text), uses: 1 };
+        let id = match self.free_texts.pop() {
+            Some(id) => {
+                self.texts[id as usize] = one;
+                id
+            }
+            None => {
+                self.texts.push(one);
+                self.texts.len() as u32 - 1
+            }
+        };
         self.text_ids.insert(text, id);
         id
     }
 
+    fn release(&mut self, id: u32) {
+        let text = &mut self.texts[id as usize];
+        text.uses -= 1;
+        if text.uses == 0 {
+            let text = std::mem::replace(&mut text.text, "".into());
+            self.text_ids.remove(&text);
+            self.free_texts.push(id);
+        }
+    }
+
+    /// Series last seen before a day, ascending.
+    pub(super) fn unseen(&self, day: i64) -> Vec<u32> {
+        let entries = (1u32..).zip(&self.entries);
+        entries.filter(|(_, e)| !e.name.is_empty() && e.seen < day).map(|(id, _)| id).collect()
+    }
+
+    /// Of some series those that were last seen before a day.
+    pub(super) fn unseen_of(&self, ids: impl Iterator<Item = u32>, day: i64) -> Vec<u32> {
+        let seen = |id: &u32| self.entries.get(*id as usize - 1).map_or(i64::MAX, |e| e.seen);
+        ids.filter(|id| seen(id) < day).collect()
+    }
+
+    /// Notes that series have samples of a day.
+    pub(super) fn saw(&mut self, ids: &[u32], day: i64) {
+        for &id in ids {
+            if let Some(entry) = self.entries.get_mut(id as usize - 1) {
+                entry.seen = entry.seen.max(day);
+            }
+        }
+    }
+
+    /// Forgets series, given ascending.
+    pub(super) fn remove(&mut self, ids: &[u32]) {
+        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+        for &id in ids {
+            let hash = self.hash_of(id);
+            self.ids.remove(&hash);
+            let entry = std::mem::replace(&mut self.entries[id as usize - 1], Entry::none());
+            for (key, value) in entry.labels {
+                self.release(key);
+                self.release(value);
+            }
+            names.insert(entry.name);
+        }
+        for name in names {
+            if let Some(all) = self.names.get_mut(&name) {
+                all.retain(|id| ids.binary_search(id).is_err());
+                if all.is_empty() {
+                    self.names.remove(&name);
+                }
+            }
+        }
+    }
+
     fn text(&self, id: u32) -> &str {
-        &self.texts[id as usize]
+        &self.texts[id as usize].text
     }
 
     fn hash_of(&self, id: u32) -> u128 {
@@ -301,5 +400,43 @@ impl Registry {
             .take(MAX_NAMES)
             .map(|(name, _)| name.to_string())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str, value: &str) -> SeriesKey {
+        SeriesKey { name: name.into(), labels: [("l", value)].into_iter().collect() }
+    }
+
+    #[test]
+    fn what_is_removed_takes_its_texts_and_its_name_with_it() {
+        let mut registry = Registry::new();
+        for (id, name, value) in [(1, "a", "x"), (2, "a", "y"), (3, "b", "y")] {
+            registry.load(id, &key(name, value), 0, 5);
+        }
+        assert_eq!((registry.unseen(5), registry.unseen(6)), (vec![], vec![1, 2, 3]));
+        registry.saw(&[2], 9);
+        assert_eq!(registry.unseen(6), [1, 3]);
+        registry.remove(&[1, 3]);
+        assert_eq!((registry.len(), registry.names("")), (1, vec!["a".to_owned()]));
+        assert!(registry.info(1).is_none() && registry.info(3).is_none());
+        assert_eq!(registry.info(2).unwrap().key, key("a", "y"));
+        let used: Vec<_> = registry.texts.iter().map(|t| (&*t.text, t.uses)).collect();
+        assert_eq!(used, [("l", 1), ("", 0), ("y", 1)]);
+        assert_eq!(registry.select(&"a{l=\"y\"}".parse().unwrap()), [2]);
+    }
+
+    #[test]
+    fn ids_of_series_that_are_gone_are_given_again_after_the_next_opening_only() {
+        let mut registry = Registry::new();
+        registry.load(2, &key("a", "x"), 0, 5);
+        registry.load(5, &key("a", "y"), 0, 5);
+        let ids = |registry: &Registry| (0..5).map(|n| registry.new_id(n)).collect::<Vec<_>>();
+        assert_eq!(ids(&registry), [1, 3, 4, 6, 7]);
+        registry.remove(&[2]);
+        assert_eq!(ids(&registry), [1, 3, 4, 6, 7]);
     }
 }

@@ -46,6 +46,12 @@ impl Shapes {
         Self { agents: HashMap::new(), bytes: 0, bound, clock: 0 }
     }
 
+    /// Forgets all: some of the series they lead to are gone.
+    pub(super) fn clear(&mut self) {
+        self.agents.clear();
+        self.bytes = 0;
+    }
+
     /// The shape of an equal batch.
     pub(super) fn find(&mut self, agent: &AgentId, batch: &Batch) -> Option<Arc<Shape>> {
         self.clock += 1;
@@ -62,8 +68,7 @@ impl Shapes {
             return;
         }
         if self.bytes + size(batch) > self.bound {
-            self.agents.clear();
-            self.bytes = 0;
+            self.clear();
         }
         let known = self.agents.entry(agent.clone()).or_default();
         if known.len() == MAX_SHAPES {

@@ -265,6 +265,22 @@ impl Tail {
         (out, absent)
     }
 
+    /// Takes out of `series` (ascending) those that have a sample here.
+    pub(super) fn take_present(&self, series: &mut Vec<u32>) {
+        let mut present = vec![false; series.len()];
+        for group in self.agents.iter().flat_map(|a| &a.groups) {
+            places(&group.shape, series).iter().for_each(|place| present[place.0] = true);
+        }
+        let mut present = present.iter();
+        series.retain(|_| present.next() == Some(&false));
+    }
+
+    /// Whether a batch of a stream is here.
+    pub(super) fn has_stream(&self, stream: i64) -> bool {
+        let groups = self.agents.iter().flat_map(|a| &a.groups);
+        groups.flat_map(|g| &g.entries).any(|entry| entry.stream == stream)
+    }
+
     /// Units that have a batch which was committed before `cutoff`.
     pub(super) fn due(&self, cutoff: i64) -> Vec<Unit> {
         let mut units: HashMap<u32, (bool, Vec<u32>)> = HashMap::new();

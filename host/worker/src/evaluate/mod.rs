@@ -129,6 +129,10 @@ impl Evaluation {
                 Some(finished) = self.in_flight.next() => self.finish(finished).await,
                 book = joined(&mut self.preparing) => {
                     self.preparing = None;
+                    if book.is_none() {
+                        // It broke off: asked for again at the next look.
+                        self.requested = None;
+                    }
                     self.prepared = book;
                 }
                 _ = housekeeping.tick() => self.keep_house().await,

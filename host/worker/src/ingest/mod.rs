@@ -7,6 +7,7 @@
 //! | not an envelope, or its signature does not fit, or its agent may not push | acknowledged, counted as refused, logged: nobody can be asked for it |
 //! | the next of its stream | decoded, labelled, reshaped, committed; acknowledged after that |
 //! | undecodable, rejected by a transform, or failed [`TRANSFORM_ATTEMPTS`] times | committed as dead with its bytes; acknowledged |
+//! | to be reshaped by a transform that is not loaded, or is left alone after failures | waits, and all behind it |
 //! | committed before | acknowledged |
 //! | committed before with another hash | acknowledged, counted as a contradiction, logged as an error |
 //! | ahead of its stream | acknowledged, dropped; the agent is asked to send again |

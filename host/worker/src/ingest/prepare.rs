@@ -2,21 +2,27 @@
 
 use super::{IngestParts, Ready};
 use crate::label::set_agent;
-use crate::stages::TransformError;
+use crate::stages::{Stages, TransformError, TransformStage};
 use sentinel_model::batch::Batch;
 use sentinel_model::codec;
+use sentinel_model::ids::SlotName;
 use sentinel_store::ingest::{Commit, Content};
 use sentinel_wire::envelope::{self, Record};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Records that are decoded and reshaped at once.
 pub const PREPARED_AT_ONCE: usize = 4;
-/// How often a transform is tried that does not say that it never will succeed. Then the record
-/// is dead: one record must not hold up all others for ever.
+/// How often a transform is called that does not say that it never will succeed. Then the record
+/// is dead: one record must not hold up all others for ever. A transform that is left alone after
+/// failures was not called: that another record made it fail says nothing of this one.
 pub const TRANSFORM_ATTEMPTS: u32 = 5;
 /// The longest wait between attempts at a transform.
 const MAX_TRANSFORM_WAIT: Duration = Duration::from_secs(5);
+
+/// How often each transform failed with one record.
+type Attempts = BTreeMap<SlotName, u32>;
 
 pub(super) struct Preparer<'a> {
     parts: &'a IngestParts,
@@ -52,40 +58,76 @@ impl<'a> Preparer<'a> {
         self.reshape(Arc::new(batch)).await
     }
 
-    async fn reshape(&self, mut batch: Arc<Batch>) -> Result<Arc<Batch>, String> {
-        let count = self.parts.stages.load().transforms.len();
-        for at in 0..count {
-            let (mut attempt, mut wait) = (1, self.parts.transform_wait);
+    /// Through all transforms, as they are together: where one has to be tried again and they
+    /// were replaced meanwhile, the batch begins anew, so that it passes each exactly once.
+    async fn reshape(&self, batch: Arc<Batch>) -> Result<Arc<Batch>, String> {
+        let mut attempts = Attempts::new();
+        loop {
+            let stages = self.parts.stages.load_full();
+            if let Some(batch) = self.pass(&stages, Arc::clone(&batch), &mut attempts).await? {
+                return Ok(batch);
+            }
+        }
+    }
+
+    /// `None` where the transforms are others now.
+    async fn pass(
+        &self,
+        stages: &Arc<Stages>,
+        mut batch: Arc<Batch>,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Arc<Batch>>, String> {
+        for TransformStage { slot, transform } in &stages.transforms {
+            let mut wait = self.parts.transform_wait;
             batch = loop {
-                // Taken anew for each attempt: it may have been replaced.
-                let Some(stage) = self.parts.stages.load().transforms.get(at).cloned() else {
-                    break batch;
-                };
-                let slot = &stage.slot;
-                match stage.transform.reshape(Arc::clone(&batch)).await {
+                match transform.reshape(Arc::clone(&batch)).await {
                     Ok(reshaped) => break reshaped,
-                    Err(TransformError::Rejected(why)) => {
-                        return Err(format!("transform {slot} rejects it: {why}"));
-                    }
-                    Err(TransformError::Failed(why)) => {
-                        self.parts.metrics.transform_failures.inc();
-                        if attempt >= TRANSFORM_ATTEMPTS {
-                            return Err(format!("transform {slot} failed {attempt} times: {why}"));
-                        }
-                        tracing::warn!(%slot, attempt, why, "a transform failed; tried again");
-                        attempt += 1;
-                    }
-                    Err(TransformError::NotLoaded(why)) => {
-                        self.parts.metrics.transform_failures.inc();
-                        if wait == self.parts.transform_wait {
-                            tracing::error!(%slot, why, "a transform is not loaded; nothing is stored until it is");
-                        }
-                    }
+                    Err(error) => self.failed(slot, error, wait, attempts)?,
                 }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(MAX_TRANSFORM_WAIT);
+                if !Arc::ptr_eq(stages, &self.parts.stages.load()) {
+                    return Ok(None);
+                }
             };
         }
-        Ok(batch)
+        Ok(Some(batch))
+    }
+
+    /// Counts a failure and says so; an error where the record is given up.
+    fn failed(
+        &self,
+        slot: &SlotName,
+        error: TransformError,
+        wait: Duration,
+        attempts: &mut Attempts,
+    ) -> Result<(), String> {
+        let first = wait == self.parts.transform_wait;
+        match error {
+            TransformError::Rejected(why) => {
+                return Err(format!("transform {slot} rejects it: {why}"));
+            }
+            TransformError::Failed(why) => {
+                let attempt = attempts.entry(slot.clone()).or_default();
+                *attempt += 1;
+                if *attempt >= TRANSFORM_ATTEMPTS {
+                    self.parts.metrics.transform_failures.inc();
+                    return Err(format!("transform {slot} failed {attempt} times: {why}"));
+                }
+                tracing::warn!(%slot, attempt, why, "a transform failed; tried again");
+            }
+            TransformError::NotCalled(why) => {
+                if first {
+                    tracing::warn!(%slot, why, "a transform is left alone for a while; what it is to reshape waits");
+                }
+            }
+            TransformError::NotLoaded(why) => {
+                if first {
+                    tracing::error!(%slot, why, "a transform is not loaded; nothing is stored until it is");
+                }
+            }
+        }
+        self.parts.metrics.transform_failures.inc();
+        Ok(())
     }
 }

@@ -5,8 +5,8 @@
 //! outcome is stored before the next step: after a crash the journal says which notifications
 //! may have arrived, and they are sent again with the same id.
 //!
-//! A lane holds at most [`MAX_QUEUED`] deliveries. What is beyond stays in the journal and is
-//! read from there when there is room.
+//! A lane holds at most [`MAX_QUEUED`] deliveries. What is beyond stays in the journal, with all
+//! that is decided after it, and is read from there when there is room.
 
 mod queue;
 
@@ -51,6 +51,8 @@ pub struct NotifyParts {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The most deliveries of one notifier that are held in memory; [`MAX_QUEUED`] as a rule.
+    pub queued: usize,
 }
 
 /// What a lane says of itself.
@@ -67,11 +69,13 @@ pub struct LaneStatus {
     pub last_failure: Option<String>,
 }
 
-#[derive(Default)]
 struct LaneState {
     queue: Queue,
-    /// The journal has more than fits.
+    /// The journal has more than fits. Until all of it is here, what is new stays there too: it
+    /// must not pass what tells of the same alert and came before.
     overflown: bool,
+    /// Something new stayed in the journal since it was last read.
+    left: bool,
     last_failure: Option<String>,
 }
 
@@ -126,8 +130,8 @@ impl Notifications {
             let lane = self.lane(&delivery.notification.notifier);
             let mut state = lane.state.lock();
             let before = state.queue.len();
-            if !state.queue.push(delivery) {
-                state.overflown = true;
+            if state.overflown || !state.queue.push(delivery) {
+                (state.overflown, state.left) = (true, true);
             }
             let added = state.queue.len() - before;
             drop(state);
@@ -173,8 +177,14 @@ impl Notifications {
         if let Some((lane, _)) = lanes.get(slot) {
             return Arc::clone(lane);
         }
-        let lane =
-            Arc::new(Lane { slot: slot.clone(), state: Mutex::default(), wake: Notify::new() });
+        let state = LaneState {
+            queue: Queue::new(self.0.parts.queued),
+            overflown: false,
+            left: false,
+            last_failure: None,
+        };
+        let state = Mutex::new(state);
+        let lane = Arc::new(Lane { slot: slot.clone(), state, wake: Notify::new() });
         let task = tokio::spawn(run(Arc::clone(&self.0), Arc::clone(&lane)));
         lanes.insert(slot.clone(), (Arc::clone(&lane), task));
         lane
@@ -330,16 +340,21 @@ async fn run(shared: Arc<Shared>, lane: Arc<Lane>) {
 /// is being sent: then nobody changes its part of the journal.
 async fn refill(shared: &Shared, lane: &Lane) {
     let is_due = |state: &LaneState| {
-        state.overflown && !state.queue.is_sending() && state.queue.len() < MAX_QUEUED / 2
+        state.overflown && !state.queue.is_sending() && state.queue.len() <= shared.parts.queued / 2
     };
-    if !is_due(&lane.state.lock()) {
-        return;
+    {
+        let mut state = lane.state.lock();
+        if !is_due(&state) {
+            return;
+        }
+        // Before reading: what is left in the journal from now on may not be read.
+        state.left = false;
     }
     let (mut open, more) = shared.journal().await;
     open.retain(|delivery| delivery.notification.notifier == lane.slot);
     let open = shared.recover(open).await;
     let mut state = lane.state.lock();
-    state.overflown = more;
+    state.overflown = more || state.left;
     let before = state.queue.len();
     for delivery in open {
         if !state.queue.push(delivery) {

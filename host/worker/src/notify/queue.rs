@@ -8,14 +8,15 @@ use sentinel_alerting::delivery;
 use sentinel_model::alert::{Delivery, Fingerprint};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-/// The most deliveries that one queue holds; those beyond stay in the journal.
+/// The most deliveries that one queue holds, as a rule; those beyond stay in the journal.
 pub const MAX_QUEUED: usize = 10_000;
 
 /// Which delivery: in order of decisions.
 pub(super) type Ticket = u64;
 
-#[derive(Default)]
 pub(super) struct Queue {
+    /// The most that are here.
+    bound: usize,
     waiting: BTreeMap<Ticket, Delivery>,
     /// Deliveries that nothing earlier holds up, by the time of their next attempt.
     ready: BTreeSet<(i64, Ticket)>,
@@ -31,6 +32,18 @@ fn alerts(delivery: &Delivery) -> BTreeSet<Fingerprint> {
 }
 
 impl Queue {
+    pub(super) fn new(bound: usize) -> Self {
+        Self {
+            bound,
+            waiting: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            lines: HashMap::new(),
+            ids: HashSet::new(),
+            next: 0,
+            taken: 0,
+        }
+    }
+
     /// Those that wait and those that are being sent.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
@@ -47,7 +60,7 @@ impl Queue {
         if self.ids.contains(&delivery.notification.id) {
             return true;
         }
-        if self.len() >= MAX_QUEUED {
+        if self.len() >= self.bound {
             return false;
         }
         let ticket = self.next;
@@ -165,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_tells_of_the_same_alert_keeps_its_order_and_the_rest_passes() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(MAX_QUEUED);
         for (name, time, alerts) in
             [("a", 1, &[1, 2][..]), ("b", 2, &[2, 3]), ("c", 3, &[4]), ("d", 4, &[3])]
         {
@@ -190,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_delivery_is_queued_once_and_no_more_than_fit() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(MAX_QUEUED);
         for n in 0..MAX_QUEUED as u64 {
             assert!(queue.push(delivery(&n.to_string(), 1, &[n])));
         }

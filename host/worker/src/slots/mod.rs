@@ -67,17 +67,26 @@ pub struct Slots {
     live: BTreeMap<SlotName, Live>,
     problems: BTreeMap<SlotName, String>,
     changes: u64,
+    /// Out of use, and not stopped yet: whoever still has the stages before may call them.
+    retired: Vec<Slot>,
 }
 
 impl Slots {
     /// Without any slot yet.
     #[must_use]
     pub fn new(parts: SlotParts) -> Self {
-        Self { parts, live: BTreeMap::new(), problems: BTreeMap::new(), changes: 0 }
+        Self {
+            parts,
+            live: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            changes: 0,
+            retired: Vec::new(),
+        }
     }
 
     /// Makes the slots what the config says, as far as that is possible now; what was not is
-    /// in [`Slots::problems`]. Calling it again tries again.
+    /// in [`Slots::problems`]. Calling it again tries again. Slots that are out of use go on until
+    /// [`Slots::stop_retired`], to be called once the new stages are in use.
     pub async fn apply(&mut self, config: &WorkerConfig) -> Stages {
         let mut wanted: Vec<(Kind, SlotConfig)> = Vec::new();
         wanted.extend(config.transforms.iter().map(|slot| (Kind::Transform, slot.clone())));
@@ -95,12 +104,16 @@ impl Slots {
         let gone: Vec<SlotName> =
             self.live.keys().filter(|name| !names.contains(*name)).cloned().collect();
         let stages = self.stages(config);
-        for name in gone {
-            if let Some(live) = self.live.remove(&name) {
-                live.slot.stop().await;
-            }
-        }
+        let gone = gone.iter().filter_map(|name| self.live.remove(name));
+        self.retired.extend(gone.map(|live| live.slot));
         stages
+    }
+
+    /// Stops the slots that are out of use: calls under way end.
+    pub async fn stop_retired(&mut self) {
+        for slot in std::mem::take(&mut self.retired) {
+            slot.stop().await;
+        }
     }
 
     async fn put(&mut self, kind: Kind, config: SlotConfig) -> Result<(), String> {
@@ -141,7 +154,7 @@ impl Slots {
                     .map_err(|error| error.to_string())?;
                 let live = Live { slot, kind, wanted, generation: self.changes };
                 if let Some(other) = self.live.insert(config.slot, live) {
-                    other.slot.stop().await;
+                    self.retired.push(other.slot);
                 }
             }
         }
@@ -193,6 +206,7 @@ impl Slots {
 
     /// Stops all slots: no further calls, those under way end.
     pub async fn stop(&mut self) {
+        self.stop_retired().await;
         for (_, live) in std::mem::take(&mut self.live) {
             live.slot.stop().await;
         }

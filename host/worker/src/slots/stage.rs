@@ -21,6 +21,7 @@ impl Transform for SlotTransform {
             Err(error) if error.kind() == FailureKind::Rejected => {
                 Err(TransformError::Rejected(error.to_string()))
             }
+            Err(error) if !error.was_called() => Err(TransformError::NotCalled(error.to_string())),
             Err(error) => Err(TransformError::Failed(error.to_string())),
         }
     }

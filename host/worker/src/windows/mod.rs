@@ -5,7 +5,8 @@
 //! filled from the store ([`load`]) while new samples arrive, in either order.
 //!
 //! Memory: each matched series keeps the samples of its longest window, a margin for
-//! evaluations under way, and what lies in the future, at most [`samples::MAX_SAMPLES`].
+//! evaluations under way, and what lies in the future, at most [`samples::MAX_SAMPLES`]. Series
+//! that have none left are forgotten once they are more than half.
 
 pub mod load;
 pub mod samples;
@@ -23,6 +24,8 @@ use std::sync::Arc;
 /// How much further back than its window a series is kept, in milliseconds: evaluations look
 /// from their own time, which is before now.
 pub const MARGIN_MS: i64 = 60_000;
+/// So many series without samples are no reason to tidy up.
+const FEW: usize = 100;
 /// Ids of series are below it.
 const SERIES_IDS: u32 = 1 << 24;
 
@@ -225,6 +228,12 @@ impl Windows {
     pub fn forget(&mut self, now: i64) {
         for kept in &mut self.kept {
             kept.samples.forget(now.saturating_sub(kept.span).saturating_sub(MARGIN_MS));
+        }
+        let empty = self.kept.iter().filter(|kept| kept.samples.len() == 0).count();
+        if empty > FEW && empty > self.kept.len() / 2 {
+            self.kept.retain(|kept| kept.samples.len() > 0);
+            self.selected.iter_mut().for_each(|selected| selected.members.clear());
+            self.settle();
         }
     }
 

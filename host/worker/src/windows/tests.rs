@@ -120,3 +120,26 @@ fn more_series_than_may_be_answered_are_refused_not_cut() {
     windows.refuse(&"cpu".parse().unwrap(), 100_001);
     assert_eq!(windows.ask(0, &query("cpu", 5_000, 0)), Err(QueryError::TooMany(100_001)));
 }
+
+#[test]
+fn series_that_have_no_samples_left_are_forgotten_and_come_back_as_they_were() {
+    let mut windows = Windows::default();
+    windows.set_needs(&[need("pod", 5_000), need("cpu", 5_000)]);
+    for id in 10..500 {
+        let mut builder = BatchBuilder::new();
+        builder.push("pod", [("id", id.to_string().as_str())], Kind::Gauge, 1.0, 1_000);
+        windows.push(&builder.build().unwrap(), &[id]);
+    }
+    push(&mut windows, 100_000, 1.0);
+    assert_eq!(windows.size().0, 492);
+    windows.forget(100_000);
+    assert_eq!(windows.size(), (2, 2));
+    assert_eq!(sums(&windows, 100_000, &query("cpu", 5_000, 0)), [(1, 1.0), (2, 10.0)]);
+    assert_eq!((windows.labels(10), windows.labels(2).unwrap().get("core")), (None, Some("1")));
+    // Its id means another series now.
+    let mut builder = BatchBuilder::new();
+    builder.push("pod", [("id", "new")], Kind::Gauge, 3.0, 101_000);
+    windows.push(&builder.build().unwrap(), &[10]);
+    assert_eq!(sums(&windows, 101_000, &query("pod", 5_000, 0)), [(10, 3.0)]);
+    assert_eq!(windows.labels(10).unwrap().get("id"), Some("new"));
+}
