@@ -118,7 +118,7 @@ impl EmbeddedBus {
         let reader = log.reader();
         let inner = Inner {
             options,
-            life: Mutex::new(stored.unwrap_or_else(|| Inner::new_life(&log))),
+            life: Mutex::new(stored.unwrap_or_else(|| Life::begin(&log))),
             epochs,
             log,
             unstored: AtomicBool::new(false),
@@ -153,21 +153,12 @@ impl EmbeddedBus {
 }
 
 impl Inner {
-    /// A life that begins now. What is written is looked at before anybody hears of the new
-    /// incarnation, so nothing that is sent because of it counts as lost.
-    fn new_life(log: &Log) -> Life {
-        let epoch = log.epoch();
-        let offsets = log.offsets();
-        let seq = offsets.iter().find(|o| o.epoch == epoch).map_or(0, |o| o.written);
-        Life { incarnation: Incarnation::random(), since: Position { epoch, seq } }
-    }
-
     /// Says that a record is lost, unless that was said.
     fn lost(&self, place: Position) {
         if self.life.lock().covers(place, &self.epochs) {
             return;
         }
-        *self.life.lock() = Inner::new_life(&self.log);
+        *self.life.lock() = Life::begin(&self.log);
         self.keep_life();
     }
 

@@ -13,7 +13,7 @@
 //! | 8 | last record of that epoch written by then, little-endian |
 
 use sentinel_model::ids::Incarnation;
-use sentinel_wal::{Epoch, Position};
+use sentinel_wal::{Epoch, Log, Position};
 
 /// An incarnation and what it covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,15 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    /// One that begins now. What is written is looked at before anybody hears of the new
+    /// incarnation, so nothing that is sent because of it counts as lost.
+    pub(crate) fn begin(log: &Log) -> Life {
+        let epoch = log.epoch();
+        let offsets = log.offsets();
+        let seq = offsets.iter().find(|o| o.epoch == epoch).map_or(0, |o| o.written);
+        Life { incarnation: Incarnation::random(), since: Position { epoch, seq } }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = self.incarnation.0.to_vec();
         out.extend_from_slice(&self.since.epoch.0);

@@ -130,9 +130,9 @@ async fn damage_found_while_reading_ends_the_incarnation_and_the_rest_is_deliver
     let bus = open(&disk);
     let before = disk.names();
     publish(&bus, "a", 101..=150).await;
-    let segment = disk.names().into_iter().filter(|n| n.ends_with(".seg"));
-    let newest = segment.filter(|n| !before.contains(n)).next_back();
-    disk.flip_bit(&newest.expect("an opening has segments of its own"), (64 + 200) * 8);
+    let names = disk.names();
+    let newest = names.iter().rfind(|n| n.ends_with(".seg") && !before.contains(n));
+    disk.flip_bit(newest.expect("an opening has segments of its own"), (64 + 200) * 8);
     let mut subscription = bus.subscribe().await.unwrap();
     assert_eq!(take(&mut *subscription, 148).await.len(), 148);
     assert_ne!(bus.incarnation(), ended);

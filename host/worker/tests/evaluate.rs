@@ -37,6 +37,7 @@ impl Running {
             stages: rig.stages.clone(),
             clock: rig.clock.clone(),
             metrics: rig.metrics.clone(),
+            queued: sentinel_worker::notify::MAX_QUEUED,
         };
         let notifications = Notifications::start(parts, stopping.clone()).await;
         let evaluation = Evaluation::restore(EvaluateParts {

@@ -27,6 +27,7 @@ mod commit;
 mod error;
 mod fleet;
 mod gather;
+mod hash;
 mod maintain;
 mod open;
 mod pack;
