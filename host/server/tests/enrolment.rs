@@ -55,6 +55,7 @@ async fn serve() -> Served {
         tokens: Arc::clone(&tokens),
         plugins: Arc::new(PluginFolder::open(vec![path("plugins")], Vec::new()).unwrap()),
         rules: Arc::new(NoRules),
+        operators: None,
         registry: prometheus::Registry::new(),
         clock: Arc::new(|| NOW),
     };
