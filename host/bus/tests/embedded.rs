@@ -18,6 +18,17 @@ fn open(disk: &Simulation) -> EmbeddedBus {
     EmbeddedBus::open_on(Arc::new(disk.clone()), options()).unwrap()
 }
 
+/// Damages the message with this payload, wherever it lies.
+fn flip_in(disk: &Simulation, payload: &str) {
+    let place = |name: &String| {
+        let bytes = disk.contents(name);
+        bytes.windows(payload.len()).position(|part| part == payload.as_bytes())
+    };
+    let found = disk.names().into_iter().find_map(|name| place(&name).map(|at| (name, at)));
+    let (name, at) = found.expect("it is written");
+    disk.flip_bit(&name, at as u64 * 8);
+}
+
 /// Acknowledges all up to a message of this agent.
 async fn drain_to(bus: &EmbeddedBus, agent: &str) {
     let mut subscription = bus.subscribe().await.unwrap();
@@ -128,11 +139,8 @@ async fn damage_found_while_reading_ends_the_incarnation_and_the_rest_is_deliver
     }
     // What is damaged of what was accepted since is told.
     let bus = open(&disk);
-    let before = disk.names();
     publish(&bus, "a", 101..=150).await;
-    let names = disk.names();
-    let newest = names.iter().rfind(|n| n.ends_with(".seg") && !before.contains(n));
-    disk.flip_bit(newest.expect("an opening has segments of its own"), (64 + 200) * 8);
+    flip_in(&disk, "a says 120");
     let mut subscription = bus.subscribe().await.unwrap();
     assert_eq!(take(&mut *subscription, 148).await.len(), 148);
     assert_ne!(bus.incarnation(), ended);
