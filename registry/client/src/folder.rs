@@ -139,7 +139,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PluginError + '_ {
     move |source| PluginError::Io { path: path.to_owned(), source }
 }
 
-fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, PluginError> {
+pub(crate) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, PluginError> {
     let file = fs::File::open(path).map_err(io(path))?;
     let mut bytes = Vec::new();
     file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io(path))?;

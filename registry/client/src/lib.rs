@@ -1,6 +1,7 @@
-//! Where a host gets plugins from: folders of signed files.
+//! Where a host gets plugins from: folders of signed files ([`PluginFolder`]), and registries
+//! ([`RegistryClient`]).
 //!
-//! A plugin is two files, `NAME.wasm` and `NAME.wasm.sig`. The file's name means nothing; the
+//! In a folder, a plugin is two files, `NAME.wasm` and `NAME.wasm.sig`. The file's name means nothing; the
 //! embedded manifest says what it is, and nothing in it is believed before the signature was
 //! verified against the trust policy.
 //!
@@ -9,8 +10,13 @@
 
 mod folder;
 mod policy;
+mod registry;
 
 pub use folder::{Change, Listing, PluginError, PluginFolder, PluginRef};
 pub use policy::{PolicyError, load_policies, load_policy};
+pub use registry::{
+    BundleOptions, ClientError, FetchLimits, PublishError, Published, Publisher, RegistryClient,
+    RegistryOptions,
+};
 
 pub use sentinel_trust::VerifiedComponent;

@@ -12,6 +12,7 @@
 //! lifetimes of metadata would otherwise make a bundle useless after a day.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ed25519_dalek::SIGNATURE_LENGTH;
@@ -21,10 +22,10 @@ use super::container::{Container, ContainerError, ContainerKind};
 use super::error::{MetadataError, at};
 use super::metadata::MetadataFile;
 use super::role::Role;
-use super::role_key::RoleKey;
 use super::trusted::Trusted;
 use super::update::{Request, Update};
 use crate::digest::Digest;
+use crate::keys::{PublicKey, PublisherKey};
 use crate::text::message;
 
 /// Most bytes of a bundle (1 GiB).
@@ -58,6 +59,7 @@ pub struct BundleParts<'a> {
 /// A bundle whose seal is good. What is in it is still to be verified.
 #[derive(Debug)]
 pub struct Bundle<'a> {
+    bytes: &'a [u8],
     container: Container<'a>,
     sealed_at: i64,
     expires_at: i64,
@@ -103,12 +105,12 @@ struct About {
 }
 
 impl BundleParts<'_> {
-    /// Seals a bundle with an operator's key.
+    /// Seals a bundle with an operator's key, the same with which desired sets are signed.
     ///
     /// # Errors
     ///
     /// [`BundleError::Lifetime`].
-    pub fn seal(&self, key: &RoleKey) -> Result<Vec<u8>, BundleError> {
+    pub fn seal(&self, key: &PublisherKey) -> Result<Vec<u8>, BundleError> {
         check_lifetime(self.sealed_at, self.expires_at)?;
         let about =
             About { format: FORMAT, sealed_at: self.sealed_at, expires_at: self.expires_at };
@@ -128,7 +130,7 @@ impl BundleParts<'_> {
         for blob in &self.blobs {
             container.push(&format!("{BLOBS}{}", Digest::of(blob).to_hex()), blob.to_vec());
         }
-        let seal = key.sign(DOMAIN, content(&container).as_bytes());
+        let seal = key.sign(&message_of(&container));
         container.push(SEAL, seal.to_vec());
         Ok(container.to_bytes())
     }
@@ -148,9 +150,8 @@ impl<'a> Bundle<'a> {
         };
         let seal: &[u8; SIGNATURE_LENGTH] =
             entry(SEAL)?.try_into().map_err(|_| BundleError::Unsealed)?;
-        let content = content(&container);
-        let sealed =
-            |key: &crate::keys::PublicKey| key.verifies_content(DOMAIN, content.as_bytes(), seal);
+        let content = message_of(&container);
+        let sealed = |key: &PublicKey| key.verifies(&content, seal);
         if !trusted.operators().iter().any(sealed) {
             return Err(BundleError::Unsealed);
         }
@@ -166,7 +167,7 @@ impl<'a> Bundle<'a> {
         if now >= expires_at {
             return Err(BundleError::Expired { sealed_at, expires_at });
         }
-        Ok(Self { container, sealed_at, expires_at })
+        Ok(Self { bytes, container, sealed_at, expires_at })
     }
 
     /// Until when it may be used, unix milliseconds.
@@ -194,6 +195,21 @@ impl<'a> Bundle<'a> {
         self.container.get(&format!("{BLOBS}{}", digest.to_hex()))
     }
 
+    /// The whole file.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Where in the file a plugin's bytes are.
+    #[must_use]
+    pub fn place(&self, digest: Digest) -> Option<Range<usize>> {
+        let blob = self.blob(digest)?;
+        // The container borrows from the file, so this is a place within it.
+        let start = blob.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr())?;
+        Some(start..start + blob.len())
+    }
+
     /// The plugins in it, by the digests that they are said to have.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         let names = self.container.entries().filter_map(|(name, _)| name.strip_prefix(BLOBS));
@@ -212,12 +228,13 @@ impl<'a> Bundle<'a> {
     }
 }
 
-/// The digest of everything but the seal.
-fn content(container: &Container<'_>) -> Digest {
+/// What is signed: everything but the seal.
+fn message_of(container: &Container<'_>) -> Vec<u8> {
     let entries = container.entries().filter(|(name, _)| *name != SEAL);
     let digests: BTreeMap<&str, String> =
         entries.map(|(name, data)| (name, Digest::of(data).to_hex())).collect();
-    Digest::of(&serde_json::to_vec(&digests).expect("it holds only strings"))
+    let digests = serde_json::to_vec(&digests).expect("it holds only strings");
+    [DOMAIN, Digest::of(&digests).as_bytes()].concat()
 }
 
 fn check_lifetime(sealed_at: i64, expires_at: i64) -> Result<(), BundleError> {

@@ -55,8 +55,8 @@ pub use index::{
 pub use metadata::MetadataFile;
 pub use offline::{ProduceError, RoleSpec, RootSpec, TargetsSpec, root_file, targets_file};
 pub use online::{
-    OnlineKeys, OnlineMetadata, check_new_index, index_entries, index_file, snapshot_file,
-    timestamp_file,
+    OnlineKeys, OnlineMetadata, check_new_index, check_new_root, check_new_targets, index_entries,
+    index_file, snapshot_file, timestamp_file,
 };
 pub use publishers::{
     MAX_PUBLISHER_KEYS, MAX_PUBLISHERS, MAX_REVOKED, Publisher, Publishers, PublishersError,

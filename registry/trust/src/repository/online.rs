@@ -202,6 +202,42 @@ impl OnlineMetadata {
     }
 }
 
+/// Checks a root that somebody gave, as hosts will that trust `previous`. Whoever carries it
+/// needs no right of his own: it is signed by the root keys, or refused.
+///
+/// # Errors
+///
+/// [`MetadataError`].
+pub fn check_new_root(
+    previous: &MetadataFile,
+    bytes: &[u8],
+) -> Result<MetadataFile, MetadataError> {
+    let previous = chain::root(previous.bytes())?.content;
+    Ok(chain::next_root(&previous, bytes)?.file)
+}
+
+/// Checks targets that somebody gave: signed by the keys that `root` names, and newer than
+/// `previous`.
+///
+/// # Errors
+///
+/// [`MetadataError`].
+pub fn check_new_targets(
+    root: &MetadataFile,
+    previous: &MetadataFile,
+    bytes: &[u8],
+) -> Result<MetadataFile, MetadataError> {
+    let signed: Signed<Targets> = read(Role::Targets, bytes)?;
+    chain::by_root(Role::Targets, &chain::root(root.bytes())?.content, &signed)?;
+    chain::targets_content(&signed.signed)?;
+    let file = MetadataFile::of(Role::Targets, &signed, bytes.to_vec());
+    let (trusted, offered) = (previous.version(), file.version());
+    if offered <= trusted {
+        return Err(MetadataError::Rollback { role: Role::Targets, trusted, offered });
+    }
+    Ok(file)
+}
+
 /// Checks an index that a publisher pushed, as hosts will: its signature by a key that speaks
 /// for it, its number, that no release changed. `previous` is the publisher's index so far; it
 /// does not count where no key signed it that still speaks for the publisher.

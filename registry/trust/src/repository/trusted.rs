@@ -168,6 +168,23 @@ impl Trusted {
         }
     }
 
+    /// The same, knowing also the publishers' indexes that `other` knows, where their keys
+    /// count here and they are newer: two processes of a host that asked for different ones.
+    #[must_use]
+    pub fn with_indexes_of(mut self, other: &Self) -> Self {
+        let Some(newest) = &self.newest else { return self };
+        for (name, theirs) in &other.publishers {
+            let number = self.publishers.get(name).map_or(0, |ours| ours.index().number);
+            let publisher = newest.targets.content.publishers.get(name);
+            if theirs.index().number > number
+                && publisher.is_some_and(|publisher| theirs.verify(&publisher.keys).is_ok())
+            {
+                self.publishers.insert(name.clone(), theirs.clone());
+            }
+        }
+        self
+    }
+
     /// The file that holds it: to be written beside the old one, synced, and renamed over it.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -1,0 +1,86 @@
+//! Plugins that were verified, by digest. A file's name is made of its digest alone, so
+//! nothing that a registry says becomes part of a path.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sentinel_trust::{Digest, MAX_COMPONENT_BYTES, MAX_SIGNATURE_FILE_BYTES, VerifiedComponent};
+
+use super::error::ClientError;
+use super::state::io;
+use crate::folder::{PluginError, read_bounded};
+
+#[derive(Debug)]
+pub(super) struct Plugins {
+    folder: PathBuf,
+}
+
+impl Plugins {
+    pub(super) fn open(folder: PathBuf) -> Result<Self, ClientError> {
+        fs::create_dir_all(&folder).map_err(io(&folder))?;
+        sentinel_files::sweep(&folder).map_err(io(&folder))?;
+        Ok(Self { folder })
+    }
+
+    fn component(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{}.wasm", digest.to_hex()))
+    }
+
+    fn signatures(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{}.wasm.sig", digest.to_hex()))
+    }
+
+    /// The signature first, so that a component is never there without one.
+    pub(super) fn keep(
+        &self,
+        plugin: &VerifiedComponent,
+        signatures: &[u8],
+    ) -> Result<(), ClientError> {
+        for (path, bytes) in [
+            (self.signatures(plugin.digest()), signatures),
+            (self.component(plugin.digest()), plugin.bytes()),
+        ] {
+            sentinel_files::replace(&path, bytes, 0o600).map_err(io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// A component and its signatures; none where they are not there, or damaged.
+    pub(super) fn read(&self, digest: Digest) -> Result<Option<Files>, ClientError> {
+        let read = |path: PathBuf, max| match read_bounded(&path, max) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(PluginError::TooLarge { .. }) => Ok(None),
+            Err(PluginError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(PluginError::Io { path, source }) => Err(ClientError::Io { path, source }),
+            Err(other) => {
+                Err(ClientError::Io { path, source: std::io::Error::other(other.to_string()) })
+            }
+        };
+        let bytes = read(self.component(digest), MAX_COMPONENT_BYTES)?;
+        let signatures = read(self.signatures(digest), MAX_SIGNATURE_FILE_BYTES)?;
+        let (Some(bytes), Some(signatures)) = (bytes, signatures) else { return Ok(None) };
+        Ok((Digest::of(&bytes) == digest).then(|| (bytes.into(), signatures)))
+    }
+
+    pub(super) fn forget_all_but(&self, needed: &BTreeSet<Digest>) -> Result<usize, ClientError> {
+        let mut forgotten = 0;
+        for entry in fs::read_dir(&self.folder).map_err(io(&self.folder))? {
+            let path = entry.map_err(io(&self.folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let digest = name.strip_suffix(".wasm").map(|hex| format!("sha256:{hex}").parse());
+            if let Some(Ok(digest)) = digest
+                && !needed.contains(&digest)
+            {
+                fs::remove_file(&path).map_err(io(&path))?;
+                let _ = fs::remove_file(self.signatures(digest));
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+type Files = (Arc<[u8]>, Vec<u8>);

@@ -1,0 +1,110 @@
+//! Kill -9 of a host at random moments while it updates and installs: what it trusts is whole
+//! and never goes back, and every plugin that it kept is whole.
+//!
+//! Run as `kill child URL FOLDER ENROLMENT` it is the host; without arguments it is the test.
+
+#[path = "../../trust/tests/fixture/mod.rs"]
+mod fixture;
+mod hostile;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use fixture::key;
+use fixture::registry::{NOW, Registry, plugin};
+use hostile::Server;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sentinel_registry_client::{FetchLimits, RegistryClient, RegistryOptions};
+use sentinel_trust::repository::{Enrolment, Interest};
+
+/// Kills of one run.
+const KILLS: u32 = 15;
+/// The longest that a host lives.
+const LIFE: Duration = Duration::from_millis(120);
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    match args.get(1).map(String::as_str) {
+        Some("child") => runtime.block_on(child(&args[2], &args[3], &args[4])),
+        _ => runtime.block_on(parent()),
+    }
+}
+
+/// Updates, installs and forgets until it is killed.
+async fn child(url: &str, folder: &str, enrolment: &str) {
+    let enrolment = Enrolment::from_json(&std::fs::read(enrolment).unwrap()).unwrap();
+    let options = RegistryOptions {
+        url: url.parse().unwrap(),
+        folder: folder.into(),
+        ca: None,
+        limits: FetchLimits::default(),
+    };
+    let client = RegistryClient::open(options, Some(&enrolment)).unwrap();
+    loop {
+        let Ok(view) = client.refresh(Interest::All, NOW).await else { continue };
+        for release in view.releases() {
+            let _ = client.fetch(&release.name, release.digest, NOW).await;
+        }
+        client.forget_all_but(BTreeSet::new()).await.unwrap();
+    }
+}
+
+async fn parent() {
+    let seed: u64 = std::env::var("SENTINEL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7);
+    println!("seed {seed} (set SENTINEL_SEED to choose)");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut registry = Registry::with_acme();
+    let server = Server::start().await;
+    server.serve(&registry);
+    let folder = tempfile::tempdir().unwrap();
+    let enrolment = folder.path().join("enrolment.json");
+    std::fs::write(&enrolment, registry.enrolment().to_json()).unwrap();
+    let host = folder.path().join("host");
+    drop(server.client(&host, &registry.enrolment()));
+    let mut seen = 0;
+    for kill in 0..KILLS {
+        let mut child = start(&server.url, &host, &enrolment);
+        // The registry goes on meanwhile, so that there is something to write.
+        for patch in 0..3 {
+            tokio::time::sleep(LIFE.mul_f64(random.random_range(0.0..0.33))).await;
+            registry.publish(
+                &plugin("acme/probe", &format!("1.{kill}.{}", patch + 1)),
+                &key("acme", 1),
+            );
+            server.serve(&registry);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        seen = check(&server, &host, seen).await;
+    }
+    assert!(seen > 1, "no host lived long enough to update");
+    println!("{KILLS} kills: whole each time, at snapshot {seen}");
+}
+
+fn start(url: &str, host: &Path, enrolment: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["child".as_ref(), url.as_ref(), host.as_os_str(), enrolment.as_os_str()])
+        .spawn()
+        .unwrap()
+}
+
+/// The version of the snapshot, no lower than `seen`.
+async fn check(server: &Server, host: &Path, seen: u64) -> u64 {
+    let client = RegistryClient::open(server.options(host), None).expect("the state is whole");
+    let snapshot = client.view().versions().snapshot;
+    assert!(snapshot >= seen, "went back from {seen} to {snapshot}");
+    for entry in std::fs::read_dir(host.join("plugins")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(hex) = name.strip_suffix(".wasm") else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        let digest = format!("sha256:{hex}").parse().unwrap();
+        let kept = client.stored(digest).await.unwrap();
+        assert!(kept.is_some(), "{name} is not whole");
+    }
+    snapshot
+}
