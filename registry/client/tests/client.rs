@@ -7,12 +7,12 @@ mod hostile;
 use std::collections::BTreeSet;
 
 use fixture::key;
-use fixture::registry::{DAY, NOW, Registry, plugin};
+use fixture::registry::{DAY, NOW, Registry, plugin, role_key};
 use hostile::Server;
 use sentinel_registry_client::{
     BundleOptions, ClientError, FetchLimits, RegistryClient, RegistryOptions,
 };
-use sentinel_trust::repository::{Interest, ResolveError};
+use sentinel_trust::repository::{Interest, KeyPurpose, ResolveError};
 
 fn only(publisher: &str) -> Interest {
     Interest::Only(BTreeSet::from([publisher.parse().unwrap()]))
@@ -97,7 +97,7 @@ async fn a_bundle_made_here_installs_there() {
     let maker = server.client(here.path(), &registry.enrolment());
     let options =
         BundleOptions { plugins: vec!["acme/probe".parse().unwrap()], expires_at: NOW + 60 * DAY };
-    let operator = key("operator", 120);
+    let operator = role_key(KeyPurpose::Operator, 120);
     let (bytes, releases) = maker.bundle(options, &operator, NOW).await.unwrap();
     drop(server.client(there.path(), &registry.enrolment()));
     let host = offline(there.path());

@@ -107,6 +107,13 @@ impl PublicKey {
         Self(signing.verifying_key())
     }
 
+    /// Whether `signature` is this key's over `domain ‖ content`: see
+    /// [`RoleKey::sign`](crate::repository::RoleKey::sign). The strict rules of Ed25519 apply.
+    #[must_use]
+    pub fn verifies_content(&self, domain: &[u8], content: &[u8], signature: &[u8; 64]) -> bool {
+        self.verifies(&[domain, content].concat(), signature)
+    }
+
     /// The key's id.
     #[must_use]
     pub fn id(&self) -> KeyId {

@@ -312,7 +312,7 @@ fn online_keys_rotate_and_hosts_follow() {
 #[test]
 fn a_bundle_installs_without_a_network_until_its_own_expiry() {
     let registry = Registry::with_acme();
-    let operator = key("operator", 120);
+    let operator = role_key(KeyPurpose::Operator, 120);
     let trusted = registry.update(&registry.enrolled()).unwrap();
     let parts = BundleParts {
         trusted: &trusted,
@@ -334,7 +334,7 @@ fn a_bundle_installs_without_a_network_until_its_own_expiry() {
     assert!(view.resolve(&range("acme/probe"), NOW + 31 * DAY).is_err());
     let expired = Bundle::read(&bytes, &host, NOW + 30 * DAY).unwrap_err();
     assert!(matches!(expired, BundleError::Expired { .. }), "{expired}");
-    let stranger = parts.seal(&key("operator", 121)).unwrap();
+    let stranger = parts.seal(&role_key(KeyPurpose::Operator, 121)).unwrap();
     assert_eq!(Bundle::read(&stranger, &host, NOW).unwrap_err(), BundleError::Unsealed);
     let forever = BundleParts { expires_at: NOW + 400 * DAY, ..parts };
     assert_eq!(forever.seal(&operator).unwrap_err(), BundleError::Lifetime);
@@ -351,7 +351,7 @@ fn a_bundle_cannot_bring_back_what_a_host_knows_to_be_old() {
         sealed_at: NOW,
         expires_at: NOW + 30 * DAY,
     };
-    let bytes = parts.seal(&key("operator", 120)).unwrap();
+    let bytes = parts.seal(&role_key(KeyPurpose::Operator, 120)).unwrap();
     let release = trusted.view().releases().next().unwrap().digest;
     registry.publishers(|all| all.revoke_digest(&"acme".parse().unwrap(), release).unwrap());
     let host = registry.update(&trusted).unwrap();

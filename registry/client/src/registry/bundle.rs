@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use sentinel_trust::Digest;
 use sentinel_trust::repository::{
     Bundle, BundleParts, IndexedRelease, MetadataError, MetadataFile, PluginRange, Request, Role,
-    Trusted,
+    RoleKey, Trusted,
 };
-use sentinel_trust::{Digest, PublisherKey};
 
 use super::error::ClientError;
 use super::{Interest, RegistryClient};
@@ -31,7 +31,7 @@ impl RegistryClient {
     pub async fn bundle(
         &self,
         options: BundleOptions,
-        operator: &PublisherKey,
+        operator: &RoleKey,
         now: i64,
     ) -> Result<(Vec<u8>, Vec<IndexedRelease>), ClientError> {
         let names = options.plugins.iter().map(|range| range.name.publisher());

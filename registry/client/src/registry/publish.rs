@@ -285,7 +285,7 @@ impl Publisher<'_> {
             .sign(self.key)
             .map_err(|problem| PublishError::Index { publisher: publisher.clone(), problem })?;
         let fetcher = &self.client.0.fetcher;
-        let url = fetcher.url(&format!("metadata/publishers/{publisher}"))?;
+        let url = fetcher.url(&format!("api/v1/indexes/{publisher}"))?;
         let put = fetcher.http().put(url.clone()).body(next.bytes().to_vec());
         let done = self.send(put.header(CONTENT_TYPE, "application/json"), &url).await?;
         if done.status() == StatusCode::CONFLICT {

@@ -22,10 +22,11 @@ use super::container::{Container, ContainerError, ContainerKind};
 use super::error::{MetadataError, at};
 use super::metadata::MetadataFile;
 use super::role::Role;
+use super::role_key::{KeyPurpose, RoleKey};
 use super::trusted::Trusted;
 use super::update::{Request, Update};
 use crate::digest::Digest;
-use crate::keys::{PublicKey, PublisherKey};
+use crate::keys::PublicKey;
 use crate::text::message;
 
 /// Most bytes of a bundle (1 GiB).
@@ -91,6 +92,9 @@ pub enum BundleError {
     /// It would last too long, or not at all.
     #[error("a bundle lasts at least a moment and at most {} days", MAX_BUNDLE_LIFETIME_MS / 86_400_000)]
     Lifetime,
+    /// A key that is no operator's.
+    #[error("a bundle is sealed with an operator's key, and this one is for {0}")]
+    OtherKey(KeyPurpose),
     /// Its metadata is refused.
     #[error("the metadata in the bundle is refused: {0}")]
     Metadata(#[from] MetadataError),
@@ -109,9 +113,12 @@ impl BundleParts<'_> {
     ///
     /// # Errors
     ///
-    /// [`BundleError::Lifetime`].
-    pub fn seal(&self, key: &PublisherKey) -> Result<Vec<u8>, BundleError> {
+    /// [`BundleError::Lifetime`] or [`BundleError::OtherKey`].
+    pub fn seal(&self, key: &RoleKey) -> Result<Vec<u8>, BundleError> {
         check_lifetime(self.sealed_at, self.expires_at)?;
+        if key.purpose() != KeyPurpose::Operator {
+            return Err(BundleError::OtherKey(key.purpose()));
+        }
         let about =
             About { format: FORMAT, sealed_at: self.sealed_at, expires_at: self.expires_at };
         let about = serde_json::to_vec(&about).expect("it holds only numbers");
@@ -130,7 +137,7 @@ impl BundleParts<'_> {
         for blob in &self.blobs {
             container.push(&format!("{BLOBS}{}", Digest::of(blob).to_hex()), blob.to_vec());
         }
-        let seal = key.sign(&message_of(&container));
+        let seal = key.sign(DOMAIN, message_of(&container).as_bytes());
         container.push(SEAL, seal.to_vec());
         Ok(container.to_bytes())
     }
@@ -151,7 +158,7 @@ impl<'a> Bundle<'a> {
         let seal: &[u8; SIGNATURE_LENGTH] =
             entry(SEAL)?.try_into().map_err(|_| BundleError::Unsealed)?;
         let content = message_of(&container);
-        let sealed = |key: &PublicKey| key.verifies(&content, seal);
+        let sealed = |key: &PublicKey| key.verifies_content(DOMAIN, content.as_bytes(), seal);
         if !trusted.operators().iter().any(sealed) {
             return Err(BundleError::Unsealed);
         }
@@ -229,12 +236,11 @@ impl<'a> Bundle<'a> {
 }
 
 /// What is signed: everything but the seal.
-fn message_of(container: &Container<'_>) -> Vec<u8> {
+fn message_of(container: &Container<'_>) -> Digest {
     let entries = container.entries().filter(|(name, _)| *name != SEAL);
     let digests: BTreeMap<&str, String> =
         entries.map(|(name, data)| (name, Digest::of(data).to_hex())).collect();
-    let digests = serde_json::to_vec(&digests).expect("it holds only strings");
-    [DOMAIN, Digest::of(&digests).as_bytes()].concat()
+    Digest::of(&serde_json::to_vec(&digests).expect("it holds only strings"))
 }
 
 fn check_lifetime(sealed_at: i64, expires_at: i64) -> Result<(), BundleError> {

@@ -1,15 +1,15 @@
-//! Secret keys of roles, and their files.
+//! Secret keys of roles and of operators, and their files.
 
 use std::fmt;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::role::Role;
 use crate::keys::{KeyError, KeyId, PublicKey, read_secret, write_secret};
 
-/// The `format` of a secret key file of a role.
+/// The `format` of a secret key file of a role or an operator.
 pub const ROLE_KEY_FORMAT: &str = "sentinel-role-key-v1";
 
 /// What a key is for. A key signs nothing else.
@@ -26,6 +26,8 @@ pub enum KeyPurpose {
     Snapshot,
     /// Metadata: [`Role::Timestamp`].
     Timestamp,
+    /// What operators decide: desired sets and offline bundles.
+    Operator,
 }
 
 impl KeyPurpose {
@@ -38,6 +40,7 @@ impl KeyPurpose {
             Self::Index => "index",
             Self::Snapshot => "snapshot",
             Self::Timestamp => "timestamp",
+            Self::Operator => "operator",
         }
     }
 }
@@ -64,14 +67,14 @@ impl std::str::FromStr for KeyPurpose {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        [Self::Root, Self::Targets, Self::Index, Self::Snapshot, Self::Timestamp]
+        [Self::Root, Self::Targets, Self::Index, Self::Snapshot, Self::Timestamp, Self::Operator]
             .into_iter()
             .find(|purpose| purpose.as_str() == text)
             .ok_or(KeyError::NotASecretKey("its purpose is none that a key has"))
     }
 }
 
-/// A secret key of a role. Wiped from memory when dropped; never printed.
+/// A secret key of a role or an operator. Wiped from memory when dropped; never printed.
 pub struct RoleKey {
     purpose: KeyPurpose,
     signing: SigningKey,
@@ -141,6 +144,14 @@ impl RoleKey {
         let purpose = file.purpose.parse()?;
         let signing = read_secret(file.secret, file.public)?;
         Ok(Self { purpose, signing })
+    }
+
+    /// Signs `content` under `domain`, which says what kind of thing it is (it ends in a zero
+    /// byte and belongs to one kind only): the signature is over `domain ‖ content`. For what
+    /// operators sign; metadata is made by the functions of this module.
+    #[must_use]
+    pub fn sign(&self, domain: &[u8], content: &[u8]) -> [u8; 64] {
+        self.signing.sign(&[domain, content].concat()).to_bytes()
     }
 
     pub(super) const fn signing(&self) -> &SigningKey {
