@@ -126,6 +126,9 @@ pub enum CompileError {
         /// Why.
         cause: String,
     },
+    /// The component's bytes were let go of, and its compiled code is nowhere any more.
+    #[error("neither its bytes nor its compiled code are here any more; load it from its file")]
+    Released,
     /// The compiled code does not fit this process: it came from another program.
     #[error("the compiled code does not fit this program: {0}; is the compiler of the same build?")]
     Unfit(String),

@@ -44,6 +44,10 @@ pub(crate) async fn load(
     }
     let config = config_text(&spec)?;
     let compiled = runtime.compiled(&spec.component).await?;
+    // As long as the code is held, nobody needs the bytes that it was made of.
+    let component = Arc::new(spec.component.without_bytes());
+    let spec = SlotSpec { component: Arc::clone(&component), ..spec };
+    let manifest = component.manifest();
     let uses_wasi = check_imports(runtime, &compiled, &capabilities)?;
     let linker = link(runtime, &capabilities, uses_wasi)?;
     let pre = linker

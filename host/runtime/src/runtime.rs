@@ -167,7 +167,8 @@ impl Runtime {
         }
         self.metrics.cache_misses.inc();
         let started = std::time::Instant::now();
-        let code = compiler::compile(&self.compiler, verified.bytes()).await?;
+        let bytes = verified.bytes().ok_or(CompileError::Released)?;
+        let code = compiler::compile(&self.compiler, bytes).await?;
         tracing::info!(
             digest = %digest,
             milliseconds = started.elapsed().as_millis() as u64,

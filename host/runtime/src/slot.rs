@@ -66,7 +66,8 @@ struct Inner {
     permit_count: u32,
     /// One change of generation at a time.
     changing: tokio::sync::Mutex<()>,
-    last_good: Mutex<Option<SlotSpec>>,
+    /// Held whole, since its component's bytes were let go of: with it stays its code.
+    last_good: Mutex<Option<Arc<Generation>>>,
     rolled_back: Mutex<Option<RolledBack>>,
     last_error: Mutex<Option<(i64, String)>>,
     conditions: Mutex<Conditions>,

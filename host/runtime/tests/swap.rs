@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use plugins::{Host, plugin, plugin_with, spec};
 use sentinel_model::batch::BatchBuilder;
 use sentinel_model::columns::Kind;
-use sentinel_runtime::{LoadCause, Slot, SlotSpec, SlotState};
+use sentinel_runtime::{LoadCause, Services, Slot, SlotSpec, SlotState};
 use serde_json::json;
 
 sentinel_runtime::compile_child_hook!();
@@ -116,6 +116,9 @@ async fn a_generation_that_fails_again_and_again_is_given_up_for_the_last_good_o
         ..hostile("panic")
     };
     assert_eq!(slot.swap(worse).await.unwrap(), 2);
+    // Neither the component's bytes nor the cache are needed to go back.
+    assert!(slot.spec().component.bytes().is_none());
+    std::fs::remove_dir_all(host.dir.path().join("compiled")).unwrap();
     fail_until(&slot, |slot| slot.status().generation == 3).await;
     let status = slot.status();
     let given_up = status.rolled_back.unwrap();
@@ -135,4 +138,17 @@ async fn without_a_good_generation_a_failing_plugin_is_quarantined() {
     assert!(!error.was_called());
     assert!(error.to_string().contains("quarantined after: collect: panicked at"), "{error}");
     assert_eq!(slot.status().failures["panic"], 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_without_bytes_is_loaded_while_its_code_is_somewhere_and_refused_after() {
+    let host = Host::new();
+    let light = || SlotSpec {
+        component: Arc::new(hostile("behave").component.without_bytes()),
+        ..hostile("behave")
+    };
+    let error = Slot::start(&host.runtime, light(), Services::none()).await.unwrap_err();
+    assert!(error.to_string().contains("load it from its file"), "{error}");
+    drop(host.slot(hostile("behave")).await);
+    host.slot(light()).await.collect().await.unwrap();
 }

@@ -277,7 +277,8 @@ impl PluginFolder {
     /// A plugin that must not run, or a folder that cannot be written.
     pub fn install(&self, bytes: Vec<u8>, signatures: &[u8]) -> Result<Listing, PluginError> {
         let name = PathBuf::from("the plugin");
-        let verified = verify(bytes.into(), signatures, &self.policy()?)
+        let component: Arc<[u8]> = bytes.into();
+        let verified = verify(Arc::clone(&component), signatures, &self.policy()?)
             .map_err(|source| PluginError::Refused { file: name, source })?;
         let folder = self.folders.first().ok_or_else(|| PluginError::Io {
             path: PathBuf::new(),
@@ -291,7 +292,7 @@ impl PluginFolder {
             manifest.version
         ));
         write_atomic(folder, &signature_path(&file), signatures)?;
-        write_atomic(folder, &file, verified.bytes())?;
+        write_atomic(folder, &file, &component)?;
         Ok(Listing {
             name: manifest.name.to_string(),
             version: manifest.version.to_string(),

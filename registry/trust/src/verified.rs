@@ -20,7 +20,8 @@ use crate::signature::{Claim, SignatureEntry, SignatureFile};
 /// calls it); a host runs nothing else.
 #[derive(Clone)]
 pub struct VerifiedComponent {
-    bytes: Arc<[u8]>,
+    /// None where they were let go of.
+    bytes: Option<Arc<[u8]>>,
     digest: Digest,
     manifest: Arc<Manifest>,
     signers: Arc<[PublicKey]>,
@@ -70,6 +71,7 @@ pub fn verify(
         });
     }
     fit::check(&manifest, &shape)?;
+    let bytes = Some(bytes);
     Ok(VerifiedComponent { bytes, digest, manifest: Arc::new(manifest), signers: signers.into() })
 }
 
@@ -152,10 +154,18 @@ fn judge(
 }
 
 impl VerifiedComponent {
-    /// The component's bytes, exactly those that were verified.
+    /// The component's bytes, exactly those that were verified; none after
+    /// [`VerifiedComponent::without_bytes`].
     #[must_use]
-    pub const fn bytes(&self) -> &Arc<[u8]> {
-        &self.bytes
+    pub const fn bytes(&self) -> Option<&Arc<[u8]>> {
+        self.bytes.as_ref()
+    }
+
+    /// The same without its bytes: for a holder of its compiled code, who needs no more of it
+    /// than what it is called and what its publisher vouched for.
+    #[must_use]
+    pub fn without_bytes(&self) -> Self {
+        Self { bytes: None, ..self.clone() }
     }
 
     /// The digest of the bytes: the plugin's identity.

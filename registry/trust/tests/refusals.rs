@@ -49,7 +49,11 @@ fn a_good_plugin_is_verified() {
     assert_eq!(verified.name().as_str(), "acme/probe");
     assert_eq!(verified.version().to_string(), "1.2.3");
     assert_eq!(verified.digest(), sentinel_trust::Digest::of(&signed.bytes));
-    assert_eq!(verified.bytes()[..], signed.bytes[..]);
+    assert_eq!(verified.bytes().unwrap()[..], signed.bytes[..]);
+    let light = verified.without_bytes();
+    assert!(light.bytes().is_none());
+    assert_eq!((light.digest(), light.manifest()), (verified.digest(), verified.manifest()));
+    light.recheck(&signed.policy).unwrap();
     assert_eq!(verified.manifest(), &manifest());
     assert_eq!(verified.signers(), [key("acme", 1).public()]);
     verified.recheck(&signed.policy).unwrap();

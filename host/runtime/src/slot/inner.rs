@@ -49,16 +49,18 @@ impl Inner {
             return Err(LoadCause::Stopped);
         }
         generation.keep(instance);
+        let stepped_back = step_back.is_some();
+        // First, so that whoever sees the new generation sees why it is there.
+        *self.rolled_back.lock() = step_back;
         self.current.store(Arc::clone(&generation));
         *self.health.lock() = Health::new(number, self.runtime.first_wait_ms);
         drop(alone);
         self.shared.log.lock().name_plugin(&title);
         self.shared.metrics.generation(number);
         self.shared.metrics.running(true);
-        if old.is_good() && step_back.is_none() {
-            *self.last_good.lock() = Some(old.spec.clone());
+        if old.is_good() && !stepped_back {
+            *self.last_good.lock() = Some(Arc::clone(&old));
         }
-        *self.rolled_back.lock() = step_back;
         old.retire();
         if tokio::time::timeout(longest(&old), old.drained()).await.is_err() {
             tracing::warn!(slot = %self.shared.name, "calls of the generation before are still in flight");
@@ -181,11 +183,11 @@ impl Inner {
 
     /// Goes back to the last good generation, if there is one.
     fn give_up(self: &Arc<Self>, generation: &Generation, reason: String) {
-        let Some(spec) = self.last_good.lock().take() else {
+        let Some(good) = self.last_good.lock().take() else {
             tracing::error!(slot = %self.shared.name, plugin = %title(&generation.spec), %reason, "plugin is quarantined; nothing to go back to");
             return;
         };
-        tracing::error!(slot = %self.shared.name, plugin = %title(&generation.spec), %reason, back_to = %title(&spec), "plugin is given up for the last good one");
+        tracing::error!(slot = %self.shared.name, plugin = %title(&generation.spec), %reason, back_to = %title(&good.spec), "plugin is given up for the last good one");
         let step = RolledBack {
             version: generation.spec.component.version().clone(),
             digest: generation.spec.component.digest(),
@@ -194,8 +196,8 @@ impl Inner {
         };
         let slot = Arc::clone(self);
         self.runtime.io.spawn(async move {
-            let title = title(&spec);
-            if let Err(cause) = slot.change(spec, Some(step)).await {
+            let title = title(&good.spec);
+            if let Err(cause) = slot.change(good.spec.clone(), Some(step)).await {
                 tracing::error!(slot = %slot.shared.name, plugin = %title, error = %cause, "the last good plugin was not loaded either");
             }
         });
