@@ -8,6 +8,7 @@ mod components;
 mod debian;
 mod directions;
 mod fuzz;
+mod newer;
 mod packing;
 mod process;
 mod readme;

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkout::{Checkout, replace};
 use crate::debian;
+use crate::newer::Newer;
 use crate::process;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 struct Wanted {
     /// The name in `services.json`.
@@ -24,21 +25,38 @@ struct Wanted {
     program: &'static str,
     /// Tests need it; the others are yardsticks of benches.
     required: bool,
+    /// The Debian release that has it first, where an older one may be this machine's.
+    since: Option<&'static str>,
 }
 
 const WANTED: &[Wanted] = &[
-    Wanted { name: "nginx", package: "nginx", program: "usr/sbin/nginx", required: true },
+    Wanted {
+        name: "oras",
+        package: "oras",
+        program: "usr/bin/oras",
+        required: true,
+        since: Some("trixie"),
+    },
+    Wanted {
+        name: "nginx",
+        package: "nginx",
+        program: "usr/sbin/nginx",
+        required: true,
+        since: None,
+    },
     Wanted {
         name: "prometheus-node-exporter",
         package: "prometheus-node-exporter",
         program: "usr/bin/prometheus-node-exporter",
         required: false,
+        since: None,
     },
     Wanted {
         name: "vmagent",
         package: "victoria-metrics",
         program: "usr/bin/vmagent",
         required: false,
+        since: None,
     },
 ];
 
@@ -113,9 +131,11 @@ fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
         return Ok(services);
     }
     let mut available = Vec::new();
+    let mut newer = Vec::new();
     for wanted in WANTED {
         match debian::need_candidate(step, wanted.package) {
             Ok(version) => available.push((wanted, version)),
+            Err(_) if wanted.since.is_some() => newer.push(wanted),
             Err(error) if wanted.required => return Err(error),
             Err(error) => step.say(&format!("no {}: {error:#}", wanted.name)),
         }
@@ -135,7 +155,24 @@ fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
         let service = Service { program, library_path: library_path.clone(), version };
         services.services.insert(wanted.name.to_owned(), service);
     }
+    for wanted in newer {
+        let service = from_newer(checkout, step, wanted)?;
+        services.services.insert(wanted.name.to_owned(), service);
+    }
     Ok(services)
+}
+
+/// A program that this machine's own release does not have.
+fn from_newer(checkout: &Checkout, step: &Step, wanted: &Wanted) -> Result<Service> {
+    let release = wanted.since.unwrap_or_default();
+    let lists = checkout.target(&format!("services/{release}"));
+    let root = checkout.target(&format!("services/{release}-root"));
+    let version = Newer::lists(step, release, &lists)?.unpack(step, wanted.package, &root)?;
+    let program = root.join(wanted.program);
+    if !process::is_program(&program) {
+        bail!("the package `{}` {version} holds no {}", wanted.package, wanted.program);
+    }
+    Ok(Service { program, library_path: String::new(), version })
 }
 
 fn describe(services: &Services) -> String {

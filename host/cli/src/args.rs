@@ -10,6 +10,7 @@ use crate::commands::query::{Metrics, Query};
 use crate::commands::rules::RulesCommand;
 use crate::commands::secret::Secret;
 use crate::roles::agent::AgentArgs;
+use crate::roles::registry::RegistryArgs;
 use crate::roles::up::UpArgs;
 
 /// Monitoring in which everything that knows a subject is a signed WebAssembly plugin.
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Run an agent alone: collectors and their log, for a server elsewhere.
     Agent(AgentArgs),
+    /// Run a registry of plugins, or manage one: tokens, names.
+    Registry(RegistryArgs),
     /// Everything at a glance: agents, slots, offsets, lag, sizes, and what to look at.
     Status,
     /// Stored series as a table; the sparkline of a counter shows its rate.
@@ -94,7 +97,7 @@ impl Command {
     /// What is logged where SENTINEL_LOG does not say.
     pub(crate) const fn log_level(&self) -> &'static str {
         match self {
-            Self::Up(_) | Self::Agent(_) => "info",
+            Self::Up(_) | Self::Agent(_) | Self::Registry(_) => "info",
             _ => "warn",
         }
     }

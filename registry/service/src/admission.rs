@@ -11,7 +11,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use sentinel_trust::{
     ComponentError, ComponentShape, Digest, MAX_COMPONENT_BYTES, MAX_SIGNATURE_FILE_BYTES,
-    Manifest, PluginName, SignatureFile, Unverified,
+    Manifest, PluginName, SignatureFile, TrustPolicy, Unverified,
 };
 use serde_json::json;
 
@@ -34,6 +34,7 @@ pub const SIGNATURE: &str = "application/vnd.sentinel.signature.v1+json";
 #[derive(Debug)]
 pub(crate) struct Plugin {
     pub(crate) manifest: Manifest,
+    pub(crate) digest: Digest,
     pub(crate) bytes: Bytes,
 }
 
@@ -98,7 +99,7 @@ pub(crate) async fn plugin(
         .map_err(|error| Refusal::internal("the component could not be examined", &error))?;
     match examined {
         Ok(None) => Ok(None),
-        Ok(Some(manifest)) => Ok(Some(Plugin { manifest, bytes })),
+        Ok(Some(manifest)) => Ok(Some(Plugin { manifest, digest: *digest, bytes })),
         Err(problems) => Err(invalid(format!(
             "every host would refuse this plugin:\n  - {}",
             problems.join("\n  - ")
@@ -196,17 +197,17 @@ async fn signature(
     let plugin = plugin(shared, &of)
         .await?
         .ok_or_else(|| invalid(format!("{subject} is not a plugin, so nothing here signs it")))?;
-    verify(shared, &plugin, &json).await?;
+    let policy = shared.catalogue.policy((shared.options.clock)()).await?;
+    verify(&plugin, &json, policy).await?;
     Ok(file)
 }
 
-/// Checks a plugin's signatures against the keys in force.
+/// Checks a plugin's signatures against a policy.
 pub(crate) async fn verify(
-    shared: &Shared,
     plugin: &Plugin,
     signatures: &[u8],
+    policy: TrustPolicy,
 ) -> Result<(), Refusal> {
-    let policy = shared.catalogue.policy().await?;
     let (bytes, signatures) = (plugin.bytes.clone(), signatures.to_vec());
     let verified = tokio::task::spawn_blocking(move || {
         sentinel_trust::verify(Arc::from(&*bytes), &signatures, &policy).map(drop)

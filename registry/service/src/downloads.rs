@@ -5,7 +5,7 @@
 //! twice. Each instance writes one object of its own, under a name made at its start, so
 //! instances never overwrite each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 use sentinel_trust::Digest;
@@ -76,5 +76,34 @@ impl Downloads {
             self.counted.lock().1 = true;
         }
         written
+    }
+}
+
+/// Pulls of everything, by all instances, as far as they have been written.
+#[derive(Debug, Default)]
+pub(crate) struct Totals(HashMap<String, u64>);
+
+impl Totals {
+    /// Adds up what every instance wrote. An object that cannot be read is left out: these
+    /// are about-numbers.
+    pub(crate) async fn read(store: &Store) -> Result<Self, StoreError> {
+        let mut totals = HashMap::new();
+        for meta in store.list(&path(&["downloads"])).await? {
+            let Some(json) = store.read(&meta.location).await? else { continue };
+            match serde_json::from_slice::<Counts>(&json) {
+                Ok(counts) => {
+                    for (key, pulls) in counts.pulls {
+                        *totals.entry(key).or_insert(0) += pulls;
+                    }
+                }
+                Err(error) => tracing::warn!(object = %meta.location, %error, "not counted"),
+            }
+        }
+        Ok(Self(totals))
+    }
+
+    /// Pulls of one component of a plugin.
+    pub(crate) fn of(&self, repository: &str, digest: &Digest) -> u64 {
+        self.0.get(&key(repository, digest)).copied().unwrap_or(0)
     }
 }

@@ -10,6 +10,8 @@ use sentinel_trust::PluginName;
 
 /// Names shorter than this have no near misses, or `disk` would forbid `risk`.
 const SHORT: usize = 5;
+/// The same for publishers: only those count that have a plugin of exactly the same name.
+const SHORT_PUBLISHER: usize = 4;
 /// Names from this length on may be two slips apart and still be taken for each other.
 const LONG: usize = 12;
 
@@ -64,8 +66,9 @@ fn slips(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// Whether two different texts are taken for each other.
-fn alike(a: &str, b: &str) -> bool {
+/// Whether two different texts, of at least `short` characters if they are not the same at a
+/// glance, are taken for each other.
+fn alike(a: &str, b: &str, short: usize) -> bool {
     if a == b {
         return false;
     }
@@ -74,11 +77,7 @@ fn alike(a: &str, b: &str) -> bool {
         return true;
     }
     let shorter = x.chars().count().min(y.chars().count());
-    let allowed = match shorter {
-        0..SHORT => 0,
-        SHORT..LONG => 1,
-        _ => 2,
-    };
+    let allowed = if shorter >= LONG { 2 } else { usize::from(shorter >= short) };
     slips(&x, &y) <= allowed
 }
 
@@ -94,9 +93,9 @@ pub(crate) fn like<'a>(new: &PluginName, existing: &'a [PluginName]) -> Option<&
         if other == publisher {
             return false;
         }
-        let plugins_alike = alike(new.plugin(), old.plugin());
+        let plugins_alike = alike(new.plugin(), old.plugin(), SHORT);
         let same_plugin = new.plugin() == old.plugin();
-        plugins_alike || (same_plugin && alike(publisher.as_str(), other.as_str()))
+        plugins_alike || (same_plugin && alike(publisher.as_str(), other.as_str(), SHORT_PUBLISHER))
     })
 }
 
@@ -128,6 +127,8 @@ mod tests {
             ("acme/alertdsl", Some("sentinel/alert-dsl")),
             ("acme/a1ert-ds1", Some("sentinel/alert-dsl")),
             ("beta/disk", None),
+            ("acne/disk", Some("acme/disk")),
+            ("acne/risk", None),
             ("beta/risk", None),
             ("beta/d1sk", Some("acme/disk")),
             ("beta/elasticsaerch-clustr", Some("acme/elasticsearch-cluster")),

@@ -5,7 +5,7 @@
 //! out when the publisher's signed index lists it.
 
 use semver::Version;
-use sentinel_trust::{Capability, Digest, Kind, PluginName, SignatureFile};
+use sentinel_trust::{Capability, Digest, Kind, Manifest, PluginName, SignatureFile};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Repository;
@@ -41,6 +41,41 @@ pub(crate) struct Release {
     pub published: i64,
     /// Who signed it.
     pub signatures: SignatureFile,
+}
+
+impl Release {
+    /// The record of a component.
+    #[must_use]
+    pub(crate) fn new(
+        component: &Manifest,
+        (digest, size): (Digest, u64),
+        manifest: Digest,
+        signatures: SignatureFile,
+        published: i64,
+    ) -> Self {
+        let asks = |one: &Capability| component.requests.asks_for(*one);
+        Self {
+            name: component.name.clone(),
+            version: component.version.clone(),
+            digest,
+            manifest,
+            kind: component.kind,
+            contract: component.contract.clone(),
+            capabilities: Capability::ALL.into_iter().filter(asks).collect(),
+            description: component.description.clone(),
+            license: component.license.clone(),
+            size,
+            published,
+            signatures,
+        }
+    }
+
+    /// Whether two records are of the same bytes, whenever they came and whoever signed.
+    #[must_use]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.version, self.digest, self.manifest)
+            == (&other.name, &other.version, other.digest, other.manifest)
+    }
 }
 
 /// The records.
@@ -86,6 +121,34 @@ impl Releases {
         }
         names.dedup();
         Ok(names)
+    }
+
+    /// Keeps a record. Gives the one that is there already where there is one.
+    ///
+    /// # Errors
+    /// If the store fails or the record that is there is damaged.
+    pub(crate) async fn keep(&self, release: &Release) -> Result<Option<Release>, StoreError> {
+        let object = path(&[
+            "plugins",
+            release.name.publisher().as_str(),
+            release.name.plugin(),
+            &release.version.to_string(),
+        ]);
+        let damaged = |error: serde_json::Error| StoreError::Damaged {
+            object: object.to_string(),
+            why: error.to_string(),
+        };
+        let json = serde_json::to_vec(release).map_err(damaged)?;
+        if self.store.create(&object, json.into()).await? {
+            return Ok(None);
+        }
+        let Some(json) = self.store.read(&object).await? else {
+            return Err(StoreError::Damaged {
+                object: object.to_string(),
+                why: "it was there and is gone".to_owned(),
+            });
+        };
+        serde_json::from_slice(&json).map(Some).map_err(damaged)
     }
 
     /// Refuses to change a repository where a release that `is_meant` holds it still.

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
-use axum::routing::{any, get};
+use axum::routing::{any, get, put};
 use http::request::Parts;
-use sentinel_trust::TrustPolicy;
+use sentinel_trust::repository::{MetadataFile, OnlineKeys};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::Access;
+use crate::api;
 use crate::cache::BlobCache;
 use crate::catalogue::Catalogue;
-use crate::downloads::Downloads;
+use crate::downloads::{Downloads, Totals};
 use crate::listener::{self, ListenError};
 use crate::oci;
 use crate::options::Options;
+use crate::refusal::Refusal;
 use crate::releases::Releases;
 use crate::store::Store;
 
@@ -37,10 +39,28 @@ pub(crate) struct Shared {
     pub(crate) releases: Releases,
     pub(crate) catalogue: Catalogue,
     pub(crate) downloads: Downloads,
+    /// What was counted, and when it was added up (unix milliseconds).
+    totals: tokio::sync::Mutex<(i64, Arc<Totals>)>,
     /// Uploads that send bytes.
     pub(crate) uploads: Semaphore,
     /// Components that are held whole.
     pub(crate) examinations: Semaphore,
+}
+
+/// How old added-up counts may be, in milliseconds.
+const TOTALS_MS: i64 = 30_000;
+
+impl Shared {
+    /// What was pulled, as it was a little ago.
+    pub(crate) async fn totals(&self) -> Result<Arc<Totals>, Refusal> {
+        let now = (self.options.clock)();
+        let mut totals = self.totals.lock().await;
+        if totals.0 == 0 || now.saturating_sub(totals.0) >= TOTALS_MS {
+            let read = Totals::read(&self.store).await.map_err(oci::store_failed)?;
+            *totals = (now.max(1), Arc::new(read));
+        }
+        Ok(Arc::clone(&totals.1))
+    }
 }
 
 /// Where a request comes from.
@@ -79,6 +99,11 @@ pub struct Registry {
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
+        .route("/metadata/{*at}", get(api::metadata))
+        .route("/api/v1/plugins", get(api::search))
+        .route("/api/v1/plugins/{publisher}/{plugin}", get(api::detail))
+        .route("/api/v1/indexes/{publisher}", get(api::index).put(api::put_index))
+        .route("/api/v1/metadata/{role}", put(api::put_metadata))
         .route("/v2", any(oci::handle))
         .route("/v2/", any(oci::handle))
         .route("/v2/{*rest}", any(oci::handle))
@@ -92,7 +117,7 @@ fn router(shared: Arc<Shared>) -> Router {
 pub async fn serve(
     options: Options,
     store: Store,
-    policy: TrustPolicy,
+    keys: Option<OnlineKeys>,
 ) -> Result<Registry, ServeError> {
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(|error| ServeError::NoRandomness(error.to_string()))?;
@@ -100,8 +125,9 @@ pub async fn serve(
         access: Access::new(options.anonymous_pull, options.rates),
         blobs: BlobCache::default(),
         releases: Releases::new(store.clone()),
-        catalogue: Catalogue::new(policy),
+        catalogue: Catalogue::new(store.clone(), keys),
         downloads: Downloads::new(hex::encode(instance)),
+        totals: tokio::sync::Mutex::default(),
         uploads: Semaphore::new(options.limits.uploads),
         examinations: Semaphore::new(EXAMINATIONS),
         store,
@@ -115,6 +141,28 @@ pub async fn serve(
     Ok(Registry { address, stop, tasks: vec![listening, chores], shared })
 }
 
+/// Begins a registry, or brings a root or targets that the offline keys signed into force:
+/// what `PUT /api/v1/metadata/…` does, for who has the store at hand. The first time both are
+/// needed.
+///
+/// # Errors
+/// What hosts would refuse, or a store that fails, in words.
+pub async fn install_metadata(
+    store: &Store,
+    keys: OnlineKeys,
+    root: Option<&MetadataFile>,
+    targets: Option<&MetadataFile>,
+    now: i64,
+) -> Result<(), InstallError> {
+    let catalogue = Catalogue::new(store.clone(), Some(keys));
+    catalogue.install(root, targets, now).await.map_err(|refusal| InstallError(refusal.message))
+}
+
+/// Why metadata was not brought into force.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InstallError(String);
+
 /// Writes what was counted and removes what was abandoned, now and then.
 async fn chores(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut flush = tokio::time::interval(FLUSH);
@@ -123,6 +171,9 @@ async fn chores(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = listener::until(&mut stopped) => return,
             _ = flush.tick() => {
+                if let Err(error) = shared.catalogue.renew((shared.options.clock)()).await {
+                    tracing::error!(%error, "the metadata could not be renewed");
+                }
                 if let Err(error) = shared.downloads.flush(&shared.store).await {
                     tracing::warn!(%error, "what was pulled could not be noted");
                 }

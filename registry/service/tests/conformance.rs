@@ -522,7 +522,7 @@ async fn pulling_is_open_and_pushing_needs_a_token_of_the_namespace() {
     }
     let mut closed = running::options();
     closed.anonymous_pull = false;
-    let closed = Running::over(&registry.folder, closed, Default::default()).await;
+    let closed = Running::over(&registry.folder, closed, None).await;
     for (token, status) in [(None, 401), (Some(&*reading), 200), (Some(&closed.token), 200)] {
         let mut request = closed.anybody(Method::GET, &at);
         if let Some(token) = token {

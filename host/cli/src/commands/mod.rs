@@ -31,6 +31,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
             // Plugins and the log have threads of their own; the rest hardly does anything.
             role(Builder::new_current_thread(), roles::agent::run(args))
         }
+        Command::Registry(args) => roles::registry::run(args, printer),
         Command::Status => ask(&global, async |client| status::run(client, printer).await),
         Command::Query(command) => {
             ask(&global, async |client| query::run(command, client, printer).await)
@@ -84,7 +85,7 @@ fn completions(shell: Shell) {
 }
 
 /// This machine's clock, unix milliseconds.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

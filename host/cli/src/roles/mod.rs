@@ -5,6 +5,7 @@ mod config;
 mod connect;
 mod data;
 pub(crate) mod memory;
+pub(crate) mod registry;
 pub(crate) mod up;
 
 use std::io;

@@ -11,6 +11,8 @@
 //! auth/tokens/<id>                          a token: what it may, and its hash
 //! plugins/<publisher>/<plugin>/<version>    what is shown of a release
 //! downloads/<instance>                      what an instance counted
+//! names/allowed/<publisher>/<plugin>        a name that may be like another
+//! metadata/…                                repository metadata: see the module `catalogue`
 //! ```
 //!
 //! Every object is written whole or not at all, so a kill between two writes leaves objects
@@ -39,7 +41,7 @@ pub(crate) use uploads::MAX_BLOCK_BYTES;
 use crate::names::Repository;
 
 /// Most bytes of an object that is read whole: manifests, records, tokens.
-pub(crate) const MAX_RECORD_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_RECORD_BYTES: u64 = 32 << 20;
 /// Most objects that one listing gives.
 pub(crate) const MAX_LISTED: usize = 100_000;
 

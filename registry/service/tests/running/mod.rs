@@ -1,13 +1,16 @@
 //! A registry on a free port over a folder of its own, and what tests ask of it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod plugins;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
 use sentinel_registry_service::{Options, Patience, Place, Registry, Store, serve};
-use sentinel_trust::{Digest, TrustPolicy};
+use sentinel_trust::Digest;
+use sentinel_trust::repository::OnlineKeys;
 use serde_json::{Value, json};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -19,8 +22,8 @@ pub(crate) struct Running {
     pub(crate) folder: PathBuf,
     pub(crate) token: String,
     pub(crate) store: Store,
-    client: reqwest::Client,
-    _own: Option<tempfile::TempDir>,
+    pub(crate) client: reqwest::Client,
+    pub(crate) own: Option<tempfile::TempDir>,
 }
 
 /// Bounds that a test can reach quickly.
@@ -35,27 +38,27 @@ pub(crate) fn options() -> Options {
 
 impl Running {
     pub(crate) async fn start() -> Self {
-        Self::with(options(), TrustPolicy::default()).await
+        Self::with(options(), None).await
     }
 
-    pub(crate) async fn with(options: Options, policy: TrustPolicy) -> Self {
+    pub(crate) async fn with(options: Options, keys: Option<OnlineKeys>) -> Self {
         let own = tempfile::tempdir().unwrap();
         let folder = own.path().join("store");
-        Self { _own: Some(own), ..Self::over(&folder, options, policy).await }
+        Self { own: Some(own), ..Self::over(&folder, options, keys).await }
     }
 
     /// Another one over a folder.
-    pub(crate) async fn over(folder: &Path, options: Options, policy: TrustPolicy) -> Self {
+    pub(crate) async fn over(folder: &Path, options: Options, keys: Option<OnlineKeys>) -> Self {
         let store = Store::open(&Place::Folder(folder.to_owned())).unwrap();
         let (_, token) = store.create_token(Some("acme".parse().unwrap()), 0).await.unwrap();
-        let registry = serve(options, store.clone(), policy).await.unwrap();
+        let registry = serve(options, store.clone(), keys).await.unwrap();
         Self {
             registry,
             folder: folder.to_owned(),
             token: token.to_string(),
             store,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
-            _own: None,
+            own: None,
         }
     }
 

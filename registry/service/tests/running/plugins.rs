@@ -1,0 +1,244 @@
+//! Plugins, keys and metadata that the tests start from.
+
+use std::path::Path;
+
+use sentinel_registry_service::{SIGNATURE, WASM_CONFIG, WASM_LAYER, install_metadata};
+use sentinel_trust::repository::{
+    IndexedRelease, KeyPurpose, OnlineKeys, PublisherIndex, Publishers, RoleKey, RoleSpec,
+    RootSpec, TargetsSpec, root_file, targets_file,
+};
+use sentinel_trust::{Kind, Manifest, PublisherKey, Unverified, embed, sign};
+use serde_json::{Value, json};
+use wasm_encoder::{
+    CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
+    MemorySection, MemoryType, Module, TypeSection, ValType,
+};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::abi::{AbiVariant, WasmSignature, WasmType};
+use wit_parser::{IndexMap, Resolve, WorldItem, WorldKey};
+
+use super::{OCI_MANIFEST, Running};
+
+const DAY: i64 = 86_400_000;
+
+fn functions(
+    resolve: &Resolve,
+    items: &IndexMap<WorldKey, WorldItem>,
+    abi: AbiVariant,
+) -> Vec<(String, String, WasmSignature)> {
+    let mut all = Vec::new();
+    for (key, item) in items {
+        if let WorldItem::Interface { id, .. } = item {
+            for function in resolve.interfaces[*id].functions.values() {
+                let signature = resolve.wasm_signature(abi, function);
+                all.push((resolve.name_world_key(key), function.name.clone(), signature));
+            }
+        }
+    }
+    all
+}
+
+fn core(types: &[WasmType]) -> Vec<ValType> {
+    let one = |ty: &WasmType| match ty {
+        WasmType::I32 | WasmType::Pointer | WasmType::Length => ValType::I32,
+        WasmType::I64 | WasmType::PointerOrI64 => ValType::I64,
+        WasmType::F32 => ValType::F32,
+        WasmType::F64 => ValType::F64,
+    };
+    types.iter().map(one).collect()
+}
+
+/// A component of a kind's world that imports those interfaces of it that are named, and
+/// whose every function traps.
+pub(crate) fn component(kind: Kind, imported: &[&str]) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/sentinel-plugin-0.1.0");
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(&folder).expect("the contract parses");
+    let world = resolve.select_world(&[package], Some(kind.as_str())).expect("a world");
+    let mut types = TypeSection::new();
+    let mut imports = ImportSection::new();
+    let all = functions(&resolve, &resolve.worlds[world].imports, AbiVariant::GuestImport);
+    let wanted: Vec<_> = all
+        .into_iter()
+        .filter(|(interface, ..)| {
+            imported.iter().any(|name| interface.starts_with(&format!("sentinel:plugin/{name}@")))
+        })
+        .collect();
+    for (at, (interface, name, signature)) in (0..).zip(&wanted) {
+        types.ty().function(core(&signature.params), core(&signature.results));
+        imports.import(interface, name, EntityType::Function(at));
+    }
+    let mut made: Vec<_> =
+        functions(&resolve, &resolve.worlds[world].exports, AbiVariant::GuestExport)
+            .into_iter()
+            .map(|(interface, name, signature)| {
+                (format!("{interface}#{name}"), core(&signature.params), core(&signature.results))
+            })
+            .collect();
+    made.push(("cabi_realloc".into(), vec![ValType::I32; 4], vec![ValType::I32]));
+    let (mut declared, mut exports, mut code) =
+        (FunctionSection::new(), ExportSection::new(), CodeSection::new());
+    for (at, (name, params, results)) in (u32::try_from(wanted.len()).unwrap()..).zip(made) {
+        types.ty().function(params, results);
+        declared.function(at);
+        exports.export(&name, ExportKind::Func, at);
+        let mut body = Function::new([]);
+        body.instructions().unreachable().end();
+        code.function(&body);
+    }
+    let mut memory = MemorySection::new();
+    memory.memory(MemoryType {
+        minimum: 1,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    exports.export("memory", ExportKind::Memory, 0);
+    let mut module = Module::new();
+    module.section(&types).section(&imports).section(&declared);
+    module.section(&memory).section(&exports).section(&code);
+    let mut module = module.finish();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+/// A collector that asks for nothing.
+pub(crate) fn plugin(name: &str, version: &str) -> Vec<u8> {
+    with_manifest(&component(Kind::Collector, &["log"]), name, version, json!({}))
+}
+
+/// A component with a manifest.
+pub(crate) fn with_manifest(
+    component: &[u8],
+    name: &str,
+    version: &str,
+    requests: Value,
+) -> Vec<u8> {
+    let manifest = json!({
+        "format": 1, "name": name, "version": version, "kind": "collector", "contract": "0.1.0",
+        "description": "Looks at a thing.", "license": "Apache-2.0", "requests": requests,
+    });
+    embed(component, &Manifest::from_json(manifest.to_string().as_bytes()).unwrap()).unwrap()
+}
+
+pub(crate) fn key(publisher: &str, seed: u8) -> PublisherKey {
+    PublisherKey::from_secret(publisher.parse().unwrap(), &[seed; 32])
+}
+
+fn role(purpose: KeyPurpose, seed: u8) -> RoleKey {
+    RoleKey::from_secret(purpose, &[seed; 32])
+}
+
+/// The online keys of the tests' registries.
+pub(crate) fn online_keys() -> OnlineKeys {
+    OnlineKeys {
+        index: role(KeyPurpose::Index, 110),
+        snapshot: role(KeyPurpose::Snapshot, 111),
+        timestamp: role(KeyPurpose::Timestamp, 112),
+    }
+}
+
+/// Begins a registry that has approved these keys.
+pub(crate) async fn approve(registry: &Running, keys: &[&PublisherKey], now: i64) {
+    let (root_key, targets_key) = (role(KeyPurpose::Root, 101), role(KeyPurpose::Targets, 102));
+    let online = online_keys();
+    let one = |key: &RoleKey| RoleSpec::one(key.public());
+    let spec = RootSpec {
+        root: one(&root_key),
+        targets: one(&targets_key),
+        snapshot: one(&online.snapshot),
+        timestamp: one(&online.timestamp),
+    };
+    let root = root_file(None, &spec, &[&root_key], now + 365 * DAY).unwrap();
+    let mut publishers = Publishers::default();
+    for key in keys {
+        publishers.approve(key.publisher(), key.public()).unwrap();
+    }
+    let spec = TargetsSpec { publishers, index: one(&online.index) };
+    let targets = targets_file(&root, None, &spec, &[&targets_key], now + 90 * DAY).unwrap();
+    install_metadata(&registry.store, online, Some(&root), Some(&targets), now).await.unwrap();
+}
+
+/// What a publisher lists of a plugin.
+pub(crate) fn listed(plugin: &[u8], key: &PublisherKey) -> IndexedRelease {
+    let unverified = Unverified::read(plugin).unwrap();
+    let manifest = unverified.manifest();
+    IndexedRelease {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        digest: unverified.digest(),
+        size: plugin.len() as u64,
+        kind: manifest.kind,
+        contract: manifest.contract.clone(),
+        description: manifest.description.clone(),
+        requests: manifest.requests.clone(),
+        signatures: sign(plugin, key, None).unwrap().signatures,
+        yanked: false,
+        published_at: 1,
+    }
+}
+
+/// An index with these releases after `before`.
+pub(crate) fn index(
+    before: Option<&PublisherIndex>,
+    key: &PublisherKey,
+    releases: &[IndexedRelease],
+) -> (PublisherIndex, Vec<u8>) {
+    let empty = PublisherIndex::empty(key.publisher().clone());
+    let mut next = before.unwrap_or(&empty).clone();
+    let number = next.number + 1;
+    for release in releases {
+        next = next.with(release.clone());
+    }
+    next.number = number;
+    let bytes = next.sign(key).unwrap().bytes().to_vec();
+    (next, bytes)
+}
+
+impl Running {
+    /// Pushes a component as the CNCF layout has it; the answer to its manifest.
+    pub(crate) async fn push_plugin(
+        &self,
+        repository: &str,
+        tag: &str,
+        component: &[u8],
+    ) -> reqwest::Response {
+        let config = self.push_blob(repository, b"{}").await;
+        let layer = self.push_blob(repository, component).await;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "config": { "mediaType": WASM_CONFIG, "digest": config, "size": 2 },
+            "layers": [{ "mediaType": WASM_LAYER, "digest": layer, "size": component.len() }],
+        });
+        self.put_manifest(repository, tag, &manifest).await
+    }
+
+    /// Pushes a `.sig` file as a referrer of what a tag means.
+    pub(crate) async fn push_signature(
+        &self,
+        repository: &str,
+        subject: &str,
+        signature: &[u8],
+    ) -> reqwest::Response {
+        let config = self.push_blob(repository, b"{}").await;
+        let layer = self.push_blob(repository, signature).await;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": SIGNATURE,
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2 },
+            "layers": [{ "mediaType": "application/octet-stream", "digest": layer, "size": signature.len() }],
+            "subject": { "mediaType": OCI_MANIFEST, "digest": subject, "size": 1 },
+        });
+        let digest = super::digest(manifest.to_string().as_bytes());
+        self.put_manifest(repository, &digest, &manifest).await
+    }
+
+    /// Brings an index of `acme`.
+    pub(crate) async fn publish(&self, index: &[u8]) -> reqwest::Response {
+        self.ask(reqwest::Method::PUT, "/api/v1/indexes/acme")
+            .body(index.to_vec())
+            .send()
+            .await
+            .unwrap()
+    }
+}
