@@ -21,12 +21,12 @@ use object_store::path::Path;
 use parking_lot::RwLock;
 use sentinel_trust::repository::{
     Enrolment, IndexEntry, Interest, MetadataError, MetadataFile, MinimumVersions, OnlineKeys,
-    OnlineMetadata, RepositoryView, Role, SignedIndex, Trusted, Update, check_new_index,
+    OnlineMetadata, RepositoryView, SignedIndex, Trusted, Update, check_new_index,
     publisher_index_path,
 };
 use sentinel_trust::{PublisherName, TrustPolicy};
-use serde::{Deserialize, Serialize};
 
+use crate::commit::Commit;
 use crate::metadata_path::{MetadataPath, object_of};
 use crate::oci::store_failed;
 use crate::refusal::{Code, Refusal};
@@ -38,46 +38,8 @@ const FRESH_MS: i64 = 1_000;
 const SERVED: usize = 8;
 /// Commits that are kept in the store.
 const KEPT: u64 = 64;
-/// How often a commit is tried anew because another instance was faster.
+/// How often a commit is tried while other instances are faster.
 const ATTEMPTS: usize = 16;
-
-/// The five files of a commit, as texts.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Commit {
-    root: String,
-    targets: String,
-    index: String,
-    snapshot: String,
-    timestamp: String,
-}
-
-impl Commit {
-    fn new(online: &OnlineMetadata) -> Self {
-        let text = |file: &MetadataFile| String::from_utf8_lossy(file.bytes()).into_owned();
-        Self {
-            root: text(&online.root),
-            targets: text(&online.targets),
-            index: text(&online.index),
-            snapshot: text(&online.snapshot),
-            timestamp: text(&online.timestamp),
-        }
-    }
-
-    fn read(json: &[u8]) -> Result<OnlineMetadata, String> {
-        let commit: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        let file = |role, text: String| {
-            MetadataFile::read(role, text.into_bytes()).map_err(|error| error.to_string())
-        };
-        Ok(OnlineMetadata {
-            root: file(Role::Root, commit.root)?,
-            targets: file(Role::Targets, commit.targets)?,
-            index: file(Role::Index, commit.index)?,
-            snapshot: file(Role::Snapshot, commit.snapshot)?,
-            timestamp: file(Role::Timestamp, commit.timestamp)?,
-        })
-    }
-}
 
 /// What is in force.
 #[derive(Debug)]
@@ -176,7 +138,7 @@ impl Catalogue {
         let commits = self.store.list(&path(&["metadata", "commits"])).await?;
         let number = |meta: &object_store::ObjectMeta| meta.location.filename()?.parse().ok();
         let numbers: Vec<u64> = commits.iter().filter_map(number).collect();
-        Ok(numbers.iter().rev().take(SERVED).last().copied().unwrap_or(1))
+        Ok(numbers.iter().rev().take(SERVED).next_back().copied().unwrap_or(1))
     }
 
     /// The state after a commit. One that a host would refuse is served all the same: that is
@@ -284,7 +246,7 @@ impl Catalogue {
                 return Ok(());
             }
         }
-        Err(Refusal::new(Code::Conflict, "others publish all the time; try again"))
+        Err(overtaken())
     }
 
     /// Makes a root or targets that the offline keys signed the one in force. Without a
@@ -311,7 +273,7 @@ impl Catalogue {
                 return Ok(());
             }
         }
-        Err(Refusal::new(Code::Conflict, "others publish all the time; try again"))
+        Err(overtaken())
     }
 
     /// Signs anew what time has made old; nothing where nothing has.
@@ -361,7 +323,7 @@ impl Catalogue {
         }
         let number = before.map_or(1, |state| state.number + 1);
         let json = serde_json::to_vec(&Commit::new(&online))
-            .map_err(|error| Refusal::internal("the commit cannot be written", &error))?;
+            .map_err(|error| Refusal::internal("no commit", &error))?;
         let created = self.store.create(&commit_path(number), json.into()).await;
         if !created.map_err(store_failed)? {
             return Ok(false);
@@ -384,6 +346,10 @@ impl Catalogue {
 fn own_path(index: &SignedIndex) -> String {
     let digest = sentinel_trust::Digest::of(index.bytes());
     publisher_index_path(&index.index().publisher, index.index().number, digest)
+}
+
+fn overtaken() -> Refusal {
+    Refusal::new(Code::Conflict, "others publish all the time; try again")
 }
 
 fn never_set_up() -> Refusal {

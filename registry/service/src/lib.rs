@@ -15,6 +15,7 @@ mod admission;
 mod api;
 mod cache;
 mod catalogue;
+mod commit;
 mod contract;
 mod downloads;
 mod likeness;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use sentinel_files::read_private;
-use sentinel_registry_service::{Options, Place, Store, Tls, Token, serve};
+use sentinel_registry_service::{Options, Place, Rate, Store, Tls, Token, serve};
 use sentinel_trust::repository::{KeyPurpose, OnlineKeys, RoleKey};
 use sentinel_trust::{MAX_KEY_FILE_BYTES, PluginName, PublisherName};
 use tokio::runtime::Builder;
@@ -64,6 +64,9 @@ struct ServingArgs {
     /// Key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// Requests a second that one address may make; ten times as many at once
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    requests_per_second: u32,
     /// Ask for a token also where something is pulled
     #[arg(long)]
     private: bool,
@@ -172,6 +175,8 @@ async fn run_service(place: &PlaceArgs, args: ServingArgs) -> Result<()> {
     let mut options = Options::new(args.listen);
     options.tls = tls.map(|(certificate, key)| Tls { certificate, key });
     options.anonymous_pull = !args.private;
+    let rate = f64::from(args.requests_per_second);
+    options.rates.address = Rate { per_second: rate, burst: 10.0 * rate };
     let mut stop = StopSignal::listen()?;
     let registry = serve(options, store, keys).await?;
     eprintln!("The registry is running on {scheme}://{}. Ctrl-C stops it.", registry.address());

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod plugins;
+pub(crate) mod rows;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
