@@ -41,7 +41,7 @@ impl RegistryClient {
         for range in &options.plugins {
             let release = view.resolve(range, now)?.clone();
             let plugin = self.fetch(&release.name, release.digest, now).await?;
-            blobs.push(Arc::clone(plugin.bytes()));
+            blobs.push(Arc::clone(plugin.bytes().expect("what was fetched has its bytes")));
             releases.push(release);
         }
         let trusted = self.trusted().await?;

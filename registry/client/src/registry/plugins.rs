@@ -39,9 +39,10 @@ impl Plugins {
         plugin: &VerifiedComponent,
         signatures: &[u8],
     ) -> Result<(), ClientError> {
+        let component = plugin.bytes().expect("what was just verified has its bytes");
         for (path, bytes) in [
             (self.signatures(plugin.digest()), signatures),
-            (self.component(plugin.digest()), plugin.bytes()),
+            (self.component(plugin.digest()), component),
         ] {
             sentinel_files::replace(&path, bytes, 0o600).map_err(io(&path))?;
         }
