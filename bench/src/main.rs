@@ -6,6 +6,7 @@
 mod agent;
 mod cpu;
 mod row;
+mod swap;
 mod transform;
 mod wal;
 mod worker;
@@ -25,6 +26,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["wal-vs-fdatasync"], wal::measure),
     (&["worker-samples-per-cpu-s", "store-bytes-per-sample", "commit-p99-ms"], worker::measure),
     (&["agent-rss-mib", "agent-cpu-vs-node-exporter-vmagent", "agent-start-ms"], agent::measure),
+    (&["swap-lost-calls", "swap-longest-pause-ms", "warm-load-ms"], swap::measure),
 ];
 
 fn run(wanted: Option<&str>) -> Result<()> {

@@ -22,6 +22,7 @@ use sentinel_registry_client::{PluginFolder, VerifiedComponent};
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_store::{Store, StoreError};
+use sentinel_trust::TrustPolicy;
 use sentinel_wire::envelope::{Content, Record, open, seal};
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::Envelope;
@@ -51,6 +52,10 @@ impl PluginSource for Plugins {
         plugin: &str,
     ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
         Ok(self.0.resolve(&plugin.parse()?)?)
+    }
+
+    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.0.policy()?)
     }
 }
 

@@ -29,6 +29,9 @@ const ORDER: &[&str] = &[
     "agent-rss-mib",
     "agent-cpu-vs-node-exporter-vmagent",
     "agent-start-ms",
+    "swap-lost-calls",
+    "swap-longest-pause-ms",
+    "warm-load-ms",
 ];
 
 /// What a soak sets, and so how long the same tests become.

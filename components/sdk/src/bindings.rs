@@ -77,3 +77,12 @@ export!(
     "package sentinel:sdk; world notify { export sentinel:plugin/notify@0.1.0; }",
     "::sentinel_sdk::bindings::notify"
 );
+/// Uses no types of the contract, hence apart.
+pub mod state {
+    wit_bindgen::generate!({
+        inline: "package sentinel:sdk; world state { export sentinel:plugin/state@0.1.0; }",
+        path: "../../wit/sentinel-plugin-0.1.0",
+        pub_export_macro: true,
+        default_bindings_module: "::sentinel_sdk::bindings::state",
+    });
+}

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
-use crate::bindings::{collect, evaluate, notify, plugin, reshape};
-use crate::kinds::{Collector, Evaluator, Metric, Notifier, Transform};
+use crate::bindings::{collect, evaluate, notify, plugin, reshape, state};
+use crate::kinds::{Collector, Evaluator, Metric, Notifier, State, Transform};
 use crate::{Batch, Collected, Diagnostic, Failure, config};
 
 use collect::exports::sentinel::plugin::collect as collect_export;
@@ -13,6 +13,7 @@ use evaluate::exports::sentinel::plugin::evaluate as evaluate_export;
 use notify::exports::sentinel::plugin::notify as notify_export;
 use plugin::exports::sentinel::plugin::plugin as plugin_export;
 use reshape::exports::sentinel::plugin::reshape as reshape_export;
+use state::exports::sentinel::plugin::state as state_export;
 
 thread_local! {
     /// The configured plugin of this instance. A component is single-threaded and is never
@@ -137,6 +138,23 @@ impl<T: Notifier> notify_export::Guest for NotifierExport<T> {
     }
 }
 
+macro_rules! stateful {
+    ($name:ident, $kind:ident) => {
+        impl<T: $kind + State> state_export::Guest for $name<T> {
+            fn snapshot() -> Vec<u8> {
+                with(|plugin: &mut T| plugin.snapshot())
+            }
+
+            fn restore(version: String, state: Vec<u8>) -> Result<(), String> {
+                with(|plugin: &mut T| plugin.restore(&version, &state))
+            }
+        }
+    };
+}
+
+stateful!(CollectorExport, Collector);
+stateful!(EvaluatorExport, Evaluator);
+
 /// Makes the exports of a kind; natively it only checks that the type implements the trait,
 /// so that several plugins can be linked into one test program.
 #[doc(hidden)]
@@ -158,11 +176,33 @@ macro_rules! __export_kind {
     };
 }
 
-/// Makes a component of world `collector` out of a [`Collector`].
+/// Makes the export of a plugin that keeps state.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_state {
+    ($plugin:ty, $adapter:ident) => {
+        const _: () = {
+            const fn keeps_state<T: $crate::State>() {}
+            keeps_state::<$plugin>();
+        };
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Export = $crate::exports::$adapter<$plugin>;
+    $crate::bindings::state::export!(Export with_types_in $crate::bindings::state);
+        };
+    };
+}
+
+/// Makes a component of world `collector` out of a [`Collector`]; with `, state` one that keeps
+/// its [`State`] over a swap.
 #[macro_export]
 macro_rules! export_collector {
     ($plugin:ty) => {
         $crate::__export_kind!($plugin, Collector, CollectorExport, collect);
+    };
+    ($plugin:ty, state) => {
+        $crate::export_collector!($plugin);
+        $crate::__export_state!($plugin, CollectorExport);
     };
 }
 
@@ -174,11 +214,16 @@ macro_rules! export_transform {
     };
 }
 
-/// Makes a component of world `evaluator` out of an [`Evaluator`].
+/// Makes a component of world `evaluator` out of an [`Evaluator`]; with `, state` one that keeps
+/// its [`State`] over a swap.
 #[macro_export]
 macro_rules! export_evaluator {
     ($plugin:ty) => {
         $crate::__export_kind!($plugin, Evaluator, EvaluatorExport, evaluate);
+    };
+    ($plugin:ty, state) => {
+        $crate::export_evaluator!($plugin);
+        $crate::__export_state!($plugin, EvaluatorExport);
     };
 }
 

@@ -134,3 +134,22 @@ pub trait Notifier: Sized + 'static {
     /// [`DeliveryError`]; the host decides by the case alone whether and when to try again.
     fn notify(&mut self, notification: Notification) -> Result<Receipt, DeliveryError>;
 }
+
+/// A collector or evaluator that keeps something in memory from call to call and wants it to
+/// outlive a swap of its version or config. Export with
+/// [`export_collector!(Type, state)`](crate::export_collector) or
+/// [`export_evaluator!(Type, state)`](crate::export_evaluator); without the word the plugin
+/// keeps nothing. What must outlive a crash belongs in [`kv`](crate::kv).
+pub trait State {
+    /// The state, in a form that a later version can read too; at most 1 MiB.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Takes what a version (semver) of this plugin gave, after `configure` and before any
+    /// other call.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be taken, in words: the version that runs then goes on. Begin anew instead
+    /// where that is no harm.
+    fn restore(&mut self, version: &str, state: &[u8]) -> Result<(), String>;
+}

@@ -85,7 +85,7 @@ pub use glob::Glob;
 pub use host::{clock, files, http, kv, log, mac, series, system};
 pub use kinds::{
     Alert, Collector, Condition, DeliveryError, Evaluator, Instance, Metric, Need, Notification,
-    Notifier, Outcome, Plan, Receipt, Retry, Status, Transform,
+    Notifier, Outcome, Plan, Receipt, Retry, State, Status, Transform,
 };
 
 /// A label: key and value.

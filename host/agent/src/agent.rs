@@ -302,6 +302,7 @@ impl Inner {
         if self.closing.load(Ordering::SeqCst) {
             return;
         }
+        self.enforce().await;
         let config = &self.config.borrow().clone();
         self.stop_those_gone(config).await;
         for wished in &config.collectors {
@@ -321,6 +322,19 @@ impl Inner {
                     slots.failed.insert(wished.slot.clone(), text);
                 }
             }
+        }
+    }
+
+    /// Stops what the trust policy no longer admits. A policy that cannot be read lets nothing
+    /// new in; what runs goes on under the last that could.
+    async fn enforce(&self) {
+        let folder = Arc::clone(&self.plugins);
+        match tokio::task::spawn_blocking(move || folder.policy()).await {
+            Ok(Ok(policy)) => drop(self.runtime.enforce(Arc::new(policy)).await),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "no plugin is loaded until the trust policy can be read");
+            }
+            Err(error) => tracing::error!(%error, "the trust policy was not read"),
         }
     }
 
@@ -355,7 +369,8 @@ impl Inner {
             grants: wished.grants.clone(),
         };
         let known = self.slots.lock().running.get(&wished.slot).map(|one| {
-            let same = one.digest == digest
+            let same = !one.slot.is_empty()
+                && one.digest == digest
                 && one.config.config == wished.config
                 && one.config.grants == wished.grants;
             one.plan.send_if_modified(|now| {

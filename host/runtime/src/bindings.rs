@@ -17,6 +17,7 @@ wasmtime::component::bindgen!({
             export sentinel:plugin/plugin@0.1.0;
             export sentinel:plugin/evaluate@0.1.0;
             export sentinel:plugin/notify@0.1.0;
+            export sentinel:plugin/state@0.1.0;
         }
     ",
     world: "sentinel:host/host",

@@ -158,6 +158,21 @@ impl Cache {
         written
     }
 
+    /// Removes a component's code, of whatever engine. What cannot be removed is told: it is
+    /// never loaded for a plugin that may not run.
+    pub(crate) fn remove(&self, digest: &Digest) {
+        let of_digest = |entry: &Entry| {
+            let name = entry.path.file_name().unwrap_or_default().as_encoded_bytes();
+            name.starts_with(digest.to_hex().as_bytes())
+        };
+        let entries = self.entries().unwrap_or_default();
+        for entry in entries.iter().filter(|entry| of_digest(entry)) {
+            if let Err(error) = fs::remove_file(&entry.path) {
+                tracing::warn!(path = %entry.path.display(), %error, "compiled code of a plugin that may not run was not removed");
+            }
+        }
+    }
+
     /// Removes entries until so many bytes more fit below the bound.
     fn make_room(&self, bytes: u64) -> io::Result<()> {
         let mut entries = self.entries()?;
@@ -335,6 +350,20 @@ mod tests {
         cache.store(&digest(4), &[4; 100]);
         let here: Vec<_> = (1..=4).filter(|n| loaded(&cache, *n).is_some()).collect();
         assert_eq!(here, [1, 3, 4]);
+    }
+
+    #[test]
+    fn code_of_a_component_is_removed_for_every_engine_and_no_other() {
+        let fixture = Fixture::new();
+        for engine in 1..=2 {
+            let cache = fixture.open(engine, 1 << 20);
+            (1..=2).for_each(|n| cache.store(&digest(n), b"code"));
+        }
+        fixture.open(1, 1 << 20).remove(&digest(1));
+        for engine in 1..=2 {
+            let cache = fixture.open(engine, 1 << 20);
+            assert_eq!((loaded(&cache, 1), loaded(&cache, 2)), (None, Some(b"code".to_vec())));
+        }
     }
 
     #[test]

@@ -13,8 +13,18 @@ use crate::host::{CallState, Host, Stop};
 use crate::threads::Metered;
 
 /// Functions that are called, as they are named in errors and metrics.
-pub(crate) const EXPORTS: [&str; 8] =
-    ["describe", "configure", "collect", "reshape", "check", "load", "evaluate", "notify"];
+pub(crate) const EXPORTS: [&str; 10] = [
+    "describe",
+    "configure",
+    "collect",
+    "reshape",
+    "check",
+    "load",
+    "evaluate",
+    "notify",
+    "snapshot",
+    "restore",
+];
 
 /// Calls after which an instance is replaced by a fresh one.
 const RECYCLE_CALLS: u64 = 100_000;

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,8 +19,11 @@ use tokio::process::Command;
 use crate::cache::MAX_CODE_BYTES;
 use crate::{engine, sandbox};
 
-/// Longest time that compiling one component may take.
-const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Variables by which the child learns its bounds.
+const MEMORY_VARIABLE: &str = "SENTINEL_COMPILE_MEMORY_BYTES";
+const CPU_VARIABLE: &str = "SENTINEL_COMPILE_CPU_SECONDS";
+/// What the allocator says last where memory ends, and what the kernel's error is called.
+const OUT_OF_MEMORY: [&str; 2] = ["memory allocation of", "Cannot allocate memory"];
 /// Threads that the child compiles on.
 const COMPILE_THREADS: &str = "4";
 /// Most bytes of what the child says on standard error that are read.
@@ -28,10 +32,31 @@ const MAX_TALK_BYTES: u64 = 64 << 10;
 const SANDBOX: &str = "sandbox: ";
 /// What the report starts with where a part is missing.
 const IN_PART: &str = "in part: ";
+/// What to do with a component that takes too much.
+const SMALLER: &str = "no sound plugin needs that: look at what it is made of";
 /// The variable that makes a test program a compiler: see [`compile_child_hook!`].
 ///
 /// [`compile_child_hook!`]: crate::compile_child_hook
 const HOOK_VARIABLE: &str = "SENTINEL_COMPILE_CHILD";
+
+/// How much compiling one component may take. A small file can ask for any amount of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Address space of the child in bytes, its own code and the threads' stacks included. The
+    /// largest guests need about 370 MiB.
+    pub memory_bytes: u64,
+    /// Processor time in seconds, all threads together.
+    pub cpu_seconds: u64,
+    /// Longest time from start to end, in milliseconds.
+    pub wall_ms: u64,
+}
+
+impl Default for CompileLimits {
+    /// 2 GiB, 240 s on processors, 120 s in all.
+    fn default() -> Self {
+        Self { memory_bytes: 2 << 30, cpu_seconds: 240, wall_ms: 120_000 }
+    }
+}
 
 /// How to start the child that compiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +130,27 @@ pub enum CompileError {
     #[error("it cannot be compiled: {0}")]
     Refused(String),
     /// It took too long.
-    #[error("compiling it took longer than {} s and was given up", COMPILE_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("compiling it took longer than {limit_ms} ms, and the compiler was killed; {SMALLER}")]
+    Timeout {
+        /// The limit in milliseconds.
+        limit_ms: u64,
+    },
+    /// It took too much of the processors.
+    #[error(
+        "compiling it took more than {limit_seconds} s on processors, and the compiler was killed; {SMALLER}"
+    )]
+    Cpu {
+        /// The limit in seconds.
+        limit_seconds: u64,
+    },
+    /// It took too much memory.
+    #[error(
+        "compiling it took more than {limit_bytes} bytes of memory, and the compiler was stopped; {SMALLER}"
+    )]
+    Memory {
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
     /// The compiler came to an end that is not its own, as out of memory.
     #[error("the compiler ended with {status}: {said}")]
     Died {
@@ -134,9 +178,24 @@ pub enum CompileError {
     Unfit(String),
 }
 
+impl CompileError {
+    /// Whether the component is at fault, so that trying again soon has no other end.
+    pub(crate) const fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::Timeout { .. }
+            | Self::Cpu { .. }
+            | Self::Memory { .. }
+            | Self::TooBig => true,
+            Self::Died { .. } | Self::Start { .. } | Self::Released | Self::Unfit(_) => false,
+        }
+    }
+}
+
 /// Compiles a component in a child process.
 pub(crate) async fn compile(
     command: &CompilerCommand,
+    limits: CompileLimits,
     component: &[u8],
 ) -> Result<Vec<u8>, CompileError> {
     let start = |error: io::Error| CompileError::Start {
@@ -150,6 +209,8 @@ pub(crate) async fn compile(
         .env("RAYON_NUM_THREADS", COMPILE_THREADS)
         .env("MALLOC_ARENA_MAX", COMPILE_THREADS)
         .env("RUST_BACKTRACE", "0")
+        .env(MEMORY_VARIABLE, limits.memory_bytes.to_string())
+        .env(CPU_VARIABLE, limits.cpu_seconds.to_string())
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -182,12 +243,23 @@ pub(crate) async fn compile(
             return Err(CompileError::TooBig);
         }
         let status = child.wait().await.map_err(start)?;
-        judge(status, code, &said)
+        judge(status, limits, code, &said)
     };
-    tokio::time::timeout(COMPILE_TIMEOUT, work).await.map_err(|_| CompileError::Timeout)?
+    let finished = tokio::time::timeout(Duration::from_millis(limits.wall_ms), work).await;
+    if let Ok(result) = finished {
+        return result;
+    }
+    // Dead and buried when this returns, so that the next does not run beside it.
+    child.kill().await.map_err(start)?;
+    Err(CompileError::Timeout { limit_ms: limits.wall_ms })
 }
 
-fn judge(status: ExitStatus, code: Vec<u8>, said: &str) -> Result<Vec<u8>, CompileError> {
+fn judge(
+    status: ExitStatus,
+    limits: CompileLimits,
+    code: Vec<u8>,
+    said: &str,
+) -> Result<Vec<u8>, CompileError> {
     let (mut sandbox, mut rest) = (None, Vec::new());
     for line in said.lines() {
         match line.strip_prefix(SANDBOX) {
@@ -202,8 +274,13 @@ fn judge(status: ExitStatus, code: Vec<u8>, said: &str) -> Result<Vec<u8>, Compi
         tracing::debug!(sandbox, "a compiler ended");
     }
     let said: String = rest.join("\n").chars().take(2_000).collect();
+    let out_of_memory = OUT_OF_MEMORY.iter().any(|sign| said.contains(sign));
     match status.code() {
         Some(0) => Ok(code),
+        _ if out_of_memory => Err(CompileError::Memory { limit_bytes: limits.memory_bytes }),
+        None if status.signal() == Some(libc::SIGXCPU) => {
+            Err(CompileError::Cpu { limit_seconds: limits.cpu_seconds })
+        }
         Some(1) => Err(CompileError::Refused(said)),
         _ => Err(CompileError::Died { status, said }),
     }
@@ -219,7 +296,13 @@ pub fn compile_child_main() -> ExitCode {
 }
 
 fn child() -> bool {
-    let report = sandbox::enter();
+    let bound = |variable, otherwise| {
+        let set = std::env::var(variable).ok().and_then(|text| text.parse().ok());
+        set.unwrap_or(otherwise)
+    };
+    let CompileLimits { memory_bytes, cpu_seconds, .. } = CompileLimits::default();
+    let report =
+        sandbox::enter(bound(MEMORY_VARIABLE, memory_bytes), bound(CPU_VARIABLE, cpu_seconds));
     eprintln!("{SANDBOX}{}{report}", if report.is_whole() { "" } else { IN_PART });
     match compile_pipe() {
         Ok(()) => true,

@@ -8,6 +8,8 @@ use sentinel_model::ids::SlotName;
 use sentinel_trust::PluginName;
 use serde::Serialize;
 
+use crate::status::Emptied;
+
 pub use load::{LoadCause, LoadError};
 
 /// How much a diagnostic weighs.
@@ -79,7 +81,11 @@ impl CallError {
     pub fn was_called(&self) -> bool {
         !matches!(
             self.cause,
-            Cause::BackingOff { .. } | Cause::Quarantined { .. } | Cause::Full { .. }
+            Cause::BackingOff { .. }
+                | Cause::Quarantined { .. }
+                | Cause::NotCallable(_)
+                | Cause::Empty { .. }
+                | Cause::Full { .. }
         )
     }
 }
@@ -170,6 +176,17 @@ pub enum Cause {
     /// The slot has no place for another call, or the plugin does not export the function.
     #[error("not called: {0}")]
     NotCallable(String),
+    /// The slot holds no plugin.
+    #[error("not called: the slot is empty ({emptied}): {reason}")]
+    Empty {
+        /// Who took the plugin out.
+        emptied: Emptied,
+        /// Why.
+        reason: String,
+    },
+    /// The plugin was taken out of its slot while the call ran.
+    #[error("stopped in the midst of the call: the plugin was taken out of its slot")]
+    Withdrawn,
     /// All places for instances are taken.
     #[error("not called: all {places} places for instances in this process are taken")]
     Full {
@@ -198,7 +215,9 @@ impl Cause {
             Self::BackingOff { .. }
             | Self::Quarantined { .. }
             | Self::NotCallable(_)
+            | Self::Empty { .. }
             | Self::Full { .. } => FailureKind::NotCalled,
+            Self::Withdrawn => FailureKind::Withdrawn,
         }
     }
 }
@@ -230,13 +249,15 @@ pub enum FailureKind {
     Host,
     /// A fresh instance could not be made.
     Restart,
+    /// The plugin was taken out of its slot during the call.
+    Withdrawn,
     /// The plugin was not called.
     NotCalled,
 }
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unavailable,
         Self::Misconfigured,
         Self::Rejected,
@@ -249,6 +270,7 @@ impl FailureKind {
         Self::Malformed,
         Self::Host,
         Self::Restart,
+        Self::Withdrawn,
         Self::NotCalled,
     ];
 
@@ -268,6 +290,7 @@ impl FailureKind {
             Self::Malformed => "malformed",
             Self::Host => "host",
             Self::Restart => "restart",
+            Self::Withdrawn => "withdrawn",
             Self::NotCalled => "not-called",
         }
     }
@@ -276,7 +299,11 @@ impl FailureKind {
     #[must_use]
     pub const fn is_fault(self) -> bool {
         match self {
-            Self::Unavailable | Self::Misconfigured | Self::Rejected | Self::NotCalled => false,
+            Self::Unavailable
+            | Self::Misconfigured
+            | Self::Rejected
+            | Self::Withdrawn
+            | Self::NotCalled => false,
             Self::Panic
             | Self::Trap
             | Self::Stack

@@ -2,15 +2,15 @@
 //! ones.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use sentinel_trust::{Kind, Limits};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
-use crate::bindings::exports::sentinel::plugin::{evaluate, notify, plugin};
+use crate::bindings::exports::sentinel::plugin::{evaluate, notify, plugin, state};
 use crate::call::{Instance, Setup, work};
 use crate::engine::MAX_INSTANCES;
 use crate::error::{Cause, Diagnostic};
@@ -18,12 +18,16 @@ use crate::host::columns::{CollectParams, CollectResult, ReshapeParams, ReshapeR
 use crate::host::{Gates, Host, SlotShared, Stop};
 use crate::runtime::Compiled;
 use crate::slot::SlotSpec;
+use crate::state::{Carried, restore, snapshot};
 use crate::wasi::Wasi;
 
 /// Where the functions of a plugin lie in its component.
 pub(crate) struct Indices {
     pub(crate) plugin: plugin::GuestIndices,
     pub(crate) own: OwnIndices,
+    /// Where a plugin that keeps state gives and takes it; only of kinds whose calls never run
+    /// beside each other, so that there is one state.
+    pub(crate) state: Option<state::GuestIndices>,
 }
 
 /// Where the functions of its kind lie.
@@ -37,9 +41,9 @@ pub(crate) enum OwnIndices {
 impl Indices {
     /// Finds the exports of a kind; an error names what is missing.
     pub(crate) fn find(kind: Kind, pre: &InstancePre<Host>) -> wasmtime::Result<Self> {
-        let function = |interface: &str, name: &str| {
-            let component = pre.component();
-            let full = format!("sentinel:plugin/{interface}@{}", sentinel_trust::CONTRACT);
+        let interface = |name: &str| format!("sentinel:plugin/{name}@{}", sentinel_trust::CONTRACT);
+        let function = |within: &str, name: &str| {
+            let (component, full) = (pre.component(), interface(within));
             component
                 .get_export_index(None, &full)
                 .and_then(|instance| component.get_export_index(Some(&instance), name))
@@ -51,7 +55,10 @@ impl Indices {
             Kind::Evaluator => OwnIndices::Evaluate(evaluate::GuestIndices::new(pre)?),
             Kind::Notifier => OwnIndices::Notify(notify::GuestIndices::new(pre)?),
         };
-        Ok(Self { plugin: plugin::GuestIndices::new(pre)?, own })
+        let keeps_state = matches!(kind, Kind::Collector | Kind::Evaluator)
+            && pre.component().get_export_index(None, &interface("state")).is_some();
+        let state = keeps_state.then(|| state::GuestIndices::new(pre)).transpose()?;
+        Ok(Self { plugin: plugin::GuestIndices::new(pre)?, own, state })
     }
 }
 
@@ -59,6 +66,7 @@ impl Indices {
 pub(crate) struct Exports {
     pub(crate) plugin: plugin::Guest,
     pub(crate) own: OwnExports,
+    pub(crate) state: Option<state::Guest>,
 }
 
 /// The functions of an instance's kind. Cheap to clone, so that a call can hold them beside
@@ -75,8 +83,8 @@ pub(crate) enum OwnExports {
 pub(crate) struct Generation {
     pub(crate) spec: SlotSpec,
     pub(crate) limits: Limits,
-    /// From 1, given when the slot takes it.
-    pub(crate) number: u64,
+    /// From 1, given when the slot takes it; 0 before.
+    number: AtomicU64,
     shared: Arc<SlotShared>,
     gates: Arc<Gates>,
     config: String,
@@ -88,6 +96,10 @@ pub(crate) struct Generation {
     good: AtomicBool,
     in_flight: AtomicUsize,
     drained: Notify,
+    /// Set when the plugin may not run any more: calls in flight end.
+    halted: watch::Sender<bool>,
+    /// State of an instance that was replaced by a fresh one, for the next.
+    carried: Mutex<Option<Carried>>,
     /// Keeps the code known to the runtime as long as it is used.
     _compiled: Arc<Compiled>,
 }
@@ -95,7 +107,6 @@ pub(crate) struct Generation {
 /// What a generation is made of.
 pub(crate) struct Parts {
     pub(crate) spec: SlotSpec,
-    pub(crate) number: u64,
     pub(crate) limits: Limits,
     pub(crate) shared: Arc<SlotShared>,
     pub(crate) gates: Gates,
@@ -105,6 +116,9 @@ pub(crate) struct Parts {
     pub(crate) uses_wasi: bool,
     pub(crate) compiled: Arc<Compiled>,
 }
+
+/// A call failed so that its instance may not be used again.
+struct Faulted;
 
 /// Why there is no fresh instance.
 pub(crate) enum Unmade {
@@ -121,7 +135,7 @@ impl Generation {
         Self {
             spec: parts.spec,
             limits: parts.limits,
-            number: parts.number,
+            number: AtomicU64::new(0),
             shared: parts.shared,
             gates: Arc::new(parts.gates),
             config: parts.config,
@@ -133,6 +147,8 @@ impl Generation {
             good: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             drained: Notify::new(),
+            halted: watch::Sender::new(false),
+            carried: Mutex::default(),
             _compiled: parts.compiled,
         }
     }
@@ -184,7 +200,9 @@ impl Generation {
             }
             OwnIndices::Notify(indices) => OwnExports::Notify(indices.load(&mut *store, instance)?),
         };
-        Ok(Exports { plugin: self.indices.plugin.load(&mut *store, instance)?, own })
+        let state = self.indices.state.as_ref().map(|indices| indices.load(&mut *store, instance));
+        let plugin = self.indices.plugin.load(&mut *store, instance)?;
+        Ok(Exports { plugin, own, state: state.transpose()? })
     }
 
     /// Hands an instance its config.
@@ -214,6 +232,12 @@ impl Generation {
         self.configure(&mut instance)
             .await
             .map_err(|cause| Cause::Restart(format!("configure: {cause}")))?;
+        let carried = self.carried.lock().take();
+        if let Some(carried) = carried {
+            restore(&mut instance, carried)
+                .await
+                .map_err(|cause| Cause::Restart(format!("restore: {cause}")))?;
+        }
         Ok(instance)
     }
 
@@ -221,11 +245,47 @@ impl Generation {
         self.idle.lock().pop()
     }
 
-    /// Keeps an instance for the next call, unless it is worn or the generation is over.
-    pub(crate) fn keep(&self, instance: Instance) {
-        if instance.is_worn() {
-            return;
+    /// Keeps an instance after a call; in place of one that is worn there will be a fresh one,
+    /// with its state.
+    pub(crate) async fn keep_after_call(&self, mut instance: Instance) {
+        if !instance.is_worn() {
+            self.keep(instance);
+        } else if self.keeps_state() {
+            let carried = self.state_of(&mut instance).await.ok().flatten();
+            *self.carried.lock() = carried;
         }
+    }
+
+    /// An instance's state. An error says that the instance may not be used again.
+    async fn state_of(&self, instance: &mut Instance) -> Result<Option<Carried>, Faulted> {
+        match snapshot(instance).await {
+            Ok(bytes) => {
+                let version = self.spec.component.version().clone();
+                Ok(Some(Carried { version, bytes }))
+            }
+            Err(cause) => {
+                tracing::warn!(slot = %self.spec.name, plugin = %self.spec.component.name(), %cause, "a plugin did not give its state, which is lost");
+                if cause.kind().is_fault() { Err(Faulted) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// Whether the plugin gives and takes state.
+    pub(crate) fn keeps_state(&self) -> bool {
+        self.indices.state.is_some()
+    }
+
+    /// The state that the next generation begins with, if there is any. No call may be in
+    /// flight. The instance is kept: this generation may have to go on.
+    pub(crate) async fn state(&self) -> Option<Carried> {
+        let Some(mut instance) = self.take_idle() else { return self.carried.lock().clone() };
+        let carried = self.state_of(&mut instance).await.ok()?;
+        self.keep(instance);
+        carried
+    }
+
+    /// Keeps an instance for the next call, unless the generation is over.
+    pub(crate) fn keep(&self, instance: Instance) {
         let mut idle = self.idle.lock();
         // Looked at under the lock: `retire` empties the list under the same lock.
         if !self.retired.load(Ordering::SeqCst) {
@@ -243,9 +303,31 @@ impl Generation {
         self.idle.lock().len()
     }
 
-    /// A call gave a result: this generation can be gone back to.
-    pub(crate) fn is_good_from_now_on(&self) {
-        self.good.store(true, Ordering::Relaxed);
+    /// A call gave a result: this generation can be gone back to. Whether that is news.
+    pub(crate) fn is_good_from_now_on(&self) -> bool {
+        !self.good.load(Ordering::Relaxed) && !self.good.swap(true, Ordering::Relaxed)
+    }
+
+    /// Its number in the slot; 0 before the slot took it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::SeqCst)
+    }
+
+    /// Numbers it, once.
+    pub(crate) fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::SeqCst);
+    }
+
+    /// Ends calls in flight: a guest within a tick of the epoch, a host function at once.
+    pub(crate) fn halt(&self) {
+        self.halted.send_replace(true);
+        self.retire();
+    }
+
+    /// Ends when the plugin may not run any more.
+    pub(crate) async fn halted(&self) {
+        // The sender lives as long as this.
+        let _ = self.halted.subscribe().wait_for(|halted| *halted).await;
     }
 
     /// Whether it can be gone back to.

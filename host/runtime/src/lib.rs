@@ -27,6 +27,7 @@
 
 pub mod capabilities;
 
+mod admission;
 mod bindings;
 mod cache;
 mod call;
@@ -46,14 +47,16 @@ mod runtime;
 mod sandbox;
 mod services;
 mod slot;
+mod state;
 mod status;
 mod threads;
 mod wasi;
 
+pub use admission::{Admission, Refusal, Withdrawn};
 pub use cache::CacheError;
 #[doc(hidden)]
 pub use compiler::compile_if_hooked;
-pub use compiler::{CompileError, CompilerCommand, compile_child_main};
+pub use compiler::{CompileError, CompileLimits, CompilerCommand, compile_child_main};
 pub use describe::{DescribeError, Description, Metric, describe};
 pub use error::{
     CallError, Cause, Diagnostic, FailureKind, Frames, LoadCause, LoadError, Severity,
@@ -62,5 +65,5 @@ pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use services::{
     KvSource, KvState, KvWrite, NoKv, NoSecrets, NoSeries, SecretSource, SeriesSource, Services,
 };
-pub use slot::{Collected, Slot, SlotSpec};
-pub use status::{Latency, RolledBack, SlotState, SlotStatus};
+pub use slot::{Change, Collected, Committed, MAX_SET, Prepared, Slot, SlotSpec};
+pub use status::{Emptied, Good, Latency, RolledBack, SlotState, SlotStatus};

@@ -31,9 +31,9 @@ pub(crate) async fn load(
     runtime: &Arc<Runtime>,
     shared: &Arc<SlotShared>,
     spec: SlotSpec,
-    number: u64,
 ) -> Result<(Arc<Generation>, Instance), LoadCause> {
     let manifest = spec.component.manifest();
+    runtime.admit(&spec.component)?;
     let problems = spec.grants.problems();
     if !problems.is_empty() {
         return Err(LoadCause::BadGrants(problems));
@@ -58,7 +58,6 @@ pub(crate) async fn load(
     let generation = Arc::new(Generation::new(Parts {
         limits: manifest.limits.overridden(&spec.grants.limits),
         gates: gates(runtime, shared, &capabilities),
-        number,
         shared: Arc::clone(shared),
         config,
         pre,

@@ -1,9 +1,11 @@
 //! What is counted of slots: for `/metrics`, and for [`SlotStatus`](crate::SlotStatus).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
@@ -28,6 +30,8 @@ pub(crate) struct Metrics {
     memory: IntGaugeVec,
     generation: IntGaugeVec,
     running: IntGaugeVec,
+    /// How many slots of each name there are.
+    holders: Arc<Mutex<HashMap<String, usize>>>,
     pub(crate) cache_hits: IntCounter,
     pub(crate) cache_misses: IntCounter,
 }
@@ -79,6 +83,7 @@ impl Metrics {
                 slot("sentinel_slot_running", "1 while the slot takes calls, else 0."),
                 &["slot"],
             )?,
+            holders: Arc::default(),
             cache_hits: IntCounter::new(
                 "sentinel_compiled_cache_hits_total",
                 "Plugins loaded from compiled code on disk.",
@@ -102,7 +107,10 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Two slots of one name at a time share their metrics; the last of them takes them away.
     pub(crate) fn of_slot(&self, slot: &str) -> SlotMetrics {
+        let mut holders = self.holders.lock();
+        *holders.entry(slot.to_owned()).or_default() += 1;
         SlotMetrics {
             all: self.clone(),
             slot: slot.to_owned(),
@@ -213,6 +221,12 @@ impl SlotMetrics {
 impl Drop for SlotMetrics {
     fn drop(&mut self) {
         let slot = self.slot.as_str();
+        let mut holders = self.all.holders.lock();
+        if let Some(count) = holders.get_mut(slot).filter(|count| **count > 1) {
+            *count -= 1;
+            return;
+        }
+        holders.remove(slot);
         // A label set that was never used is not there; that is all these can say.
         for kind in FailureKind::ALL {
             let _ = self.all.failures.remove_label_values(&[slot, kind.as_str()]);
@@ -305,7 +319,10 @@ mod tests {
         slot.memory_changed(10);
         assert_eq!((slot.calls(), slot.failures()), (2, [("panic", 1)].into()));
         assert_eq!(registry.gather().len(), 11);
+        let successor = metrics.of_slot("a");
         drop(slot);
+        assert_eq!(registry.gather().len(), 11, "another slot of the name goes on");
+        drop(successor);
         assert_eq!(registry.gather().len(), 2);
     }
 }

@@ -3,24 +3,34 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sentinel_trust::{Digest, VerifiedComponent};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::admission::{Admission, Refusal, Verified};
 use crate::cache::{Cache, CacheError};
 use crate::capabilities::http::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::capabilities::system::SystemGate;
-use crate::compiler::{self, CompileError, CompilerCommand};
+use crate::compiler::{self, CompileError, CompileLimits, CompilerCommand};
 use crate::engine::{self, Ticker};
 use crate::health::FIRST_WAIT_MS;
 use crate::metrics::Metrics;
+use crate::slot::Inner;
 use crate::threads::WasmThreads;
 
 /// Most bytes of compiled code kept on disk, unless set otherwise (512 MiB).
 const CACHE_BYTES: u64 = 512 << 20;
+
+/// How long a component that could not be compiled is not tried again.
+const HOPELESS: Duration = Duration::from_secs(15 * 60);
+/// Most of them that are remembered.
+const MAX_HOPELESS: usize = 1_000;
 
 /// What a runtime is made of.
 #[derive(Clone)]
@@ -36,6 +46,8 @@ pub struct RuntimeOptions {
     pub threads: usize,
     /// How to start the child that compiles.
     pub compiler: CompilerCommand,
+    /// How much one component may take of it.
+    pub compile_limits: CompileLimits,
     /// Where metrics of slots are registered.
     pub metrics: prometheus::Registry,
     /// How long a plugin is left alone after its second failure in a row, in milliseconds; each
@@ -56,6 +68,7 @@ impl RuntimeOptions {
             key_file: data.join("compiled.key"),
             threads: processors.min(4),
             compiler,
+            compile_limits: CompileLimits::default(),
             metrics,
             first_wait_ms: FIRST_WAIT_MS as u32,
             http: HttpClientOptions::default(),
@@ -101,8 +114,14 @@ pub struct Runtime {
     pub(crate) first_wait_ms: i64,
     cache: Arc<Cache>,
     compiler: CompilerCommand,
+    compile_limits: CompileLimits,
     compiling: tokio::sync::Mutex<()>,
+    /// Components that cannot be compiled, with when that was found.
+    hopeless: Mutex<HashMap<Digest, (Instant, CompileError)>>,
     compiled: Mutex<HashMap<Digest, Weak<Compiled>>>,
+    admission: ArcSwap<Arc<dyn Admission>>,
+    slots: Mutex<Vec<Weak<Inner>>>,
+    changes: watch::Sender<u64>,
 }
 
 /// Compiled code in memory, shared by all slots that run it.
@@ -140,11 +159,57 @@ impl Runtime {
             first_wait_ms: options.first_wait_ms.into(),
             cache: Arc::new(cache),
             compiler: options.compiler,
+            compile_limits: options.compile_limits,
+            hopeless: Mutex::default(),
             compiling: tokio::sync::Mutex::new(()),
             compiled: Mutex::default(),
+            admission: ArcSwap::from_pointee(Arc::new(Verified) as Arc<dyn Admission>),
+            slots: Mutex::default(),
+            changes: watch::Sender::new(0),
             engine,
             io,
         }))
+    }
+
+    /// Counts what an owner may want to know of its slots: another generation, one that gave
+    /// its first result and so became good, one given up, a slot emptied. The statuses say what.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn something_changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Whether a plugin may run, as [`Runtime::enforce`] was told last.
+    pub(crate) fn admit(&self, component: &VerifiedComponent) -> Result<(), Refusal> {
+        self.admission.load().admit(component)
+    }
+
+    pub(crate) fn set_admission(&self, admission: Arc<dyn Admission>) {
+        self.admission.store(Arc::new(admission));
+    }
+
+    pub(crate) fn register(&self, slot: &Arc<Inner>) {
+        let mut slots = self.slots.lock();
+        slots.retain(|known| known.strong_count() > 0);
+        slots.push(Arc::downgrade(slot));
+    }
+
+    /// All slots, those that are being started included.
+    pub(crate) fn slots(&self) -> Vec<Arc<Inner>> {
+        self.slots.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Removes compiled code of plugins that may not run any more.
+    pub(crate) async fn forget(&self, digests: Vec<Digest>) {
+        if digests.is_empty() {
+            return;
+        }
+        self.compiled.lock().retain(|digest, _| !digests.contains(digest));
+        let cache = Arc::clone(&self.cache);
+        blocking(&self.io, move || digests.iter().for_each(|digest| cache.remove(digest))).await;
     }
 
     /// A component's code: from memory, from the cache, or compiled now.
@@ -165,10 +230,14 @@ impl Runtime {
             self.metrics.cache_hits.inc();
             return Ok(self.remember(digest, compiled));
         }
+        if let Some(error) = self.known_hopeless(&digest) {
+            return Err(error);
+        }
         self.metrics.cache_misses.inc();
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let bytes = verified.bytes().ok_or(CompileError::Released)?;
-        let code = compiler::compile(&self.compiler, bytes).await?;
+        let compiled = compiler::compile(&self.compiler, self.compile_limits, bytes);
+        let code = compiled.await.inspect_err(|error| self.remember_hopeless(digest, error))?;
         tracing::info!(
             digest = %digest,
             milliseconds = started.elapsed().as_millis() as u64,
@@ -201,6 +270,24 @@ impl Runtime {
 
     fn in_memory(&self, digest: &Digest) -> Option<Arc<Compiled>> {
         self.compiled.lock().get(digest)?.upgrade()
+    }
+
+    /// Why a component was not compiled a while ago: whoever tries again and again must not keep
+    /// the compiler from others.
+    fn known_hopeless(&self, digest: &Digest) -> Option<CompileError> {
+        let hopeless = self.hopeless.lock();
+        let (since, error) = hopeless.get(digest)?;
+        (since.elapsed() < HOPELESS).then(|| error.clone())
+    }
+
+    fn remember_hopeless(&self, digest: Digest, error: &CompileError) {
+        if error.is_final() {
+            let mut hopeless = self.hopeless.lock();
+            hopeless.retain(|_, (since, _)| since.elapsed() < HOPELESS);
+            if hopeless.len() < MAX_HOPELESS {
+                hopeless.insert(digest, (Instant::now(), error.clone()));
+            }
+        }
     }
 
     fn remember(&self, digest: Digest, component: Component) -> Arc<Compiled> {

@@ -15,10 +15,9 @@ use landlock::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// Address space of the child (4 GiB). The largest guests need about 370 MiB.
-const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
-/// Processor time of the child, all threads together, in seconds.
-const CPU_SECONDS: u64 = 240;
+/// Processor time between the signal that names the bound and the one that cannot be caught, in
+/// seconds.
+const CPU_GRACE_SECONDS: u64 = 2;
 
 /// What holds of the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +46,20 @@ impl fmt::Display for Report {
 }
 
 /// Applies everything that the kernel has to this process. There must be no other thread yet.
-pub(crate) fn enter() -> Report {
-    let limits = limit();
+pub(crate) fn enter(memory_bytes: u64, cpu_seconds: u64) -> Report {
+    let limits = limit(memory_bytes, cpu_seconds);
     let landlock = landlock();
     Report { landlock, limits, seccomp: filter() }
 }
 
-fn limit() -> Result<(), String> {
-    for (resource, most) in [
-        (Resource::As, ADDRESS_SPACE_BYTES),
-        (Resource::Cpu, CPU_SECONDS),
-        (Resource::Fsize, 0),
-        (Resource::Core, 0),
+fn limit(memory_bytes: u64, cpu_seconds: u64) -> Result<(), String> {
+    for (resource, most, at_last) in [
+        (Resource::As, memory_bytes, memory_bytes),
+        (Resource::Cpu, cpu_seconds, cpu_seconds + CPU_GRACE_SECONDS),
+        (Resource::Fsize, 0, 0),
+        (Resource::Core, 0, 0),
     ] {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        let limit = Rlimit { current: Some(most), maximum: Some(at_last) };
         setrlimit(resource, limit).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -146,7 +145,7 @@ mod tests {
         if std::env::var_os(INSIDE).is_none() {
             return;
         }
-        let report = enter();
+        let report = enter(4 << 30, 60);
         assert_eq!((&report.seccomp, &report.limits), (&Ok(()), &Ok(())), "{report}");
         let refused = |error: std::io::Error| error.raw_os_error() == Some(libc::EPERM);
         assert!(std::fs::File::open("/etc/passwd").is_err_and(refused));

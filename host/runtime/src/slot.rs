@@ -1,8 +1,12 @@
 //! A named place in which one plugin runs.
 
 mod calls;
+mod commit;
+mod content;
 mod convert;
 mod inner;
+mod prepared;
+mod withdraw;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +19,18 @@ use sentinel_model::ids::SlotName;
 use sentinel_trust::{Grants, Kind, VerifiedComponent};
 use tokio::sync::Semaphore;
 
-use crate::capabilities::log::{LogGate, TracingSink};
 use crate::error::{LoadCause, LoadError};
 use crate::generation::Generation;
 use crate::health::{Health, State};
 use crate::host::SlotShared;
-use crate::load;
 use crate::runtime::Runtime;
 use crate::services::{KvWrite, Services};
-use crate::status::{RolledBack, SlotState, SlotStatus};
+use crate::status::{Good, RolledBack, SlotState, SlotStatus};
 use calls::Conditions;
+use content::{Content, Identity};
+pub(crate) use convert::cut;
+pub use prepared::{Change, Committed, MAX_SET, Prepared};
 
-/// Most calls of a notifier that are in flight at once: they mostly wait.
-const NOTIFIER_CALLS: usize = 4;
 /// What is to run in a slot.
 #[derive(Debug, Clone)]
 pub struct SlotSpec {
@@ -55,23 +58,51 @@ pub struct Collected {
 #[derive(Clone)]
 pub struct Slot(Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     runtime: Arc<Runtime>,
     shared: Arc<SlotShared>,
     kind: Kind,
-    current: ArcSwap<Generation>,
+    content: ArcSwap<Content>,
     health: Mutex<Health>,
     /// Calls in flight at once; closed when the slot is stopped.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     permit_count: u32,
-    /// One change of generation at a time.
+    /// One swap at a time.
     changing: tokio::sync::Mutex<()>,
-    /// Held whole, since its component's bytes were let go of: with it stays its code.
-    last_good: Mutex<Option<Arc<Generation>>>,
-    rolled_back: Mutex<Option<RolledBack>>,
+    /// Held, never over an await, while `content` becomes another, so that what is looked at
+    /// before still holds: the admission, the stop, the generation that is given up.
+    transition: Mutex<Transition>,
     last_error: Mutex<Option<(i64, String)>>,
     conditions: Mutex<Conditions>,
     stopped: AtomicBool,
+}
+
+/// What changes together with the content of a slot.
+#[derive(Default)]
+struct Transition {
+    last_good: Option<LastGood>,
+    rolled_back: Option<RolledBack>,
+    /// Counts how often the slot was disabled: what was prepared before must not come after.
+    disabled: u64,
+}
+
+/// What a slot goes back to.
+#[derive(Clone)]
+enum LastGood {
+    /// It ran here. Held whole, since its component's bytes were let go of: with it stays its
+    /// code.
+    Held(Arc<Generation>),
+    /// It was good before the process was started anew.
+    Remembered(SlotSpec),
+}
+
+impl LastGood {
+    fn spec(&self) -> &SlotSpec {
+        match self {
+            Self::Held(generation) => &generation.spec,
+            Self::Remembered(spec) => spec,
+        }
+    }
 }
 
 /// Unix milliseconds.
@@ -81,8 +112,7 @@ pub(crate) fn now() -> i64 {
 }
 
 impl Slot {
-    /// Loads a plugin into a new slot. No two slots of a runtime may have the same name at one
-    /// time: they would share their metrics.
+    /// Loads a plugin into a new slot. Slots of one name in a runtime share their metrics.
     ///
     /// # Errors
     /// [`LoadError`] with everything that is missing in one message.
@@ -91,49 +121,19 @@ impl Slot {
         spec: SlotSpec,
         services: Services,
     ) -> Result<Self, LoadError> {
-        let manifest = spec.component.manifest();
-        let (name, kind) = (spec.name.clone(), manifest.kind);
-        let log = LogGate::new(name.as_str(), &title(&spec), Arc::new(TracingSink));
-        let metrics = runtime.metrics.of_slot(name.as_str());
-        let shared = Arc::new(SlotShared::new(name, services, runtime.io.clone(), metrics, log));
-        let about = spec.clone();
-        let (generation, instance) = load::load(runtime, &shared, spec, 1)
-            .await
-            .map_err(|cause| load_error(&about, cause))?;
-        let permits = match kind {
-            Kind::Collector | Kind::Evaluator => 1,
-            Kind::Transform => runtime.thread_count,
-            Kind::Notifier => NOTIFIER_CALLS,
-        };
-        shared.metrics.generation(1);
-        shared.metrics.running(true);
-        generation.keep(instance);
-        Ok(Self(Arc::new(Inner {
-            runtime: Arc::clone(runtime),
-            shared,
-            kind,
-            current: ArcSwap::new(generation),
-            health: Mutex::new(Health::new(1, runtime.first_wait_ms)),
-            permits: Semaphore::new(permits),
-            permit_count: permits as u32,
-            changing: tokio::sync::Mutex::new(()),
-            last_good: Mutex::default(),
-            rolled_back: Mutex::default(),
-            last_error: Mutex::default(),
-            conditions: Mutex::default(),
-            stopped: AtomicBool::new(false),
-        })))
+        let prepared = Prepared::new_slot(runtime, spec, services).await?;
+        Ok(prepared.commit().await?.slot)
     }
 
-    /// Puts another version, config or grants in place of what runs: loads it beside, switches
-    /// at once, lets the old one finish its calls. The number of the new generation.
+    /// Puts another version, config or grants in place of what runs, or into an empty slot:
+    /// loads it beside, switches at once, lets the old one finish its calls. The number of the
+    /// new generation. A plugin that keeps state begins with the state of the old one.
     ///
     /// # Errors
     /// [`LoadError`]; what ran goes on as if nothing had been asked.
     pub async fn swap(&self, spec: SlotSpec) -> Result<u64, LoadError> {
-        let about = spec.clone();
-        let changed = self.0.change(spec, None).await;
-        changed.map_err(|cause| load_error(&about, cause))
+        let _turn = self.0.changing.lock().await;
+        Ok(self.prepare(spec).await?.commit().await?.generation)
     }
 
     /// The slot's name.
@@ -148,20 +148,49 @@ impl Slot {
         self.0.kind
     }
 
-    /// What runs in the slot: after a step back not what was last asked for.
+    /// What runs in the slot, its component without bytes: after a step back not what was last
+    /// asked for. Nothing where it is empty.
     #[must_use]
-    pub fn spec(&self) -> SlotSpec {
-        self.0.current.load().spec.clone()
+    pub fn spec(&self) -> Option<SlotSpec> {
+        self.0.content.load().generation().map(|generation| generation.spec.clone())
+    }
+
+    /// Whether it holds no plugin: it was disabled, or its plugin may not run any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.content.load().generation().is_none()
+    }
+
+    /// Names what to go back to should what runs now fail again and again: what was good
+    /// before the process was started anew. Nothing is loaded before it is needed.
+    ///
+    /// # Errors
+    /// A plugin of another kind, or one that may not run.
+    pub fn remember_good(&self, spec: SlotSpec) -> Result<(), LoadError> {
+        let (expected, found) = (self.0.kind, spec.component.manifest().kind);
+        let mut transition = self.0.transition.lock();
+        if found != expected {
+            return Err(load_error(&spec, LoadCause::OtherKind { expected, found }));
+        }
+        if let Err(refusal) = self.0.runtime.admit(&spec.component) {
+            return Err(load_error(&spec, refusal.into()));
+        }
+        transition.last_good = Some(LastGood::Remembered(spec));
+        Ok(())
     }
 
     /// Takes no further calls, waits for those in flight and drops all instances.
     pub async fn stop(&self) {
-        self.0.stopped.store(true, Ordering::SeqCst);
-        self.0.permits.close();
-        let _no_change = self.0.changing.lock().await;
-        let generation = self.0.current.load_full();
-        generation.retire();
-        generation.drained().await;
+        let generation = {
+            let _no_change = self.0.transition.lock();
+            self.0.stopped.store(true, Ordering::SeqCst);
+            self.0.permits.close();
+            self.0.content.load().generation().cloned()
+        };
+        if let Some(generation) = generation {
+            generation.retire();
+            self.0.drained(&generation).await;
+        }
         self.0.shared.metrics.running(false);
     }
 
@@ -169,44 +198,68 @@ impl Slot {
     #[must_use]
     pub fn status(&self) -> SlotStatus {
         let inner = &self.0;
-        let generation = inner.current.load_full();
+        let (content, last_good, rolled_back) = {
+            let transition = inner.transition.lock();
+            let last_good = transition.last_good.as_ref().map(|it| good(&it.spec().component));
+            (inner.content.load_full(), last_good, transition.rolled_back.clone())
+        };
         let metrics = &inner.shared.metrics;
         let (guest_seconds, host_seconds) = metrics.spent();
+        let Identity { name, version, digest } = content.plugin();
+        let generation = content.generation();
         SlotStatus {
             name: inner.shared.name.clone(),
-            plugin: generation.spec.component.name().clone(),
-            version: generation.spec.component.version().clone(),
-            digest: generation.spec.component.digest(),
+            plugin: name,
+            version,
+            digest,
             kind: inner.kind,
-            generation: generation.number,
-            state: match inner.health.lock().state().clone() {
-                State::Running => SlotState::Running,
-                State::BackingOff { until } => SlotState::BackingOff { until },
-                State::Quarantined { reason, until } => SlotState::Quarantined { reason, until },
-            },
+            generation: content.number(),
+            state: inner.state(&content),
             calls: metrics.calls(),
             failures: metrics.failures(),
             last_error: inner.last_error.lock().clone(),
             restarts: metrics.restarts(),
             memory_bytes: metrics.memory_bytes(),
-            instances: generation.idle(),
+            instances: generation.map_or(0, |generation| generation.idle()),
             latency_ms: metrics.latency(),
             guest_seconds,
             host_seconds,
-            rolled_back: inner.rolled_back.lock().clone(),
+            good: generation.is_some_and(|generation| generation.is_good()),
+            last_good,
+            rolled_back,
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self, content: &Content) -> SlotState {
+        if let Content::Empty(vacancy) = content {
+            let (emptied, reason) = (vacancy.emptied, vacancy.reason.clone());
+            return SlotState::Empty { emptied, reason, since: vacancy.since };
+        }
+        match self.health.lock().state().clone() {
+            State::Running => SlotState::Running,
+            State::BackingOff { until } => SlotState::BackingOff { until },
+            State::Quarantined { reason, until } => SlotState::Quarantined { reason, until },
         }
     }
 }
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let generation = self.0.current.load();
+        let content = self.0.content.load();
+        let plugin = content.plugin();
         f.debug_struct("Slot")
             .field("name", &self.0.shared.name)
-            .field("plugin", &title(&generation.spec))
-            .field("generation", &generation.number)
+            .field("plugin", &format_args!("{} {}", plugin.name, plugin.version))
+            .field("generation", &content.number())
             .finish_non_exhaustive()
     }
+}
+
+fn good(component: &VerifiedComponent) -> Good {
+    let Identity { name, version, digest } = component.into();
+    Good { plugin: name, version, digest }
 }
 
 /// `publisher/name version`, as logs name a plugin.

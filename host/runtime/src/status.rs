@@ -25,6 +25,48 @@ pub enum SlotState {
         /// When one call is tried, unix milliseconds.
         until: i64,
     },
+    /// It holds no plugin: what ran there was taken out. Only putting one in brings it back.
+    Empty {
+        /// Who took it out.
+        emptied: Emptied,
+        /// Why, in words.
+        reason: String,
+        /// Unix milliseconds.
+        since: i64,
+    },
+}
+
+/// Why a slot holds no plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Emptied {
+    /// It was prepared and not started yet.
+    NotStarted,
+    /// Its owner disabled it.
+    Disabled,
+    /// Its plugin may not run any more: [`Admission`](crate::Admission) says so.
+    Revoked,
+}
+
+impl std::fmt::Display for Emptied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotStarted => "not started",
+            Self::Disabled => "disabled",
+            Self::Revoked => "revoked",
+        })
+    }
+}
+
+/// A version that a slot can go back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Good {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Its version.
+    pub version: semver::Version,
+    /// Its digest.
+    pub digest: Digest,
 }
 
 /// A generation that was given up for the last good one.
@@ -59,7 +101,7 @@ pub struct Latency {
 pub struct SlotStatus {
     /// The slot's name.
     pub name: SlotName,
-    /// The plugin in it.
+    /// The plugin in it; of an empty slot the one that was in it.
     pub plugin: PluginName,
     /// Its version.
     pub version: semver::Version,
@@ -90,6 +132,12 @@ pub struct SlotStatus {
     pub guest_seconds: f64,
     /// Seconds that calls waited in host functions.
     pub host_seconds: f64,
+    /// Whether a call of this generation gave a result: it is worth going back to. An owner
+    /// that keeps its digest can hand it to [`Slot::remember_good`](crate::Slot::remember_good)
+    /// after a restart.
+    pub good: bool,
+    /// What the slot goes back to if this generation fails again and again.
+    pub last_good: Option<Good>,
     /// The generation that was given up for this one, if this one is a step back.
     pub rolled_back: Option<RolledBack>,
 }

@@ -117,7 +117,7 @@ async fn a_generation_that_fails_again_and_again_is_given_up_for_the_last_good_o
     };
     assert_eq!(slot.swap(worse).await.unwrap(), 2);
     // Neither the component's bytes nor the cache are needed to go back.
-    assert!(slot.spec().component.bytes().is_none());
+    assert!(slot.spec().unwrap().component.bytes().is_none());
     std::fs::remove_dir_all(host.dir.path().join("compiled")).unwrap();
     fail_until(&slot, |slot| slot.status().generation == 3).await;
     let status = slot.status();

@@ -13,7 +13,7 @@ use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
 use sentinel_trust::{
-    PublisherKey, PublisherName, TrustPolicy, Unverified, VerifiedComponent, embed, sign, verify,
+    PublisherKey, TrustPolicy, Unverified, VerifiedComponent, embed, sign, verify,
 };
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::notify::SENDS_AT_ONCE;
@@ -45,10 +45,8 @@ fn webhook(patch: u64) -> Arc<VerifiedComponent> {
     let mut manifest = Unverified::read(&bytes).unwrap().manifest().clone();
     manifest.version.patch = patch;
     let bytes = embed(&bytes, &manifest).unwrap();
-    let publisher: PublisherName = "sentinel".parse().unwrap();
-    let key = PublisherKey::from_secret(publisher.clone(), &[7; 32]);
-    let signatures = sign(&bytes, &key, None).unwrap();
-    let policy = TrustPolicy::trusting(publisher, key.public());
+    let signatures = sign(&bytes, &key(), None).unwrap();
+    let policy = TrustPolicy::trusting("sentinel".parse().unwrap(), key().public());
     Arc::new(verify(bytes.into(), signatures.to_json().as_bytes(), &policy).unwrap())
 }
 
@@ -62,6 +60,15 @@ impl PluginSource for Installed {
     ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Arc::clone(&self.0.lock()))
     }
+
+    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(TrustPolicy::trusting("sentinel".parse()?, key().public()))
+    }
+}
+
+/// The key that signs what the test installs.
+fn key() -> PublisherKey {
+    PublisherKey::from_secret("sentinel".parse().unwrap(), &[7; 32])
 }
 
 /// Takes webhooks, and answers each once the gate lets it through.

@@ -6,7 +6,7 @@ use prometheus::Registry;
 use sentinel_bus::Bus as _;
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
-use sentinel_trust::VerifiedComponent;
+use sentinel_trust::{TrustPolicy, VerifiedComponent};
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::slots::PluginSource;
 use sentinel_worker::{Worker, WorkerError, WorkerOptions, WorkerParts};
@@ -22,6 +22,10 @@ impl PluginSource for NoPlugins {
         plugin: &str,
     ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
         Err(format!("there is no plugin {plugin}").into())
+    }
+
+    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(TrustPolicy::default())
     }
 }
 

@@ -1,101 +1,21 @@
 //! Folders of signed plugins.
 
-use crate::policy::{PolicyError, load_policies};
+use crate::files::{Stamp, io, read_bounded, read_signatures, signature_path};
+use crate::policy::load_policies;
+use crate::reference::{PluginError, PluginRef};
 use parking_lot::Mutex;
 use sentinel_trust::{
-    MAX_COMPONENT_BYTES, MAX_SIGNATURE_FILE_BYTES, PluginName, TrustError, TrustPolicy, Unverified,
-    VerifiedComponent, verify,
+    MAX_COMPONENT_BYTES, PluginName, TrustPolicy, Unverified, VerifiedComponent, verify,
 };
 use serde::Serialize;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-/// The most plugin files that a folder may have.
+/// The most plugin files that the folders may have together.
 const MAX_FILES: usize = 10_000;
-
-/// Which plugin: `publisher/name`, or `publisher/name@1.2.3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginRef {
-    /// Publisher and name.
-    pub name: PluginName,
-    /// The version; the highest where there is none.
-    pub version: Option<semver::Version>,
-}
-
-impl std::str::FromStr for PluginRef {
-    type Err = PluginError;
-
-    fn from_str(text: &str) -> Result<Self, PluginError> {
-        let malformed = |why: String| PluginError::Reference { text: text.to_owned(), why };
-        let (name, version) = match text.split_once('@') {
-            Some((name, version)) => {
-                let version =
-                    version.parse().map_err(|e: semver::Error| malformed(e.to_string()))?;
-                (name, Some(version))
-            }
-            None => (text, None),
-        };
-        let name = name.parse().map_err(|e: sentinel_trust::NameError| malformed(e.to_string()))?;
-        Ok(Self { name, version })
-    }
-}
-
-/// Why a plugin is not to be had.
-#[derive(Debug, thiserror::Error)]
-pub enum PluginError {
-    /// The reference is malformed.
-    #[error("{text:?} is not a plugin: {why}; write publisher/name or publisher/name@1.2.3")]
-    Reference {
-        /// What was given.
-        text: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// No folder has it.
-    #[error(
-        "there is no plugin {wanted} in {folders}; install it with `sentinel plugin install FILE`{others}"
-    )]
-    NotFound {
-        /// What was asked for.
-        wanted: String,
-        /// Where it was looked for.
-        folders: String,
-        /// What has the same name, in words.
-        others: String,
-    },
-    /// It is there and must not run.
-    #[error("{file}: {source}", file = file.display())]
-    Refused {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        source: TrustError,
-    },
-    /// A folder or file cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file or folder passes its bound.
-    #[error("{path} is too large: at most {max} are read", path = path.display())]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-        /// The bound.
-        max: usize,
-    },
-    /// The trust policy is not to be had.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-}
 
 /// A plugin file as `sentinel plugin list` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -121,10 +41,14 @@ pub struct Listing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change(u64);
 
+/// Whoever runs a host may read its plugins: they are no secret.
+const FILE_MODE: u32 = 0o644;
+
+/// What a file claims to be.
 #[derive(Clone)]
 struct Known {
     path: PathBuf,
-    stamp: (u64, Option<SystemTime>, Option<SystemTime>),
+    stamp: Stamp,
     claim: Option<(PluginName, semver::Version)>,
 }
 
@@ -133,31 +57,6 @@ pub struct PluginFolder {
     folders: Vec<PathBuf>,
     policies: Vec<PathBuf>,
     known: Mutex<Vec<Known>>,
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PluginError + '_ {
-    move |source| PluginError::Io { path: path.to_owned(), source }
-}
-
-pub(crate) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, PluginError> {
-    let file = fs::File::open(path).map_err(io(path))?;
-    let mut bytes = Vec::new();
-    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io(path))?;
-    if bytes.len() > max {
-        return Err(PluginError::TooLarge { path: path.to_owned(), max });
-    }
-    Ok(bytes)
-}
-
-fn signature_path(component: &Path) -> PathBuf {
-    let mut name = component.as_os_str().to_owned();
-    name.push(".sig");
-    name.into()
-}
-
-fn read_signatures(component: &Path) -> Result<Vec<u8>, PluginError> {
-    let path = signature_path(component);
-    if path.exists() { read_bounded(&path, MAX_SIGNATURE_FILE_BYTES) } else { Ok(Vec::new()) }
 }
 
 impl PluginFolder {
@@ -225,12 +124,7 @@ impl PluginFolder {
             format!("; there is version {}", versions.join(", "))
         };
         let folders: Vec<_> = self.folders.iter().map(|f| f.display().to_string()).collect();
-        let version = wanted.version.as_ref().map_or(String::new(), |v| format!("@{v}"));
-        PluginError::NotFound {
-            wanted: format!("{}{version}", wanted.name),
-            folders: folders.join(", "),
-            others,
-        }
+        PluginError::NotFound { wanted: wanted.to_string(), folders: folders.join(", "), others }
     }
 
     /// Everything in the folders, whether it may run or not, by name and version.
@@ -276,10 +170,9 @@ impl PluginFolder {
     /// # Errors
     /// A plugin that must not run, or a folder that cannot be written.
     pub fn install(&self, bytes: Vec<u8>, signatures: &[u8]) -> Result<Listing, PluginError> {
-        let name = PathBuf::from("the plugin");
         let component: Arc<[u8]> = bytes.into();
         let verified = verify(Arc::clone(&component), signatures, &self.policy()?)
-            .map_err(|source| PluginError::Refused { file: name, source })?;
+            .map_err(PluginError::NotInstalled)?;
         let folder = self.folders.first().ok_or_else(|| PluginError::Io {
             path: PathBuf::new(),
             source: std::io::Error::other("there is no folder to install to"),
@@ -291,8 +184,9 @@ impl PluginFolder {
             manifest.name.plugin(),
             manifest.version
         ));
-        write_atomic(folder, &signature_path(&file), signatures)?;
-        write_atomic(folder, &file, &component)?;
+        for (path, bytes) in [(signature_path(&file), signatures), (file.clone(), &component[..])] {
+            sentinel_files::replace(&path, bytes, FILE_MODE).map_err(io(&path))?;
+        }
         Ok(Listing {
             name: manifest.name.to_string(),
             version: manifest.version.to_string(),
@@ -308,22 +202,33 @@ impl PluginFolder {
     /// configured otherwise. Returns what was removed.
     ///
     /// # Errors
-    /// Where the first folder has none, or it cannot be removed.
+    /// Where none is there, where it lies in another folder, or where it cannot be removed.
     pub fn remove(&self, wanted: &PluginRef) -> Result<Vec<PathBuf>, PluginError> {
         let known = self.scan()?;
-        let first = self.folders.first();
-        let mut removed = Vec::new();
+        let first = self.folders.first().cloned().unwrap_or_default();
+        let (mut removed, mut elsewhere) = (Vec::new(), Vec::new());
         for known in &known {
             let Some((name, version)) = &known.claim else { continue };
-            let ours = known.path.parent() == first.map(PathBuf::as_path);
             let meant = wanted.version.as_ref().is_none_or(|v| v == version);
-            if ours && meant && *name == wanted.name {
-                fs::remove_file(&known.path).map_err(io(&known.path))?;
-                let _ = fs::remove_file(signature_path(&known.path));
-                removed.push(known.path.clone());
+            if !meant || *name != wanted.name {
+                continue;
             }
+            if known.path.parent() != Some(&first) {
+                elsewhere.push(known.path.clone());
+                continue;
+            }
+            fs::remove_file(&known.path).map_err(io(&known.path))?;
+            let _ = fs::remove_file(signature_path(&known.path));
+            removed.push(known.path.clone());
         }
-        if removed.is_empty() { Err(self.not_found(wanted, &known)) } else { Ok(removed) }
+        if !removed.is_empty() {
+            return Ok(removed);
+        }
+        if elsewhere.is_empty() {
+            return Err(self.not_found(wanted, &known));
+        }
+        let wanted = wanted.to_string();
+        Err(PluginError::Elsewhere { wanted, files: elsewhere, folder: first })
     }
 
     /// What the folders and policies look like now: cheap, no file is opened.
@@ -333,7 +238,7 @@ impl PluginFolder {
         let mut eat = |path: &Path| {
             let meta = fs::metadata(path).ok();
             path.hash(&mut hasher);
-            meta.map(|m| (m.len(), m.modified().ok())).hash(&mut hasher);
+            meta.as_ref().map(Stamp::of).hash(&mut hasher);
         };
         self.policies.iter().for_each(|p| eat(p));
         for path in self.files().unwrap_or_default() {
@@ -350,13 +255,13 @@ impl PluginFolder {
             for entry in fs::read_dir(folder).map_err(io(folder))? {
                 let path = entry.map_err(io(folder))?.path();
                 if path.extension().is_some_and(|e| e == "wasm") {
+                    if files.len() == MAX_FILES {
+                        return Err(PluginError::TooLarge { path: folder.clone(), max: MAX_FILES });
+                    }
                     files.push(path);
                 }
             }
             files[start..].sort();
-            if files.len() > MAX_FILES {
-                return Err(PluginError::TooLarge { path: folder.clone(), max: MAX_FILES });
-            }
         }
         Ok(files)
     }
@@ -372,7 +277,7 @@ impl PluginFolder {
             if !meta.is_file() {
                 continue;
             }
-            let stamp = (meta.len(), meta.modified().ok(), meta.created().ok());
+            let stamp = Stamp::of(&meta);
             if let Some(same) = known.iter().find(|k| k.path == path && k.stamp == stamp) {
                 fresh.push(same.clone());
                 continue;
@@ -388,19 +293,5 @@ impl PluginFolder {
     }
 }
 
-fn write_atomic(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), PluginError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.part", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|source| {
-        let _ = fs::remove_file(&temporary);
-        PluginError::Io { path: path.to_owned(), source }
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,15 @@
 //! Invariants: gives out [`VerifiedComponent`]s only; runs nothing; a folder that cannot be
 //! read fails the question, never widens what is trusted.
 
+mod files;
 mod folder;
 mod policy;
+mod reference;
 mod registry;
 
-pub use folder::{Change, Listing, PluginError, PluginFolder, PluginRef};
+pub use folder::{Change, Listing, PluginFolder};
 pub use policy::{PolicyError, load_policies, load_policy};
+pub use reference::{PluginError, PluginRef};
 pub use registry::{
     BundleOptions, ClientError, FetchLimits, PublishError, Published, Publisher, RegistryClient,
     RegistryOptions,

@@ -1,8 +1,13 @@
 //! Reading trust policies from files.
 
+use crate::files::read_bounded;
+use crate::reference::PluginError;
 use sentinel_model::document::{Document, Problems};
 use sentinel_trust::TrustPolicy;
 use std::path::{Path, PathBuf};
+
+/// Most bytes of a policy's file (1 MiB).
+const MAX_POLICY_BYTES: usize = 1 << 20;
 
 /// Why there is no policy.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +38,14 @@ pub enum PolicyError {
 /// # Errors
 /// A file that cannot be read, is no policy, or contradicts itself.
 pub fn load_policy(path: &Path) -> Result<TrustPolicy, PolicyError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
+    let unread = |source| PolicyError::Read { path: path.to_owned(), source };
+    let bytes = read_bounded(path, MAX_POLICY_BYTES).map_err(|error| {
+        unread(match error {
+            PluginError::Io { source, .. } => source,
+            other => std::io::Error::other(other.to_string()),
+        })
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| unread(std::io::Error::other(error)))?;
     let policy: TrustPolicy = Document::parse(&path.display().to_string(), &text)?.read()?;
     let problems = policy.problems();
     if problems.is_empty() {

@@ -7,6 +7,7 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_server::{RuleChecker, RuleDiagnostic};
 use sentinel_store::StoreError;
 use sentinel_store::agents::AgentState;
+use sentinel_trust::TrustPolicy;
 use sentinel_wire::key::AgentKey;
 use sentinel_worker::ConditionChecker;
 use sentinel_worker::ingest::AgentKeys;
@@ -23,6 +24,10 @@ impl PluginSource for Plugins {
     ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
         let wanted: PluginRef = plugin.parse()?;
         Ok(self.0.resolve(&wanted)?)
+    }
+
+    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.0.policy()?)
     }
 }
 

@@ -4,6 +4,7 @@ use sentinel_model::ids::SlotName;
 use sentinel_trust::{MissingGrants, PluginName};
 
 use super::{Cause, Diagnostic, lines};
+use crate::admission::Refusal;
 use crate::compiler::CompileError;
 
 /// Why a plugin was not taken into a slot. What ran there before goes on.
@@ -65,6 +66,33 @@ pub enum LoadCause {
         /// Why.
         cause: Cause,
     },
+    /// The state that the generation before kept in memory was not taken over.
+    #[error(
+        "it did not take over the state of {from}: {cause}; to begin without it, disable the slot first"
+    )]
+    Restore {
+        /// Which version's state.
+        from: Box<semver::Version>,
+        /// Why.
+        cause: Cause,
+    },
+    /// It may not run.
+    #[error(transparent)]
+    NotAdmitted(#[from] Refusal),
+    /// A set names a slot twice.
+    #[error("the slot is named twice in one set; name it once")]
+    Twice,
+    /// A set has too many slots.
+    #[error("the set changes {slots} slots at once; at most {most}: apply it in parts")]
+    TooMany {
+        /// How many there are.
+        slots: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// The slot was disabled, or got something else, while this was loaded.
+    #[error("{0} while it was loaded")]
+    Overtaken(&'static str),
     /// The slot was stopped meanwhile.
     #[error("the slot was stopped")]
     Stopped,

@@ -7,7 +7,6 @@ use sentinel_model::batch::Batch;
 use sentinel_model::columns::Columns;
 use sentinel_trust::Kind;
 
-use super::inner::call_error;
 use super::{Collected, Inner, Slot, convert};
 use crate::bindings::exports::sentinel::plugin::evaluate as contract;
 use crate::bindings::exports::sentinel::plugin::notify::DeliveryError;
@@ -46,7 +45,7 @@ impl Slot {
             return Ok(());
         }
         let cause = Cause::NotCallable(format!("it is a {}, not a {kind}", self.0.kind));
-        Err(call_error(&self.0.current.load(), export, cause))
+        Err(self.0.error(export, cause))
     }
 
     /// Collects once, all parts under one time limit. Calls wait for each other.

@@ -17,7 +17,7 @@ const MAX_TEXT_BYTES: usize = 1 << 10;
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// A text for people, cut.
-pub(super) fn cut(mut text: String) -> String {
+pub(crate) fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
     text
 }

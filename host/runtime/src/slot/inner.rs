@@ -1,19 +1,16 @@
-//! What a slot does behind its functions: change its generation, make calls, count what became
-//! of them, step back.
+//! What a slot does behind its functions: make calls, count what became of them, step back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use sentinel_trust::Kind;
-
-use super::{Inner, SlotSpec, now, title};
+use super::content::{Content, Vacancy};
+use super::prepared::StepBack;
+use super::{Inner, LastGood, now, title};
 use crate::call::{Instance, Outcome, Setup, Work};
 use crate::capabilities::kv::KvView;
-use crate::error::{CallError, Cause, LoadCause};
-use crate::generation::Generation;
-use crate::health::{Decision, Health, State};
-use crate::load;
+use crate::error::{CallError, Cause, FailureKind};
+use crate::generation::{Generation, InFlight};
+use crate::health::{Decision, State};
 use crate::services::KvWrite;
 use crate::status::RolledBack;
 
@@ -22,52 +19,6 @@ use crate::status::RolledBack;
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Inner {
-    pub(super) async fn change(
-        self: &Arc<Self>,
-        spec: SlotSpec,
-        step_back: Option<RolledBack>,
-    ) -> Result<u64, LoadCause> {
-        let found = spec.component.manifest().kind;
-        if found != self.kind {
-            return Err(LoadCause::OtherKind { expected: self.kind, found });
-        }
-        let _turn = self.changing.lock().await;
-        let old = self.current.load_full();
-        let number = old.number + 1;
-        let title = title(&spec);
-        let (generation, instance) = load::load(&self.runtime, &self.shared, spec, number).await?;
-        let instance = self.with_conditions(&generation, instance).await?;
-        // Collectors and evaluators never run beside themselves: what is in flight ends first.
-        let alone = match self.kind {
-            Kind::Collector | Kind::Evaluator => {
-                let all = self.permits.acquire_many(self.permit_count).await;
-                Some(all.map_err(|_| LoadCause::Stopped)?)
-            }
-            Kind::Transform | Kind::Notifier => None,
-        };
-        if self.stopped.load(Ordering::SeqCst) {
-            return Err(LoadCause::Stopped);
-        }
-        generation.keep(instance);
-        let stepped_back = step_back.is_some();
-        // First, so that whoever sees the new generation sees why it is there.
-        *self.rolled_back.lock() = step_back;
-        self.current.store(Arc::clone(&generation));
-        *self.health.lock() = Health::new(number, self.runtime.first_wait_ms);
-        drop(alone);
-        self.shared.log.lock().name_plugin(&title);
-        self.shared.metrics.generation(number);
-        self.shared.metrics.running(true);
-        if old.is_good() && !stepped_back {
-            *self.last_good.lock() = Some(Arc::clone(&old));
-        }
-        old.retire();
-        if tokio::time::timeout(longest(&old), old.drained()).await.is_err() {
-            tracing::warn!(slot = %self.shared.name, "calls of the generation before are still in flight");
-        }
-        Ok(number)
-    }
-
     /// Makes one call: waits for a permit, asks whether the plugin may be called, runs it on
     /// the threads for plugins, and counts what became of it.
     pub(super) async fn call<R: Send + 'static>(
@@ -77,18 +28,13 @@ impl Inner {
     ) -> Result<(R, Vec<KvWrite>), CallError> {
         let export = setup.export;
         let Ok(_permit) = self.permits.acquire().await else {
-            let generation = self.current.load_full();
-            let stopped = Cause::NotCallable("the slot was stopped".into());
-            return Err(call_error(&generation, export, stopped));
+            return Err(self.error(export, Cause::NotCallable("the slot was stopped".into())));
         };
-        let (generation, in_flight) = loop {
-            let generation = self.current.load_full();
-            let in_flight = generation.enter();
-            // Entered before it was retired, so its drain waits for this call.
-            if Arc::ptr_eq(&generation, &self.current.load()) {
-                break (generation, in_flight);
-            }
-        };
+        let (content, in_flight) = self.enter().map_err(|cause| {
+            self.shared.metrics.failed(cause.kind());
+            self.error(export, cause)
+        })?;
+        let generation = content.generation().expect("there is something to enter");
         let decision = self.health.lock().asked(now());
         let refusal = match decision {
             Decision::Go => None,
@@ -97,17 +43,40 @@ impl Inner {
         };
         if let Some(cause) = refusal {
             self.shared.metrics.failed(cause.kind());
-            return Err(call_error(&generation, export, cause));
+            return Err(content.error(&self.shared.name, export, cause));
         }
         let started = Instant::now();
-        let outcome = self.drive(&generation, setup, work).await;
-        drop(in_flight);
-        self.settle(&generation, export, started.elapsed(), outcome)
+        let outcome = self.drive(generation, in_flight, setup, work).await;
+        self.settle(&content, export, started.elapsed(), outcome)
+    }
+
+    /// What runs now, with a call counted as in flight.
+    fn enter(&self) -> Result<(Arc<Content>, InFlight), Cause> {
+        loop {
+            let content = self.content.load_full();
+            let generation = match &*content {
+                Content::Running(generation) => generation,
+                Content::Empty(Vacancy { emptied, reason, .. }) => {
+                    return Err(Cause::Empty { emptied: *emptied, reason: reason.clone() });
+                }
+            };
+            let in_flight = generation.enter();
+            // Entered before it was retired, so its drain waits for this call.
+            if Arc::ptr_eq(&content, &self.content.load()) {
+                return Ok((content, in_flight));
+            }
+        }
+    }
+
+    /// An error of a call of what is in the slot now.
+    pub(super) fn error(&self, export: &'static str, cause: Cause) -> CallError {
+        self.content.load().error(&self.shared.name, export, cause)
     }
 
     async fn drive<R: Send + 'static>(
         &self,
         generation: &Arc<Generation>,
+        in_flight: InFlight,
         mut setup: Setup,
         work: Work<R>,
     ) -> Outcome<R> {
@@ -121,7 +90,9 @@ impl Inner {
         let task = self.runtime.threads.spawn({
             let generation = Arc::clone(generation);
             async move {
-                let _tick = tick;
+                // In flight until the guest is gone, which after a timeout is later than the
+                // caller knows.
+                let (_tick, _in_flight) = (tick, in_flight);
                 on_instance(&generation, setup, work).await
             }
         });
@@ -131,7 +102,12 @@ impl Inner {
             guest: Duration::ZERO,
             host: Duration::ZERO,
         };
-        match tokio::time::timeout(longest, task).await {
+        let timed = tokio::select! {
+            timed = tokio::time::timeout(longest, task) => timed,
+            // Dropping the task stops the guest at its next yield.
+            () = generation.halted() => return failed(Cause::Withdrawn),
+        };
+        match timed {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => failed(Cause::Host(format!("the call ended early: {error}"))),
             Err(_) => failed(Cause::TimedOut {
@@ -144,22 +120,21 @@ impl Inner {
 
     fn settle<R>(
         self: &Arc<Self>,
-        generation: &Arc<Generation>,
+        content: &Content,
         export: &'static str,
         took: Duration,
         outcome: Outcome<R>,
     ) -> Result<(R, Vec<KvWrite>), CallError> {
+        let generation = content.generation().expect("it was called");
         let Outcome { result, kv, guest, host } = outcome;
         let failure = result.as_ref().err().map(Cause::kind);
         self.shared.metrics.called(export, took, guest, host, failure);
         let error = match result {
             Ok(value) => {
-                self.health.lock().succeeded(generation.number);
-                generation.is_good_from_now_on();
-                self.shared.metrics.running(true);
+                self.succeeded(generation);
                 return Ok((value, kv));
             }
-            Err(cause) => call_error(generation, export, cause),
+            Err(cause) => content.error(&self.shared.name, export, cause),
         };
         *self.last_error.lock() = Some((now(), error.to_string()));
         if error.is_fault() {
@@ -167,40 +142,70 @@ impl Inner {
             let reason = format!("{export}: {}", error.cause);
             let given_up = {
                 let mut health = self.health.lock();
-                let given_up = health.failed(generation.number, now(), &reason);
-                self.shared.metrics.running(*health.state() == State::Running);
+                let given_up = health.failed(generation.number(), now(), &reason);
+                if generation.number() == self.content.load().number() {
+                    self.shared.metrics.running(*health.state() == State::Running);
+                }
                 given_up
             };
             if given_up {
                 self.give_up(generation, reason);
             }
-        } else if error.was_called() {
-            self.health.lock().succeeded(generation.number);
-            generation.is_good_from_now_on();
+        } else if error.was_called() && error.kind() != FailureKind::Withdrawn {
+            self.succeeded(generation);
         }
         Err(error)
     }
 
-    /// Goes back to the last good generation, if there is one.
+    fn succeeded(&self, generation: &Generation) {
+        self.health.lock().succeeded(generation.number());
+        if generation.number() == self.content.load().number() {
+            self.shared.metrics.running(true);
+        }
+        if generation.is_good_from_now_on() {
+            self.runtime.something_changed();
+        }
+    }
+
+    /// Goes back to the last good generation, if there is one that may run.
     fn give_up(self: &Arc<Self>, generation: &Generation, reason: String) {
-        let Some(good) = self.last_good.lock().take() else {
-            tracing::error!(slot = %self.shared.name, plugin = %title(&generation.spec), %reason, "plugin is quarantined; nothing to go back to");
+        self.runtime.something_changed();
+        let given_up = title(&generation.spec);
+        let last_good = {
+            let mut transition = self.transition.lock();
+            let refused = |it: &mut LastGood| self.runtime.admit(&it.spec().component).is_err();
+            transition.last_good.take_if(refused);
+            transition.last_good.clone()
+        };
+        let Some(good) = last_good else {
+            tracing::error!(slot = %self.shared.name, plugin = %given_up, %reason, "plugin is quarantined; nothing to go back to");
             return;
         };
-        tracing::error!(slot = %self.shared.name, plugin = %title(&generation.spec), %reason, back_to = %title(&good.spec), "plugin is given up for the last good one");
-        let step = RolledBack {
+        tracing::error!(slot = %self.shared.name, plugin = %given_up, %reason, back_to = %title(good.spec()), "plugin is given up for the last good one");
+        let told = RolledBack {
             version: generation.spec.component.version().clone(),
             digest: generation.spec.component.digest(),
             at: now(),
             reason,
         };
+        let step = StepBack { from: generation.number(), told };
         let slot = Arc::clone(self);
         self.runtime.io.spawn(async move {
-            let title = title(&good.spec);
-            if let Err(cause) = slot.change(good.spec.clone(), Some(step)).await {
-                tracing::error!(slot = %slot.shared.name, plugin = %title, error = %cause, "the last good plugin was not loaded either");
+            let _turn = slot.changing.lock().await;
+            // The code stays as long as what is gone back to is held.
+            let spec = good.spec().clone();
+            let stepped = async { slot.prepare(spec, Some(step)).await?.commit().await };
+            if let Err(error) = stepped.await {
+                tracing::error!(%error, "the last good plugin was not loaded either");
             }
         });
+    }
+
+    /// Waits until a generation that takes no more calls has none in flight.
+    pub(super) async fn drained(&self, generation: &Generation) {
+        if tokio::time::timeout(longest(generation), generation.drained()).await.is_err() {
+            tracing::warn!(slot = %self.shared.name, "calls of the generation before are still in flight");
+        }
     }
 }
 
@@ -208,17 +213,6 @@ impl Inner {
 /// call itself have a limit each.
 fn longest(generation: &Generation) -> Duration {
     Duration::from_millis(generation.limits.call_ms) * 3 + GRACE
-}
-
-pub(super) fn call_error(generation: &Generation, export: &'static str, cause: Cause) -> CallError {
-    let component = &generation.spec.component;
-    CallError {
-        slot: generation.spec.name.clone(),
-        plugin: component.name().clone(),
-        version: Box::new(component.version().clone()),
-        export,
-        cause,
-    }
 }
 
 /// Runs a call on an idle or fresh instance and keeps the instance if it may be used again.
@@ -233,7 +227,7 @@ async fn on_instance<R>(generation: &Arc<Generation>, setup: Setup, work: Work<R
     let outcome = instance.run(setup, work).await;
     match &outcome.result {
         Err(cause) if cause.kind().is_fault() => drop(instance),
-        Ok(_) | Err(_) => generation.keep(instance),
+        Ok(_) | Err(_) => generation.keep_after_call(instance).await,
     }
     outcome
 }

@@ -61,7 +61,8 @@ impl From<PluginError> for Failure {
         let status = match &error {
             PluginError::Reference { .. } => StatusCode::BAD_REQUEST,
             PluginError::NotFound { .. } => StatusCode::NOT_FOUND,
-            PluginError::Refused { .. } => StatusCode::FORBIDDEN,
+            PluginError::Refused { .. } | PluginError::NotInstalled(_) => StatusCode::FORBIDDEN,
+            PluginError::Elsewhere { .. } => StatusCode::CONFLICT,
             PluginError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             PluginError::Io { .. } | PluginError::Policy(_) => {
                 tracing::error!(%error, "plugins");

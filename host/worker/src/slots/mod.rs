@@ -12,7 +12,7 @@ use crate::kv::SlotStates;
 use crate::stages::{EvaluatorStage, NotifierStage, Stages, TransformStage};
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::{Runtime, Services, Slot, SlotSpec, SlotStatus};
-use sentinel_trust::{Digest, Grants, Kind, VerifiedComponent};
+use sentinel_trust::{Digest, Grants, Kind, TrustPolicy, VerifiedComponent};
 use stage::{Missing, SlotEvaluator, SlotNotifier, SlotTransform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +28,12 @@ pub trait PluginSource: Send + Sync {
         &self,
         plugin: &str,
     ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Whom to trust now. May read files, as [`PluginSource::resolve`].
+    ///
+    /// # Errors
+    /// Why that is not known: then nothing new is loaded, and what runs goes on.
+    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// What slots are made of.
@@ -94,6 +100,7 @@ impl Slots {
         wanted.extend(config.notifiers.iter().map(|slot| (Kind::Notifier, slot.slot_config())));
         let names: BTreeSet<SlotName> = wanted.iter().map(|(_, slot)| slot.slot.clone()).collect();
         self.problems.clear();
+        self.enforce().await;
         for (kind, slot) in wanted {
             let name = slot.slot.clone();
             if let Err(why) = self.put(kind, slot).await {
@@ -116,6 +123,19 @@ impl Slots {
         }
     }
 
+    /// Stops what the trust policy no longer admits.
+    async fn enforce(&self) {
+        let plugins = Arc::clone(&self.parts.plugins);
+        let read = move || plugins.policy().map_err(|error| error.to_string());
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(policy)) => drop(self.parts.runtime.enforce(Arc::new(policy)).await),
+            Ok(Err(why)) => {
+                tracing::error!(why, "no plugin is loaded until the trust policy can be read");
+            }
+            Err(error) => tracing::error!(%error, "the trust policy was not read"),
+        }
+    }
+
     async fn put(&mut self, kind: Kind, config: SlotConfig) -> Result<(), String> {
         let (plugins, plugin) = (Arc::clone(&self.parts.plugins), config.plugin.clone());
         let resolve = move || plugins.resolve(&plugin).map_err(|error| error.to_string());
@@ -131,7 +151,9 @@ impl Slots {
             config: config.config.clone(),
             grants: config.grants.clone(),
         };
-        if self.live.get(&config.slot).is_some_and(|l| l.kind == kind && l.wanted == wanted) {
+        let runs =
+            |live: &Live| live.kind == kind && live.wanted == wanted && !live.slot.is_empty();
+        if self.live.get(&config.slot).is_some_and(runs) {
             return Ok(());
         }
         self.parts.states.open(&config.slot).await.map_err(|error| error.to_string())?;

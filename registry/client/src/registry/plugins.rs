@@ -11,7 +11,8 @@ use sentinel_trust::{Digest, MAX_COMPONENT_BYTES, MAX_SIGNATURE_FILE_BYTES, Veri
 
 use super::error::ClientError;
 use super::state::io;
-use crate::folder::{PluginError, read_bounded};
+use crate::files::read_bounded;
+use crate::reference::PluginError;
 
 #[derive(Debug)]
 pub(super) struct Plugins {

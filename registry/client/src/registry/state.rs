@@ -6,7 +6,8 @@ use sentinel_files::Lock;
 use sentinel_trust::repository::{Enrolment, MAX_STATE_BYTES, Role, Trusted};
 
 use super::error::ClientError;
-use crate::folder::{PluginError, read_bounded};
+use crate::files::read_bounded;
+use crate::reference::PluginError;
 
 #[derive(Debug)]
 pub(super) struct State {

@@ -71,7 +71,11 @@ pub(super) async fn install(
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
     headers.insert(SIGNATURES_HEADER, HeaderValue::from_str(&STANDARD.encode(signatures))?);
-    let installed: PluginBody = client.post_bytes("/v1/plugins", headers, component).await?;
+    let posted = client.post_bytes("/v1/plugins", headers, component).await;
+    let installed: PluginBody = posted.map_err(|failure| Failure {
+        message: format!("{} was not installed: {}", file.display(), failure.message),
+        ..failure
+    })?;
     printer.say(&format!("installed {}@{}", installed.name, installed.version));
     if !asked.is_empty() {
         printer.hint("it can do what it asks for only in slots whose `grants` allow it");
