@@ -96,3 +96,40 @@ agent:
     assert!(up.stop().await?.success());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_plugin_stops_where_it_runs_and_runs_again_when_it_may() -> Result<()> {
+    let home = Home::new()?;
+    home.configure(
+        "version: 1
+agent:
+  interval: 300ms
+  heartbeat: 500ms
+  collectors:
+    - {slot: stays, plugin: sentinel/system, grants: {system: true}}
+    - {slot: goes, plugin: sentinel/counter, config: {slot: goes}, grants: {kv: {max_bytes: 65536}}}
+",
+    )?;
+    let up = home.up().await?;
+    let is = |wanted: &'static str| {
+        move |status: &serde_json::Value| {
+            let slots = status["agents"][0]["report"]["slots"].as_array()?;
+            let of = |name: &str| slots.iter().find(|slot| slot["name"] == name);
+            let calls = of("goes")?["calls"].as_u64()?;
+            let there = of("goes")?["state"] == wanted && of("stays")?["state"] == "running";
+            (there && calls > 0).then(|| of("goes").cloned())?
+        }
+    };
+    let slot = up.until("both run", "/v1/status", SOON, is("running")).await?;
+    let digest = slot["digest"].as_str().context("digest")?;
+    let policy = home.data().join("trust.yaml");
+    std::fs::write(&policy, format!("revoked_digests: [\"{digest}\"]\n"))?;
+    let slot = up.until("one is empty", "/v1/status", SOON, is("empty")).await?;
+    assert_eq!((&slot["emptied"], &slot["instances"]), (&"revoked".into(), &0.into()), "{slot}");
+    assert!(slot["reason"].as_str().unwrap_or_default().contains("revoked_digests"), "{slot}");
+    std::fs::remove_file(&policy)?;
+    let slot = up.until("it runs again", "/v1/status", SOON, is("running")).await?;
+    assert_eq!(slot["generation"], 2, "{slot}");
+    assert!(up.stop().await?.success());
+    Ok(())
+}
