@@ -56,7 +56,7 @@ impl Indices {
             Kind::Notifier => OwnIndices::Notify(notify::GuestIndices::new(pre)?),
         };
         let keeps_state = matches!(kind, Kind::Collector | Kind::Evaluator)
-            && pre.component().get_export_index(None, &interface("state")).is_some();
+            && pre.component().get_export_index(None, interface("state")).is_some();
         let state = keeps_state.then(|| state::GuestIndices::new(pre)).transpose()?;
         Ok(Self { plugin: plugin::GuestIndices::new(pre)?, own, state })
     }

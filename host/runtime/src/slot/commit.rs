@@ -24,9 +24,9 @@ pub(super) async fn commit(prepared: Vec<Prepared>) -> Result<Vec<Committed>, Lo
     }
     let (places, mut all): (Vec<usize>, Vec<Prepared>) = all.into_iter().unzip();
     let mut held = Vec::new();
-    for at in 0..all.len() {
-        // A prepared one is `Send` and not `Sync`: nothing of it is borrowed while this waits.
-        let holding = all[at].holding();
+    // A prepared one is `Send` and not `Sync`: nothing of it is borrowed while this waits.
+    let holdings: Vec<_> = all.iter().map(Prepared::holding).collect();
+    for (at, holding) in holdings.into_iter().enumerate() {
         held.extend(holding.await.map_err(|cause| all[at].fail(cause))?);
     }
     let mut ready = Vec::with_capacity(all.len());

@@ -202,7 +202,7 @@ fn slot_table(slots: &[(&str, &Slot)], look: Look) -> String {
 fn slot_tone(state: &str) -> Tone {
     match state {
         "running" => Tone::Good,
-        "quarantined" => Tone::Bad,
+        "quarantined" | "empty" => Tone::Bad,
         _ => Tone::Warning,
     }
 }
