@@ -93,7 +93,7 @@ enum LastGood {
     /// code.
     Held(Arc<Generation>),
     /// It was good before the process was started anew.
-    Remembered(SlotSpec),
+    Remembered(Box<SlotSpec>),
 }
 
 impl LastGood {
@@ -175,7 +175,7 @@ impl Slot {
         if let Err(refusal) = self.0.runtime.admit(&spec.component) {
             return Err(load_error(&spec, refusal.into()));
         }
-        transition.last_good = Some(LastGood::Remembered(spec));
+        transition.last_good = Some(LastGood::Remembered(Box::new(spec)));
         Ok(())
     }
 
