@@ -1,7 +1,7 @@
 //! Kill -9 of a host at random moments while it updates and installs: what it trusts is whole
 //! and never goes back, and every plugin that it kept is whole.
 //!
-//! Run as `kill child URL FOLDER ENROLMENT` it is the host; without arguments it is the test.
+//! The host is this program again, told by its environment.
 
 #[path = "../../trust/tests/fixture/mod.rs"]
 mod fixture;
@@ -9,7 +9,7 @@ mod hostile;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fixture::key;
@@ -24,13 +24,15 @@ const KILLS: u32 = 15;
 /// The longest that a host lives.
 const LIFE: Duration = Duration::from_millis(120);
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    match args.get(1).map(String::as_str) {
-        Some("child") => runtime.block_on(child(&args[2], &args[3], &args[4])),
-        _ => runtime.block_on(parent()),
-    }
+/// Set where this program is the host: URL, folder and enrolment, a line each.
+const HOST: &str = "SENTINEL_TEST_KILLED_HOST";
+
+/// The host that is killed; without being told to, there is nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn host() {
+    let Ok(told) = std::env::var(HOST) else { return };
+    let told: Vec<&str> = told.lines().collect();
+    child(told[0], told[1], told[2]).await;
 }
 
 /// Updates, installs and forgets until it is killed.
@@ -52,7 +54,8 @@ async fn child(url: &str, folder: &str, enrolment: &str) {
     }
 }
 
-async fn parent() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_killed_at_any_moment_stays_whole_and_never_goes_back() {
     let seed: u64 = std::env::var("SENTINEL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7);
     println!("seed {seed} (set SENTINEL_SEED to choose)");
     let mut random = StdRng::seed_from_u64(seed);
@@ -86,7 +89,9 @@ async fn parent() {
 
 fn start(url: &str, host: &Path, enrolment: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["child".as_ref(), url.as_ref(), host.as_os_str(), enrolment.as_os_str()])
+        .args(["--exact", "host", "--nocapture"])
+        .env(HOST, format!("{url}\n{}\n{}", host.display(), enrolment.display()))
+        .stdout(Stdio::null())
         .spawn()
         .unwrap()
 }

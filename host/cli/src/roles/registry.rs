@@ -44,7 +44,7 @@ pub(crate) struct PlaceArgs {
     /// Folder in the bucket
     #[arg(long, value_name = "PREFIX", global = true, requires = "s3_bucket", default_value = "")]
     s3_prefix: String,
-    /// Address of what speaks like S3, such as https://ceph.example
+    /// Address of what speaks like S3, such as `https://ceph.example`
     #[arg(long, value_name = "URL", global = true, requires = "s3_bucket")]
     s3_endpoint: Option<String>,
     /// Region of the bucket
