@@ -1,16 +1,14 @@
 //! Running one collector at its interval: no overlap, spread over time, kept in the log.
 
 use crate::metrics::Metrics;
+use crate::parts::{Parts, parts};
 use crate::record::LogRecord;
 use crate::state::SlotStates;
-use bytes::Bytes;
 use rand::RngExt;
-use sentinel_model::batch::Batch;
 use sentinel_model::codec;
-use sentinel_model::columns::BatchError;
 use sentinel_model::ids::{Epoch, SlotName};
 use sentinel_runtime::{Collected, Slot};
-use sentinel_wal::{Log, LogState};
+use sentinel_wal::{Log, LogState, Position};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +23,9 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<Log>,
     pub(crate) states: Arc<SlotStates>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Held alone while the parts of one collection are appended, so that they follow each
+    /// other without anything in between; shared by collections of one record.
+    pub(crate) order: tokio::sync::RwLock<()>,
 }
 
 /// What a collector's task follows; changed while it runs.
@@ -108,8 +109,8 @@ async fn collect_once(
     }
 }
 
-/// Appends what was collected. The state goes with the first record: a crash between two
-/// records loses unsynced samples of one collection, and never sends one twice.
+/// Appends what was collected, all of it or nothing: what is cut short in between counts as
+/// not collected, here and after a crash.
 async fn keep(
     name: &SlotName,
     collected: Collected,
@@ -117,68 +118,47 @@ async fn keep(
     labels: &BTreeMap<String, String>,
     stop: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let mut writes = collected.kv;
-    let mut batches = collected.batches;
-    if batches.is_empty() && !writes.is_empty() {
-        batches.push(Batch::empty());
+    let Parts { records, left_out } = parts(name, collected.batches, collected.kv, labels)?;
+    if let Some((rows, error)) = left_out {
+        shared.metrics.left_out.with_label_values(&[name.as_str()]).inc_by(rows);
+        tracing::error!(slot = %name, rows, %error, "rows left out; the first for this reason");
     }
-    for batch in batches {
-        let first = std::mem::take(&mut writes);
-        if batch.is_empty() && first.is_empty() {
-            continue;
-        }
-        let rows = batch.len() as u64;
-        let batch = label_all(batch, labels)?;
-        let record = LogRecord {
-            slot: name.clone(),
-            writes: first,
-            batch: Bytes::from(codec::encode(&batch)),
-        };
-        let payload = record.encode();
-        let position = tokio::select! {
-            biased;
-            position = shared.log.append_synced(&payload) => position?,
-            () = given_up(stop, &shared.log) => anyhow::bail!("stopped while the log cannot sync"),
-        };
-        shared.states.synced(name, Epoch(position.epoch.0), position.seq, record.writes);
-        shared.metrics.samples.with_label_values(&[name.as_str()]).inc_by(rows);
+    if records.is_empty() {
+        return Ok(());
     }
+    // What is appended from here on is not let go before its state is known.
+    let _under_way = shared.states.appending(&shared.log);
+    let position = tokio::select! {
+        biased;
+        position = append(&records, shared) => position?,
+        () = given_up(stop, &shared.log) => anyhow::bail!("stopped while the log cannot sync"),
+    };
+    let rows: usize = records.iter().map(|r| codec::rows(&r.batch).unwrap_or(0)).sum();
+    let writes = records.into_iter().flat_map(|record| record.writes).collect();
+    shared.states.synced(name, Epoch(position.epoch.0), position.seq, writes);
+    shared.metrics.samples.with_label_values(&[name.as_str()]).inc_by(rows as u64);
     Ok(())
 }
 
-/// Adds labels to every row; a row's own label of the same key is replaced.
-fn label_all(batch: Batch, labels: &BTreeMap<String, String>) -> Result<Batch, BatchError> {
-    if labels.is_empty() {
-        return Ok(batch);
-    }
-    let mut columns = batch.clone().into_columns();
-    let mut symbol = |text: &str| {
-        columns.symbols.push_str(text);
-        columns.symbol_ends.push(columns.symbols.len() as u32);
-        columns.symbol_ends.len() as u32 - 1
+/// Appends the records of one collection; where the last of them is, synced.
+async fn append(records: &[LogRecord], shared: &Shared) -> sentinel_wal::Result<Position> {
+    let Some((last, before)) = records.split_last() else {
+        return Err(sentinel_wal::Error::Closed);
     };
-    let added: Vec<u32> = labels.iter().flat_map(|(k, v)| [symbol(k), symbol(v)]).collect();
-    let mut offsets = Vec::with_capacity(columns.label_offsets.len());
-    let mut all = Vec::with_capacity(columns.labels.len() + added.len() * batch.len());
-    offsets.push(0);
-    for row in 0..batch.len() {
-        for pair in batch.label_symbols(row).chunks_exact(2) {
-            if !labels.contains_key(batch.symbol(pair[0])) {
-                all.extend_from_slice(pair);
-            }
-        }
-        all.extend_from_slice(&added);
-        offsets.push(all.len() as u32);
+    if before.is_empty() {
+        let _alongside = shared.order.read().await;
+        return shared.log.append_synced(&last.encode()).await;
     }
-    (columns.labels, columns.label_offsets) = (all, offsets);
-    Batch::new(columns)
+    let _alone = shared.order.write().await;
+    for record in before {
+        shared.log.append_written(&record.encode()).await?;
+    }
+    shared.log.append_synced(&last.encode()).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sentinel_model::batch::BatchBuilder;
-    use sentinel_model::columns::Kind;
     use sentinel_wal::Options;
     use sentinel_wal::simulation::Simulation;
 
@@ -211,16 +191,5 @@ mod tests {
             output = future => Some(output),
             () = std::future::ready(()) => None,
         }
-    }
-
-    #[test]
-    fn labels_are_added_to_every_row_and_replace_its_own() {
-        let mut builder = BatchBuilder::new();
-        builder.push("a", [("x", "1"), ("site", "own")], Kind::Gauge, 1.0, 1);
-        builder.push("b", [], Kind::Gauge, 2.0, 1);
-        let labels = BTreeMap::from([("site".to_owned(), "eu".to_owned())]);
-        let batch = label_all(builder.build().unwrap(), &labels).unwrap();
-        let rows: Vec<Vec<_>> = batch.rows().map(|row| row.labels().collect()).collect();
-        assert_eq!(rows, [vec![("x", "1"), ("site", "eu")], vec![("site", "eu")]]);
     }
 }

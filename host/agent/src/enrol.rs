@@ -1,16 +1,19 @@
 //! Who an agent is: its id and its key, got once from the server.
 
 use crate::link::{Link, LinkError};
+use async_trait::async_trait;
+use sentinel_files::{PrivateError, read_private};
 use sentinel_model::ids::AgentId;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::RegisterRequest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
+
+/// The most bytes of an identity's file.
+const MAX_FILE: usize = 64 << 10;
 
 /// Why an agent has no identity.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,12 @@ pub enum EnrolError {
         /// Why.
         source: LinkError,
     },
+    /// There is none now.
+    #[error("no token for the enrolment: {0}")]
+    Token(String),
+    /// Whoever approves could not be asked.
+    #[error("the enrolment is not approved yet: {0}")]
+    Approval(String),
     /// No id was given, and the host's name does not serve as one.
     #[error("the host's name {0:?} cannot be the agent's id; set `agent.id` in the configuration")]
     HostName(String),
@@ -56,6 +65,64 @@ pub struct Identity {
     pub id: AgentId,
     /// Its key.
     pub key: AgentKey,
+}
+
+/// An agent that the server took and does not let push yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Its id.
+    pub id: &'a AgentId,
+    /// The key that was made for it.
+    pub key_id: u32,
+    /// Its machine, as the server was told.
+    pub hw_id: &'a str,
+}
+
+/// What becomes of an agent that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Approval {
+    /// It may push.
+    Given,
+    /// An operator decides, since …
+    Awaited(String),
+}
+
+/// How an agent without an identity gets one.
+#[async_trait]
+pub trait Enrolment: Send + Sync {
+    /// Whether there may be a token; asked once, at the start.
+    fn is_possible(&self) -> bool;
+
+    /// A token, asked for anew at each attempt.
+    ///
+    /// # Errors
+    /// Why there is none now; asked again later.
+    async fn token(&self) -> Result<Zeroizing<String>, String>;
+
+    /// The server took the agent, and wants it approved, since its id or machine was enrolled
+    /// before. Nothing is kept yet: after an error the agent enrols again.
+    ///
+    /// # Errors
+    /// Why it could not be decided now.
+    async fn waiting(&self, agent: Waiting<'_>) -> Result<Approval, String>;
+}
+
+/// With the token that an operator gave; an operator approves.
+pub struct GivenToken(pub Option<Zeroizing<String>>);
+
+#[async_trait]
+impl Enrolment for GivenToken {
+    fn is_possible(&self) -> bool {
+        self.0.is_some()
+    }
+
+    async fn token(&self) -> Result<Zeroizing<String>, String> {
+        self.0.clone().ok_or_else(|| EnrolError::NoToken.to_string())
+    }
+
+    async fn waiting(&self, _: Waiting<'_>) -> Result<Approval, String> {
+        Ok(Approval::Awaited("its id or this machine was enrolled before".to_owned()))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,17 +140,14 @@ impl Identity {
     /// # Errors
     /// A file that others may read, or that is not an identity.
     pub fn load(path: &Path) -> Result<Option<Self>, EnrolError> {
-        let io = |source| EnrolError::Io { path: path.to_owned(), source };
         let damaged =
             |why: &str| EnrolError::Damaged { path: path.to_owned(), why: why.to_owned() };
-        let bytes = match fs::read(path) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(io(e)),
-        };
-        if fs::metadata(path).map_err(io)?.permissions().mode() & 0o077 != 0 {
-            return Err(damaged("can be read by others"));
-        }
+        let bytes = read_private(path, MAX_FILE).map_err(|error| match error {
+            PrivateError::Io { path, source } => EnrolError::Io { path, source },
+            PrivateError::Exposed { .. } => damaged("can be read by others"),
+            PrivateError::TooLarge { .. } => damaged("is too large"),
+        })?;
+        let Some(bytes) = bytes else { return Ok(None) };
         let mut stored: Stored =
             serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
         let secret = hex::decode(&stored.key).map(Zeroizing::new);
@@ -93,46 +157,45 @@ impl Identity {
         Ok(Some(Self { id: stored.id, key }))
     }
 
-    fn save(&self, path: &Path) -> Result<(), EnrolError> {
+    /// Writes the file (0600), in place of what is there; durable when this returns.
+    ///
+    /// # Errors
+    /// [`EnrolError::Io`].
+    pub fn save(&self, path: &Path) -> Result<(), EnrolError> {
         let key = hex::encode(self.key.expose());
         let mut stored = Stored { version: 1, id: self.id.clone(), key_id: self.key.id(), key };
         let bytes = Zeroizing::new(serde_json::to_vec(&stored).expect("texts serialise"));
         stored.key.zeroize();
-        let part = path.with_extension("part");
-        let write = || -> std::io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::rename(&part, path)
-        };
-        write().map_err(|source| EnrolError::Io { path: path.to_owned(), source })
+        sentinel_files::replace(path, &bytes, 0o600)
+            .map_err(|source| EnrolError::Io { path: path.to_owned(), source })
     }
 
-    /// The stored identity, or a new one from the server for a token.
+    /// The stored identity, or a new one from the server. It is kept when it may push, or when
+    /// somebody else has to decide that; until then the next attempt begins anew.
     ///
     /// # Errors
     /// [`EnrolError`].
     pub async fn obtain(
         path: &Path,
         wished: Option<&AgentId>,
-        token: Option<&str>,
+        enrolment: &dyn Enrolment,
         link: &mut Link,
     ) -> Result<Self, EnrolError> {
         if let Some(known) = Self::load(path)? {
             return Ok(known);
         }
-        let token = token.ok_or(EnrolError::NoToken)?;
         let hostname = sysinfo::System::host_name().unwrap_or_default();
         let id = match wished {
             Some(id) => id.clone(),
             None => default_id(&hostname)?,
         };
+        can_keep(path)?;
+        let token = enrolment.token().await.map_err(EnrolError::Token)?;
+        let hw_id = hardware_id(&hostname);
         let request = RegisterRequest {
-            token: token.to_owned(),
+            token: token.to_string(),
             agent_id: id.to_string(),
-            hw_id: hardware_id(&hostname),
+            hw_id: hw_id.clone(),
             hostname,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: Default::default(),
@@ -143,12 +206,26 @@ impl Identity {
         answer.key.zeroize();
         let key = key.map_err(|e| server(LinkError::Answer(e.to_string())))?;
         let identity = Self { id, key };
-        identity.save(path)?;
         if !answer.approved {
-            tracing::warn!(agent = %identity.id, "enrolled before: an operator must approve it (`sentinel agents approve`)");
+            let asked = Waiting { id: &identity.id, key_id: answer.key_id, hw_id: &hw_id };
+            match enrolment.waiting(asked).await.map_err(EnrolError::Approval)? {
+                Approval::Given => {}
+                Approval::Awaited(why) => {
+                    tracing::warn!(agent = %identity.id, "enrolled, {why}: an operator must approve it (`sentinel agents approve`)");
+                }
+            }
         }
+        identity.save(path)?;
         Ok(identity)
     }
+}
+
+/// A token is not spent on an identity that could not be kept.
+fn can_keep(path: &Path) -> Result<(), EnrolError> {
+    let probe = path.with_extension("probe");
+    let io = |source| EnrolError::Io { path: path.to_owned(), source };
+    sentinel_files::replace(&probe, b"", 0o600).map_err(io)?;
+    fs::remove_file(&probe).map_err(io)
 }
 
 /// The host's name in the form of an id.
@@ -169,6 +246,7 @@ fn hardware_id(hostname: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_identity_survives_and_is_private() {

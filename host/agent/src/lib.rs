@@ -1,7 +1,8 @@
 //! The agent: runs collectors, keeps what they return in its log, and sends the log.
 //!
 //! Composition root, thin. A sample's way here: [`collect`] calls a slot at its interval and
-//! appends what it returns, with the slot's state, as one record ([`record`]) of the log;
+//! appends what it returns, with the slot's state, as one record ([`record`]) of the log, or
+//! as several that count together;
 //! when the log says *synced* the sample is safe. [`export`] reads synced records only, signs
 //! each at each send, and tells the log what the server accepted and committed. [`state`]
 //! keeps the `kv` state of slots, which is nothing but the log's records added up.
@@ -15,12 +16,14 @@ pub mod collect;
 pub mod config;
 pub mod enrol;
 pub mod export;
+mod groups;
 mod http;
 mod link;
 mod metrics;
+mod parts;
 pub mod record;
 pub mod secrets;
 pub mod state;
 
-pub use agent::{Agent, AgentError, AgentOptions, AgentStatus};
+pub use agent::{Agent, AgentError, AgentOptions, AgentStatus, IDENTITY};
 pub use config::{AgentConfig, CollectorConfig};

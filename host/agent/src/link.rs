@@ -23,6 +23,9 @@ pub enum LinkError {
     /// The answer makes no sense.
     #[error("the server's answer is malformed: {0}")]
     Answer(String),
+    /// The server refuses, in its words.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// A connection that is made when it is needed and again when it broke.
@@ -49,6 +52,12 @@ impl Link {
             .tcp_nodelay(true);
         let client = IngestClient::new(endpoint.connect_lazy());
         Ok(Self { server: server.to_owned(), client })
+    }
+
+    /// Over a channel that a test made.
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel) -> Self {
+        Self { server: "test".to_owned(), client: IngestClient::new(channel) }
     }
 
     /// The server's address.

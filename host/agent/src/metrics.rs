@@ -8,6 +8,8 @@ pub(crate) struct Metrics {
     pub(crate) samples: IntCounterVec,
     /// Collections that gave nothing, by slot.
     pub(crate) failed: IntCounterVec,
+    /// Rows that no record can hold, by slot.
+    pub(crate) left_out: IntCounterVec,
     /// Collections that were left out because the one before was still running, by slot.
     pub(crate) overrun: IntCounterVec,
     /// Envelopes sent, again-sent ones included.
@@ -16,6 +18,10 @@ pub(crate) struct Metrics {
     pub(crate) rewinds: IntCounter,
     /// Records that are gone and were said to be.
     pub(crate) skipped: IntCounter,
+    /// Whether the log takes records.
+    pub(crate) log_healthy: IntGauge,
+    /// Slots that could not be loaded.
+    pub(crate) slots_failed: IntGauge,
     /// Whether the last exchange with the server went well.
     pub(crate) connected: IntGauge,
 }
@@ -32,14 +38,28 @@ impl Metrics {
             registry.register(Box::new(one.clone()))?;
             Ok(one)
         };
-        let connected =
-            IntGauge::new("sentinel_agent_connected", "Whether the server answered last.")?;
-        registry.register(Box::new(connected.clone()))?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let one = IntGauge::new(name, help)?;
+            registry.register(Box::new(one.clone()))?;
+            Ok(one)
+        };
+        let connected = gauge("sentinel_agent_connected", "Whether the server answered last.")?;
+        let log_healthy =
+            gauge("sentinel_agent_log_healthy", "Whether the agent's log takes records.")?;
+        log_healthy.set(1);
+        let slots_failed = gauge(
+            "sentinel_agent_slots_failed",
+            "Slots that could not be loaded as they are configured.",
+        )?;
         Ok(Self {
             samples: by_slot("sentinel_agent_samples_total", "Samples that reached the log.")?,
             failed: by_slot(
                 "sentinel_agent_collections_failed_total",
                 "Collections that gave nothing.",
+            )?,
+            left_out: by_slot(
+                "sentinel_agent_rows_left_out_total",
+                "Rows that no record can hold.",
             )?,
             overrun: by_slot(
                 "sentinel_agent_collections_overrun_total",
@@ -54,6 +74,8 @@ impl Metrics {
                 "sentinel_agent_records_skipped_total",
                 "Records lost or dropped, and said to be.",
             )?,
+            log_healthy,
+            slots_failed,
             connected,
         })
     }

@@ -3,13 +3,17 @@
 //! A call's writes lie in the record of its batch, so both are durable together or not at
 //! all. Records go once they are committed, so the sum is kept in a checkpoint file, which is
 //! always written before the log is told of a commit. At start: the checkpoint, then the
-//! writes of every record behind the place that the checkpoint names for the slot.
+//! writes of every record behind the place that the checkpoint names for the slot, where it
+//! counts ([`crate::groups`]).
+//!
+//! A collector appends, then adds the writes here. In between the exporter may already know
+//! the record to be committed; [`SlotStates::floor`] keeps it from letting go of it.
 
-use crate::record::LogRecord;
+use crate::groups::{Groups, Settled};
 use parking_lot::Mutex;
 use sentinel_model::ids::{Epoch, SlotName};
 use sentinel_runtime::{KvSource, KvState, KvWrite};
-use sentinel_wal::{Item, Log};
+use sentinel_wal::Log;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,6 +72,20 @@ pub struct SlotStates {
     path: PathBuf,
     held: Mutex<BTreeMap<SlotName, Held>>,
     dirty: Mutex<bool>,
+    /// By a number of its own, the last record before each append that is under way.
+    appending: Mutex<BTreeMap<u64, u64>>,
+}
+
+/// While it is there, nothing behind its floor is let go of.
+pub(crate) struct Appending<'a> {
+    states: &'a SlotStates,
+    number: u64,
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        self.states.appending.lock().remove(&self.number);
+    }
 }
 
 impl SlotStates {
@@ -80,24 +98,42 @@ impl SlotStates {
         let order: Vec<Epoch> = log.offsets().iter().map(|o| Epoch(o.epoch.0)).collect();
         let rank = |epoch: Epoch| order.iter().position(|e| *e == epoch);
         let mut reader = log.reader();
+        let mut groups = Groups::default();
         while let Some(item) = reader.try_next()? {
-            let Item::Record { position, payload } = item else { continue };
-            let record = match LogRecord::decode(&payload) {
-                Ok(record) => record,
-                Err(error) => {
-                    tracing::warn!(seq = position.seq, %error, "left out of the state of slots");
-                    continue;
+            for settled in groups.take(item) {
+                let Settled::Counted { epoch, seq, record } = settled else { continue };
+                let known = held.get(&record.slot);
+                // An epoch that the log no longer has lies before all that it still has.
+                let behind = known.is_none_or(|k| (rank(k.epoch), k.seq) < (rank(epoch), seq));
+                if behind && !record.writes.is_empty() {
+                    apply(&mut held, &record.slot, epoch, seq, record.writes);
                 }
-            };
-            let epoch = Epoch(position.epoch.0);
-            let known = held.get(&record.slot);
-            // An epoch that the log no longer has lies before all that it still has.
-            let behind = known.is_none_or(|k| (rank(k.epoch), k.seq) < (rank(epoch), position.seq));
-            if behind && !record.writes.is_empty() {
-                apply(&mut held, &record.slot, epoch, position.seq, record.writes);
             }
         }
-        Ok(Self { path: path.to_owned(), held: Mutex::new(held), dirty: Mutex::new(true) })
+        Ok(Self {
+            path: path.to_owned(),
+            held: Mutex::new(held),
+            dirty: Mutex::new(true),
+            appending: Mutex::default(),
+        })
+    }
+
+    /// Says that something is about to be appended, whose writes will be added when it is.
+    pub(crate) fn appending(&self, log: &Log) -> Appending<'_> {
+        let mut all = self.appending.lock();
+        // Under the lock, so that the floor that is asked for next knows it.
+        let current = log.epoch();
+        let written = log.offsets().iter().find(|o| o.epoch == current).map_or(0, |o| o.written);
+        let number = all.last_key_value().map_or(0, |(last, _)| last + 1);
+        all.insert(number, written);
+        Appending { states: self, number }
+    }
+
+    /// The last record of the log's current epoch of which all writes are known to have been
+    /// added. To be asked for before [`SlotStates::checkpoint`], and nothing behind it to be
+    /// let go of after.
+    pub(crate) fn floor(&self) -> u64 {
+        self.appending.lock().values().copied().min().unwrap_or(u64::MAX)
     }
 
     /// Adds a synced record's writes.
@@ -186,6 +222,7 @@ fn read(path: &Path) -> Result<BTreeMap<SlotName, Held>, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{LogRecord, Part};
     use bytes::Bytes;
     use sentinel_wal::Options;
 
@@ -193,9 +230,21 @@ mod tests {
         SlotName::new("s").unwrap()
     }
 
+    fn write(n: u8) -> Vec<KvWrite> {
+        vec![KvWrite { key: "n".into(), value: Some(vec![n]) }]
+    }
+
+    fn append_part(log: &Log, key: &str, number: u16, of: u16) {
+        let writes = vec![KvWrite { key: key.into(), value: Some(vec![number as u8]) }];
+        let part = Part { number, of };
+        let record = LogRecord { slot: slot(), part, writes, batch: Bytes::from_static(b"b") };
+        log.append_blocking(&record.encode()).unwrap();
+    }
+
     fn append(log: &Log, n: u8) -> u64 {
         let writes = vec![KvWrite { key: "n".into(), value: Some(vec![n]) }];
-        let record = LogRecord { slot: slot(), writes, batch: Bytes::from_static(b"b") };
+        let record =
+            LogRecord { slot: slot(), part: Part::WHOLE, writes, batch: Bytes::from_static(b"b") };
         log.append_blocking(&record.encode()).unwrap().seq
     }
 
@@ -229,6 +278,56 @@ mod tests {
         log.close().unwrap();
         let log = open();
         assert_eq!(value(&SlotStates::open(&file, &log).unwrap()), Some(5), "over two epochs");
+    }
+
+    #[test]
+    fn a_collection_in_several_records_counts_with_its_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Log::open(&dir.path().join("log"), Options::default()).unwrap().0;
+        let keys = |log: &Log| {
+            let states = SlotStates::open(&dir.path().join("state.json"), log).unwrap();
+            let keys = states.load(&slot()).iter().map(|(k, v)| format!("{k}{}", v[0])).collect();
+            let keys: Vec<String> = keys;
+            keys.join(" ")
+        };
+        let log = open();
+        append_part(&log, "a", 1, 2);
+        append_part(&log, "b", 2, 2);
+        assert_eq!(keys(&log), "a1 b2");
+        append_part(&log, "c", 1, 3);
+        append_part(&log, "d", 2, 3);
+        assert_eq!(keys(&log), "a1 b2", "the last is not there");
+        append(&log, 9);
+        assert_eq!(keys(&log), "a1 b2 n9", "another record is not the last");
+        append_part(&log, "c", 1, 3);
+        append_part(&log, "d", 2, 3);
+        log.close().unwrap();
+        let log = open();
+        append_part(&log, "e", 2, 3);
+        append_part(&log, "f", 3, 3);
+        assert_eq!(
+            keys(&log),
+            "a1 b2 e2 f3 n9",
+            "what a crash cut short is not finished by another"
+        );
+    }
+
+    #[test]
+    fn nothing_is_let_go_of_while_its_state_is_not_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(&dir.path().join("log"), Options::default()).unwrap().0;
+        let states = SlotStates::open(&dir.path().join("state.json"), &log).unwrap();
+        assert_eq!(states.floor(), u64::MAX);
+        append(&log, 1);
+        let first = states.appending(&log);
+        let seq = append(&log, 2);
+        let second = states.appending(&log);
+        assert_eq!((states.floor(), seq), (1, 2));
+        states.synced(&slot(), Epoch(log.epoch().0), seq, write(2));
+        drop(first);
+        assert_eq!(states.floor(), 2);
+        drop(second);
+        assert_eq!(states.floor(), u64::MAX);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::failure::with_causes;
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
+use sentinel_agent::enrol::GivenToken;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions};
 use sentinel_registry_client::PluginFolder;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 const LOOK: Duration = Duration::from_secs(2);
 /// Looks after a start or a new configuration until what only those needed is given back.
@@ -64,7 +66,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         Some(file) => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("the token file {} cannot be read", file.display()))?;
-            Some(text.trim().to_owned())
+            Some(Zeroizing::new(Zeroizing::new(text).trim().to_owned()))
         }
         None => None,
     };
@@ -77,7 +79,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         data: data.path().to_owned(),
         config: config.config.agent.clone(),
         server: args.join.clone(),
-        token,
+        enrolment: Arc::new(GivenToken(token)),
         runtime,
         plugins: Arc::clone(&plugins),
         secrets: Arc::clone(&secrets) as Arc<_>,

@@ -5,6 +5,7 @@ mod config;
 mod connect;
 mod data;
 pub(crate) mod memory;
+mod own;
 pub(crate) mod registry;
 pub(crate) mod up;
 

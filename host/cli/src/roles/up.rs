@@ -3,15 +3,15 @@
 use super::config::{DEFAULT, Loaded, Part};
 use super::connect::{Keys, Plugins, Rules};
 use super::data::{DataFolder, default_folder};
+use super::own::OwnAgent;
 use super::{COMPILE_CHILD, StopSignal};
 use crate::failure::with_causes;
 use crate::running::{self, Running};
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
-use sentinel_agent::enrol::Identity;
 use sentinel_agent::secrets::SecretStore;
-use sentinel_agent::{Agent, AgentOptions};
+use sentinel_agent::{Agent, AgentOptions, IDENTITY};
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
 use sentinel_registry_client::PluginFolder;
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
@@ -20,20 +20,17 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
-use sentinel_store::agents::AgentState;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often the configuration and the plugins are looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long the token lives with which the agent of this process enrols, once.
-const OWN_TOKEN_MS: i64 = 10 * 60 * 1000;
 
 /// Run everything in one process.
 #[derive(Debug, Args)]
@@ -65,8 +62,6 @@ struct Up {
     worker: Worker,
     server: Server,
     agent: Agent,
-    /// Where the agent's identity will lie, if it had none at the start.
-    enrols: Option<PathBuf>,
 }
 
 fn say(text: &str) {
@@ -182,13 +177,18 @@ async fn start(
     .await?;
 
     let tokens = Arc::new(EnrolmentTokens::open(&data.join("enrolment.json"))?);
+    let own = OwnAgent {
+        store: Arc::clone(&store_dyn),
+        tokens: Arc::clone(&tokens),
+        keys: KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)),
+    };
     let server = Server::start(
         ServerOptions { listeners, hosts: config.config.hosts.clone(), token: token.to_owned() },
         ServerParts {
             store: store_dyn,
             bus: Arc::clone(&bus) as Arc<_>,
             wrap,
-            tokens: Arc::clone(&tokens),
+            tokens,
             plugins: Arc::clone(plugins),
             operators: None,
             rules: Arc::new(Rules(worker.checker())),
@@ -199,18 +199,13 @@ async fn start(
     .await?;
 
     let agent_folder = data.join("agent");
-    let identity = agent_folder.join("identity.json");
-    let enrols = (!identity.exists()).then_some(identity);
-    let own_token = match enrols {
-        Some(_) => Some(tokens.create(1, clock.now() + OWN_TOKEN_MS, clock.now())?),
-        None => None,
-    };
+    own.check(&agent_folder.join(IDENTITY)).await?;
     let kept = Arc::clone(secrets);
     let agent = Agent::start(AgentOptions {
         data: agent_folder,
         config: config.config.agent.clone(),
         server: format!("http://{}", server.grpc()),
-        token: own_token,
+        enrolment: Arc::new(own),
         runtime,
         plugins: Arc::clone(plugins),
         secrets: Arc::clone(secrets) as Arc<_>,
@@ -220,7 +215,7 @@ async fn start(
         registry,
     })
     .await?;
-    Ok(Up { store, bus, worker, server, agent, enrols })
+    Ok(Up { store, bus, worker, server, agent })
 }
 
 fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
@@ -256,19 +251,11 @@ Ctrl-C stops it.",
 
 /// Follows the configuration and the plugins until asked to stop.
 async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>, stop: &mut StopSignal) {
-    let mut enrols = up.enrols.clone();
     let mut seen = plugins.change();
     loop {
         tokio::select! {
             () = stop.asked() => return,
             () = tokio::time::sleep(LOOK) => {}
-        }
-        if let Some(identity) = enrols.take() {
-            let approved = approve_own(up, &identity).await.unwrap_or_else(|error| {
-                tracing::warn!("{error:#}");
-                false
-            });
-            enrols = (!approved).then_some(identity);
         }
         if let Some(fresh) = config.again(Part::Whole, plugins) {
             reconfigure(up, &mut config, fresh).await;
@@ -280,20 +267,6 @@ async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>, stop: 
             apply_to_worker(up, &config).await;
         }
     }
-}
-
-/// The agent of this process is the operator's own. Where an end in the middle of its first
-/// enrolment left the server with a machine that it knows and the agent without its key, the
-/// second enrolment would wait for an approval that nobody thinks of. Whether it is done.
-async fn approve_own(up: &Up, identity: &Path) -> Result<bool> {
-    let Some(own) = Identity::load(identity)? else { return Ok(false) };
-    let Some(record) = up.store.agent(&own.id).await? else { return Ok(false) };
-    // The number given last is that of the own key: nobody else enrolled under this name since.
-    if record.state == AgentState::Waiting && record.key_id == own.key.id() {
-        up.store.set_agent_state(&own.id, AgentState::Approved, SystemClock.now()).await?;
-        tracing::info!(agent = %own.id, "this process's own agent was enrolled again, and approved");
-    }
-    Ok(true)
 }
 
 async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {

@@ -1,9 +1,11 @@
 //! The agent as a whole: started, configured anew while it runs, stopped.
 
-use crate::collect::{self, Plan, Shared, ended};
-use crate::config::{AgentConfig, CollectorConfig, SyncConfig};
-use crate::enrol::{EnrolError, Identity};
-use crate::export::{self, ExportParts, ExportStatus};
+mod slots;
+
+use crate::collect::{Shared, ended};
+use crate::config::{AgentConfig, SyncConfig};
+use crate::enrol::{EnrolError, Enrolment, Identity};
+use crate::export::{self, ExportParts};
 use crate::http;
 use crate::link::{Link, LinkError};
 use crate::metrics::Metrics;
@@ -11,23 +13,21 @@ use crate::state::{SlotStates, StateError};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::{PluginError, PluginFolder, PluginRef};
-use sentinel_runtime::{LoadError, Runtime, SecretSource, Services, Slot, SlotSpec, SlotStatus};
+use sentinel_registry_client::PluginFolder;
+use sentinel_runtime::{Runtime, SecretSource, Services, SlotStatus};
 use sentinel_wal::{AtCap, Log, Options, SyncPolicy};
 use serde::Serialize;
+use slots::{Inner, watch_plugins};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How often the plugin folders are looked at.
-const LOOK: Duration = Duration::from_secs(2);
-/// How often a slot that could not be loaded is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// The file of an agent's identity, in its folder.
+pub const IDENTITY: &str = "identity.json";
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ pub struct AgentOptions {
     /// Its server, `http://HOST:PORT`.
     pub server: String,
     /// For the enrolment, the first time.
-    pub token: Option<String>,
+    pub enrolment: Arc<dyn Enrolment>,
     /// Runs plugins.
     pub runtime: Arc<Runtime>,
     /// Where plugins are.
@@ -100,39 +100,12 @@ pub struct AgentStatus {
     pub last_error: Option<String>,
     /// The server's clock less this one's, in milliseconds.
     pub skew_ms: i64,
+    /// Why the log takes no samples, if so.
+    pub log_error: Option<String>,
     /// Slots that run.
     pub slots: Vec<SlotStatus>,
     /// Slots that could not be loaded, and why.
     pub failed: BTreeMap<SlotName, String>,
-}
-
-struct Running {
-    slot: Slot,
-    digest: sentinel_trust::Digest,
-    config: CollectorConfig,
-    plan: watch::Sender<Plan>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Slots {
-    running: BTreeMap<SlotName, Running>,
-    failed: BTreeMap<SlotName, String>,
-}
-
-struct Inner {
-    runtime: Arc<Runtime>,
-    plugins: Arc<PluginFolder>,
-    services: Services,
-    shared: Arc<Shared>,
-    config: watch::Sender<AgentConfig>,
-    /// Set once, when no slot may be started any more.
-    closing: AtomicBool,
-    /// Held over a whole reconfiguration; `slots` only for moments.
-    changing: tokio::sync::Mutex<()>,
-    slots: Mutex<Slots>,
-    export: Arc<Mutex<ExportStatus>>,
 }
 
 /// A running agent.
@@ -174,8 +147,8 @@ impl Agent {
                 .map_err(|source| AgentError::Folder { path, source })
         };
         let data = folder(options.data.clone())?;
-        let identity_file = data.join("identity.json");
-        if options.token.is_none() && Identity::load(&identity_file)?.is_none() {
+        let identity_file = data.join(IDENTITY);
+        if Identity::load(&identity_file)?.is_none() && !options.enrolment.is_possible() {
             return Err(EnrolError::NoToken.into());
         }
         let link = Link::new(&options.server)?;
@@ -194,6 +167,7 @@ impl Agent {
             log: Arc::clone(&log),
             states: Arc::clone(&states),
             metrics: Arc::clone(&metrics),
+            order: tokio::sync::RwLock::default(),
         };
         let (config, config_seen) = watch::channel(options.config.clone());
         let inner = Arc::new(Inner {
@@ -226,10 +200,11 @@ impl Agent {
             link,
             identity_file,
             dead: data.join("dead"),
-            token: options.token,
+            enrolment: options.enrolment,
             config: config_seen,
             status: Arc::clone(&inner.export),
             report: report(&inner, options.warnings),
+            clock: export::system_clock(),
         };
         tasks.push(tokio::spawn(export::run(parts, stopped.clone())));
         tasks.push(tokio::spawn(watch_plugins(Arc::clone(&inner), stopped)));
@@ -261,189 +236,13 @@ impl Agent {
     /// # Errors
     /// A log that cannot be closed cleanly; what was synced is safe all the same.
     pub async fn shutdown(self) -> Result<(), AgentError> {
-        self.inner.closing.store(true, Ordering::SeqCst);
-        let running = {
-            // Whoever is bringing slots up is done with it before they are taken down.
-            let _changing = self.inner.changing.lock().await;
-            std::mem::take(&mut self.inner.slots.lock().running)
-        };
-        for one in running.values() {
-            one.stop.send_replace(true);
-        }
-        for (_, one) in running {
-            let _ = one.task.await;
-            one.slot.stop().await;
-        }
+        self.inner.stop().await;
         self.stop.send_replace(true);
         for task in self.tasks {
             let _ = task.await;
         }
         self.log.close()?;
         Ok(())
-    }
-}
-
-impl Inner {
-    fn status(&self) -> AgentStatus {
-        let export = self.export.lock().clone();
-        let slots = self.slots.lock();
-        AgentStatus {
-            connected: export.connected,
-            last_error: export.last_error,
-            skew_ms: export.skew_ms,
-            slots: slots.running.values().map(|one| one.slot.status()).collect(),
-            failed: slots.failed.clone(),
-        }
-    }
-
-    /// Makes the slots what the newest configuration says.
-    async fn configure(&self) {
-        let _changing = self.changing.lock().await;
-        if self.closing.load(Ordering::SeqCst) {
-            return;
-        }
-        self.enforce().await;
-        let config = &self.config.borrow().clone();
-        self.stop_those_gone(config).await;
-        for wished in &config.collectors {
-            let plan = Plan {
-                interval: wished.interval.unwrap_or(config.interval).std(),
-                labels: wished.labels.clone(),
-            };
-            let result = self.bring_up(wished, plan).await;
-            let mut slots = self.slots.lock();
-            match result {
-                Ok(()) => drop(slots.failed.remove(&wished.slot)),
-                Err(error) => {
-                    let text = format!("{error:#}");
-                    if slots.failed.get(&wished.slot) != Some(&text) {
-                        tracing::error!(slot = %wished.slot, error = %text, "slot not loaded");
-                    }
-                    slots.failed.insert(wished.slot.clone(), text);
-                }
-            }
-        }
-    }
-
-    /// Stops what the trust policy no longer admits. A policy that cannot be read lets nothing
-    /// new in; what runs goes on under the last that could.
-    async fn enforce(&self) {
-        let folder = Arc::clone(&self.plugins);
-        match tokio::task::spawn_blocking(move || folder.policy()).await {
-            Ok(Ok(policy)) => drop(self.runtime.enforce(Arc::new(policy)).await),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "no plugin is loaded until the trust policy can be read");
-            }
-            Err(error) => tracing::error!(%error, "the trust policy was not read"),
-        }
-    }
-
-    async fn stop_those_gone(&self, config: &AgentConfig) {
-        let wished = |slot: &SlotName| config.collectors.iter().any(|c| c.slot == *slot);
-        let gone: Vec<Running> = {
-            let mut slots = self.slots.lock();
-            slots.failed.retain(|slot, _| wished(slot));
-            let names: Vec<SlotName> =
-                slots.running.keys().filter(|s| !wished(s)).cloned().collect();
-            names.iter().filter_map(|name| slots.running.remove(name)).collect()
-        };
-        for one in gone {
-            tracing::info!(slot = %one.config.slot, "slot removed");
-            one.stop.send_replace(true);
-            let _ = one.task.await;
-            one.slot.stop().await;
-        }
-    }
-
-    /// Starts, swaps or leaves alone one slot.
-    async fn bring_up(&self, wished: &CollectorConfig, plan: Plan) -> Result<(), SlotError> {
-        let wanted: PluginRef = wished.plugin.parse()?;
-        let folder = Arc::clone(&self.plugins);
-        let resolved = tokio::task::spawn_blocking(move || folder.resolve(&wanted)).await;
-        let component = resolved.map_err(|e| SlotError::Gone(e.to_string()))??;
-        let digest = component.digest();
-        let spec = SlotSpec {
-            name: wished.slot.clone(),
-            component,
-            config: wished.config.clone(),
-            grants: wished.grants.clone(),
-        };
-        let known = self.slots.lock().running.get(&wished.slot).map(|one| {
-            let same = !one.slot.is_empty()
-                && one.digest == digest
-                && one.config.config == wished.config
-                && one.config.grants == wished.grants;
-            one.plan.send_if_modified(|now| {
-                let differs = *now != plan;
-                *now = plan.clone();
-                differs
-            });
-            (one.slot.clone(), same)
-        });
-        match known {
-            Some((_, true)) => {}
-            Some((slot, false)) => {
-                let generation = slot.swap(spec).await?;
-                tracing::info!(slot = %wished.slot, plugin = %wished.plugin, generation, "slot swapped");
-                if let Some(one) = self.slots.lock().running.get_mut(&wished.slot) {
-                    one.digest = digest;
-                }
-            }
-            None => {
-                let slot = Slot::start(&self.runtime, spec, self.services.clone()).await?;
-                self.launch(slot, digest, wished, plan);
-            }
-        }
-        if let Some(one) = self.slots.lock().running.get_mut(&wished.slot) {
-            one.config = wished.clone();
-        }
-        Ok(())
-    }
-
-    fn launch(
-        &self,
-        slot: Slot,
-        digest: sentinel_trust::Digest,
-        config: &CollectorConfig,
-        plan: Plan,
-    ) {
-        let (plan, planned) = watch::channel(plan);
-        let (stop, stopped) = watch::channel(false);
-        let task = collect::run(slot.clone(), Arc::clone(&self.shared), planned, stopped);
-        let task = tokio::spawn(task);
-        let running = Running { slot, digest, config: config.clone(), plan, stop, task };
-        self.slots.lock().running.insert(config.slot.clone(), running);
-    }
-}
-
-/// Why one slot does not run.
-#[derive(Debug, thiserror::Error)]
-enum SlotError {
-    #[error(transparent)]
-    Plugin(#[from] PluginError),
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error("the folder of plugins could not be read: {0}")]
-    Gone(String),
-}
-
-/// Looks at the plugin folders, and again and again at slots that could not be loaded.
-async fn watch_plugins(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
-    let mut seen = inner.plugins.change();
-    let mut tried = tokio::time::Instant::now();
-    loop {
-        tokio::select! {
-            () = ended(&mut stop) => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        let folder = Arc::clone(&inner.plugins);
-        let Ok(now) = tokio::task::spawn_blocking(move || folder.change()).await else { return };
-        let again = !inner.slots.lock().failed.is_empty() && tried.elapsed() >= TRY_AGAIN;
-        if now != seen || again {
-            seen = now;
-            tried = tokio::time::Instant::now();
-            inner.configure().await;
-        }
     }
 }
 
@@ -456,7 +255,8 @@ fn report(
         let Some(inner) = inner.upgrade() else { return (Vec::new(), Vec::new()) };
         let status = inner.status();
         let slots = status.slots.iter().filter_map(|slot| serde_json::to_string(slot).ok());
-        let mut all = warnings();
+        let mut all: Vec<String> = status.log_error.into_iter().collect();
+        all.extend(warnings());
         all.extend(status.failed.iter().map(|(slot, error)| format!("slot {slot}: {error}")));
         (slots.collect(), all)
     })
