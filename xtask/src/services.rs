@@ -15,7 +15,7 @@ use crate::process;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 struct Wanted {
     /// The name in `services.json`.
@@ -41,6 +41,21 @@ const WANTED: &[Wanted] = &[
         name: "nginx",
         package: "nginx",
         program: "usr/sbin/nginx",
+        required: true,
+        since: None,
+    },
+    // A session bus and a desktop's secret service, for a test of its own of each.
+    Wanted {
+        name: "dbus-daemon",
+        package: "dbus-daemon",
+        program: "usr/bin/dbus-daemon",
+        required: true,
+        since: None,
+    },
+    Wanted {
+        name: "gnome-keyring-daemon",
+        package: "gnome-keyring",
+        program: "usr/bin/gnome-keyring-daemon",
         required: true,
         since: None,
     },

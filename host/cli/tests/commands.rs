@@ -95,7 +95,7 @@ fn secrets_come_from_standard_input_and_only_their_names_are_shown() {
     assert_eq!(secret(&["remove", "token"], "").code, 0);
     assert_eq!(secret(&["remove", "token"], "").code, 1);
     let store = sentinel_agent::secrets::SecretStore::open(&user.path("data")).unwrap();
-    assert!(store.names().is_empty());
+    assert!(store.names().unwrap().is_empty());
 }
 
 #[test]

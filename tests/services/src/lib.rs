@@ -2,9 +2,11 @@
 //! they are (`target/services/services.json`); here they are started, on loopback, on free
 //! ports, in folders that the caller gives, and end with their owner.
 
+mod keyring;
 mod nginx;
 mod process;
 
+pub use keyring::{Keyring, SessionBus};
 pub use nginx::Nginx;
 pub use process::Process;
 

@@ -15,8 +15,16 @@ impl Process {
     /// # Errors
     /// Where it cannot be started.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        Self::fed(command, log, Stdio::null())
+    }
+
+    /// As [`Process::start`], with something to read.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn fed(command: &mut Command, log: &Path, input: impl Into<Stdio>) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        let child = command.stdin(input).stdout(log.try_clone()?).stderr(log).spawn();
         Ok(Self(child.with_context(|| format!("{:?} cannot be started", command.get_program()))?))
     }
 

@@ -49,7 +49,7 @@ pub(super) fn run(command: Secret, printer: &Printer) -> Result<(), Failure> {
             printer.say(&format!("{name} is set in {}", folder.display()));
         }
         What::List => {
-            let names = store.names();
+            let names = store.names()?;
             printer.data(&names, |_| names.iter().map(|name| clean(name) + "\n").collect())?;
             if names.is_empty() {
                 printer.say(&format!("there are no secrets in {}", folder.display()));
