@@ -101,15 +101,49 @@ fn empty_object() -> serde_json::Value {
     serde_json::json!({})
 }
 
+/// What is wrong with a configuration.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What keeps it from being used.
+    pub problems: Vec<Problem>,
+    /// Slots whose plugin is not there, or is refused: they do not run, and the rest does.
+    pub unloadable: Vec<Unloadable>,
+}
+
+/// A slot whose plugin cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unloadable {
+    /// Which.
+    pub slot: SlotName,
+    /// The plugin, as it is written.
+    pub plugin: String,
+    /// Why.
+    pub problem: Problem,
+}
+
 /// Everything wrong with a configuration beyond its shape; `base` is the JSON Pointer of the
 /// agent's part in the document.
 #[must_use]
-pub fn problems(
+pub fn findings(
     config: &AgentConfig,
     document: &Document,
     base: &str,
     plugins: &PluginFolder,
-) -> Vec<Problem> {
+) -> Findings {
+    let mut found = Findings { problems: problems(config, document, base), ..Findings::default() };
+    for (i, collector) in config.collectors.iter().enumerate() {
+        found.plugin(
+            document,
+            &format!("{base}/collectors/{i}"),
+            (&collector.slot, &collector.plugin, Kind::Collector, &collector.grants),
+            plugins,
+        );
+    }
+    found
+}
+
+/// What is wrong whatever plugins there are.
+fn problems(config: &AgentConfig, document: &Document, base: &str) -> Vec<Problem> {
     let mut out = Vec::new();
     let mut say = |path: String, message: String| out.push(document.problem(&path, message));
     if config.interval < MIN_INTERVAL {
@@ -142,46 +176,46 @@ pub fn problems(
             }
         }
     }
-    for (i, collector) in config.collectors.iter().enumerate() {
-        out.extend(plugin_problems(
-            document,
-            &format!("{base}/collectors/{i}"),
-            (&collector.plugin, Kind::Collector, &collector.grants),
-            plugins,
-        ));
-    }
     out
 }
 
-/// Everything wrong with one slot's plugin, grants and configuration; `path` is the slot's.
-#[must_use]
-pub fn plugin_problems(
-    document: &Document,
-    path: &str,
-    (plugin, kind, grants): (&str, Kind, &Grants),
-    plugins: &PluginFolder,
-) -> Vec<Problem> {
-    let at_plugin = |message: String| vec![document.problem(&format!("{path}/plugin"), message)];
-    let resolved = plugin.parse::<PluginRef>().and_then(|wanted| plugins.resolve(&wanted));
-    let component = match resolved {
-        Ok(component) => component,
-        Err(error) => return at_plugin(error.to_string()),
-    };
-    let manifest = component.manifest();
-    if manifest.kind != kind {
-        return at_plugin(format!("{plugin} is a {}, a {kind} is needed here", manifest.kind));
+impl Findings {
+    /// Adds what is wrong with one slot's plugin, grants and configuration; `path` is the
+    /// slot's.
+    pub fn plugin(
+        &mut self,
+        document: &Document,
+        path: &str,
+        (slot, plugin, kind, grants): (&SlotName, &str, Kind, &Grants),
+        plugins: &PluginFolder,
+    ) {
+        let at_plugin = |message: String| document.problem(&format!("{path}/plugin"), message);
+        let wanted = match plugin.parse::<PluginRef>() {
+            Ok(wanted) => wanted,
+            Err(error) => return self.problems.push(at_plugin(error.to_string())),
+        };
+        let component = match plugins.resolve(&wanted) {
+            Ok(component) => component,
+            Err(error) => {
+                let problem = at_plugin(error.to_string());
+                let (slot, plugin) = (slot.clone(), plugin.to_owned());
+                return self.unloadable.push(Unloadable { slot, plugin, problem });
+            }
+        };
+        let manifest = component.manifest();
+        if manifest.kind != kind {
+            let found = manifest.kind;
+            let text = format!("{plugin} is a {found}, a {kind} is needed here");
+            return self.problems.push(at_plugin(text));
+        }
+        let at_grants = |message: String| document.problem(&format!("{path}/grants"), message);
+        self.problems.extend(grants.problems().into_iter().map(at_grants));
+        if let Err(missing) = effective(&manifest.requests, grants) {
+            self.problems.push(at_grants(missing.to_string()));
+        }
+        let schema = serde_json::Value::Object(manifest.config_schema.clone());
+        if let Err(found) = document.validate_part(&format!("{path}/config"), &schema) {
+            self.problems.extend(found.0);
+        }
     }
-    let mut out: Vec<Problem> = grants
-        .problems()
-        .into_iter()
-        .map(|message| document.problem(&format!("{path}/grants"), message))
-        .collect();
-    if let Err(missing) = effective(&manifest.requests, grants) {
-        out.push(document.problem(&format!("{path}/grants"), missing.to_string()));
-    }
-    let schema = serde_json::Value::Object(manifest.config_schema.clone());
-    if let Err(found) = document.validate_part(&format!("{path}/config"), &schema) {
-        out.extend(found.0);
-    }
-    out
 }

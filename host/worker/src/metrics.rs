@@ -29,6 +29,8 @@ pub struct Metrics {
     pub notifications: IntCounterVec,
     /// Notifications that wait to be delivered.
     pub notifications_open: IntGauge,
+    /// Slots that are not as configured.
+    pub slots_failed: IntGauge,
     /// Series kept in windows.
     pub window_series: IntGauge,
     /// Samples kept in windows.
@@ -83,6 +85,10 @@ impl Metrics {
                 "sentinel_worker_notifications_open",
                 "Notifications waiting to be delivered.",
             )?,
+            slots_failed: IntGauge::new(
+                "sentinel_worker_slots_failed",
+                "Slots that could not be loaded as they are configured.",
+            )?,
             window_series: IntGauge::new("sentinel_worker_window_series", "Series in windows.")?,
             window_samples: IntGauge::new("sentinel_worker_window_samples", "Samples in windows.")?,
         };
@@ -96,6 +102,7 @@ impl Metrics {
         registry.register(Box::new(all.evaluation_seconds.clone()))?;
         registry.register(Box::new(all.notifications.clone()))?;
         registry.register(Box::new(all.notifications_open.clone()))?;
+        registry.register(Box::new(all.slots_failed.clone()))?;
         registry.register(Box::new(all.window_series.clone()))?;
         registry.register(Box::new(all.window_samples.clone()))?;
         Ok(all)

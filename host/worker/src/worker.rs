@@ -150,6 +150,7 @@ impl Worker {
         let windows = Arc::new(RwLock::new(Windows::default()));
         let mut slots = slots(&options, &parts, &windows);
         let stages = Arc::new(ArcSwap::from_pointee(slots.apply(&options.config).await));
+        metrics.slots_failed.set(slots.problems().len() as i64);
         let (stop, stopping) = watch::channel(false);
         let (changed, changes) = watch::channel(0);
         let notify = NotifyParts {
@@ -301,6 +302,7 @@ impl Shared {
         self.changed.send_modify(|count| *count += 1);
         self.notifications.notifiers_changed();
         slots.stop_retired().await;
+        self.metrics.slots_failed.set(slots.problems().len() as i64);
         slots.problems().clone()
     }
 

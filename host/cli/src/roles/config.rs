@@ -3,14 +3,16 @@
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use sentinel_agent::AgentConfig;
-use sentinel_agent::config::{plugin_problems, problems as agent_problems};
-use sentinel_model::document::{Document, Problem, Problems};
+use sentinel_agent::config::{Findings, Unloadable, findings};
+use sentinel_model::document::{Document, Problems};
 use sentinel_model::duration::Millis;
+use sentinel_model::ids::SlotName;
 use sentinel_registry_client::{Change, PluginFolder};
 use sentinel_trust::Kind;
 use sentinel_worker::config::WorkerConfig;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -59,14 +61,23 @@ impl Default for KeepConfig {
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) config: ConfigFile,
-    stamp: Option<(u64, SystemTime)>,
+    /// The text that is in force.
+    text: String,
+    /// How the file looked when that was read, or a change of it was refused.
+    stamp: Option<Stamp>,
+    /// How the file looked at the last look, where it has changed since `stamp`.
+    changing: Option<Option<Stamp>>,
     /// How the plugins looked when a change of the file was refused.
     refused: Option<Change>,
 }
 
-fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+/// What tells one content of a file from another: which file, its length, and when it was
+/// written.
+type Stamp = (u64, u64, SystemTime);
+
+fn stamp(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
-    Some((meta.len(), meta.modified().ok()?))
+    Some((meta.ino(), meta.len(), meta.modified().ok()?))
 }
 
 /// Which parts of a configuration are checked against the plugins.
@@ -79,79 +90,128 @@ pub(crate) enum Part {
 }
 
 impl Loaded {
-    /// Reads a file and finds everything that is wrong with it.
+    /// Reads a file at the start and finds everything that is wrong with it. Slots whose plugin
+    /// cannot be loaded are no reason not to start: they are warned of, and start when it can.
     pub(crate) fn read(path: &Path, part: Part, plugins: &PluginFolder) -> Result<Self> {
         let stamp = stamp(path);
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-        let document = Document::parse(&path.display().to_string(), &text).context(said(path))?;
-        let config: ConfigFile = document.read().context(said(path))?;
-        let mut problems = agent_problems(&config.agent, &document, "/agent", plugins);
-        if part == Part::Whole {
-            problems.extend(worker_problems(&config.worker, &document, plugins));
+        let text = text(path)?;
+        let (config, unloadable) = check(path, &text, part, plugins)?;
+        for one in unloadable {
+            tracing::warn!(slot = %one.slot, "{}; the slot does not run until its plugin can be loaded", one.problem);
         }
-        Problems(problems).into_result().context(said(path))?;
-        Ok(Self { path: path.to_owned(), config, stamp, refused: None })
+        // The first look reads it once more: it may have been written to in the same moment.
+        let path = path.to_owned();
+        Ok(Self { path, config, text, stamp, changing: Some(stamp), refused: None })
     }
 
-    /// Reads the file again where it looks otherwise. A change that is refused is not read
-    /// again until the file, or a plugin, changes once more.
+    /// Reads the file again where it looks otherwise, and has not changed since the last look:
+    /// a file that is being written may read well and be half of what is meant. A change that
+    /// is refused is not read again until the file, or a plugin, changes once more.
     pub(crate) fn again(&mut self, part: Part, plugins: &PluginFolder) -> Option<Result<Self>> {
-        // Taken before reading: whoever writes meanwhile is noticed the next time.
         let looked = stamp(&self.path);
         let change = plugins.change();
         let retry = self.refused.is_some_and(|before| before != change);
-        if looked == self.stamp && !retry {
+        if self.changing != Some(looked) {
+            self.changing = (looked != self.stamp || retry).then_some(looked);
             return None;
         }
-        let fresh = Self::read(&self.path, part, plugins);
-        if fresh.is_err() {
-            self.stamp = looked;
-            self.refused = Some(change);
+        self.changing = None;
+        let fresh = self.read_again(part, plugins, looked);
+        match &fresh {
+            Ok(None) => (self.stamp, self.refused) = (looked, None),
+            Ok(Some(_)) => {}
+            Err(_) => (self.stamp, self.refused) = (looked, Some(change)),
         }
-        Some(fresh)
+        fresh.transpose()
     }
+
+    /// The file's content, unless it is the one that is in force. A slot whose plugin cannot be
+    /// loaded refuses it, unless it is as it was.
+    fn read_again(
+        &self,
+        part: Part,
+        plugins: &PluginFolder,
+        looked: Option<Stamp>,
+    ) -> Result<Option<Self>> {
+        let text = text(&self.path)?;
+        if text == self.text {
+            return Ok(None);
+        }
+        let (config, unloadable) = check(&self.path, &text, part, plugins)?;
+        let before = self.config.plugins();
+        let new = |one: &Unloadable| !before.contains(&(&one.slot, one.plugin.as_str()));
+        let problems = unloadable.into_iter().filter(new).map(|one| one.problem).collect();
+        Problems(problems).into_result().with_context(|| said(&self.path))?;
+        let path = self.path.clone();
+        Ok(Some(Self { path, config, text, stamp: looked, changing: None, refused: None }))
+    }
+}
+
+impl ConfigFile {
+    /// Every slot with its plugin, as it is written.
+    fn plugins(&self) -> Vec<(&SlotName, &str)> {
+        let agent = self.agent.collectors.iter().map(|one| (&one.slot, one.plugin.as_str()));
+        let worker = &self.worker;
+        let slots = worker.transforms.iter().chain(&worker.evaluators);
+        let slots = slots.map(|one| (&one.slot, one.plugin.as_str()));
+        let notifiers = worker.notifiers.iter().map(|one| (&one.slot, one.plugin.as_str()));
+        agent.chain(slots).chain(notifiers).collect()
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path)
+        .with_context(|| format!("the configuration {} cannot be read", path.display()))
+}
+
+/// A text as a configuration, and the slots whose plugins cannot be loaded. Where anything else
+/// is wrong, all of it is said at once, those too.
+fn check(
+    path: &Path,
+    text: &str,
+    part: Part,
+    plugins: &PluginFolder,
+) -> Result<(ConfigFile, Vec<Unloadable>)> {
+    let said = || said(path);
+    let document = Document::parse(&path.display().to_string(), text).with_context(said)?;
+    let config: ConfigFile = document.read().with_context(said)?;
+    let mut found = findings(&config.agent, &document, "/agent", plugins);
+    if part == Part::Whole {
+        worker_findings(&config.worker, &document, plugins, &mut found);
+    }
+    if found.problems.is_empty() {
+        return Ok((config, found.unloadable));
+    }
+    found.problems.extend(found.unloadable.into_iter().map(|one| one.problem));
+    Err(Problems(found.problems)).with_context(said)
 }
 
 fn said(path: &Path) -> String {
     format!("the configuration {} cannot be used", path.display())
 }
 
-fn worker_problems(
+fn worker_findings(
     config: &WorkerConfig,
     document: &Document,
     plugins: &PluginFolder,
-) -> Vec<Problem> {
-    let mut out: Vec<Problem> = config
-        .problems()
-        .into_iter()
-        .map(|(path, message)| document.problem(&format!("/worker{path}"), message))
-        .collect();
-    let mut check = |list: &str, i: usize, plugin: &str, kind, grants| {
+    found: &mut Findings,
+) {
+    let problem = |(path, message)| document.problem(&format!("/worker{path}"), message);
+    found.problems.extend(config.problems().into_iter().map(problem));
+    let mut check = |list: &str, i: usize, slot, plugin: &str, kind, grants| {
         let path = format!("/worker/{list}/{i}");
-        out.extend(plugin_problems(document, &path, (plugin, kind, grants), plugins));
+        found.plugin(document, &path, (slot, plugin, kind, grants), plugins);
     };
     for (i, one) in config.transforms.iter().enumerate() {
-        check("transforms", i, &one.plugin, Kind::Transform, &one.grants);
+        check("transforms", i, &one.slot, &one.plugin, Kind::Transform, &one.grants);
     }
     for (i, one) in config.evaluators.iter().enumerate() {
-        check("evaluators", i, &one.plugin, Kind::Evaluator, &one.grants);
+        check("evaluators", i, &one.slot, &one.plugin, Kind::Evaluator, &one.grants);
     }
     for (i, one) in config.notifiers.iter().enumerate() {
-        check("notifiers", i, &one.plugin, Kind::Notifier, &one.grants);
+        check("notifiers", i, &one.slot, &one.plugin, Kind::Notifier, &one.grants);
     }
-    out
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_configuration_has_the_right_shape() {
-        let document = Document::parse("default.yaml", DEFAULT).unwrap();
-        let config: ConfigFile = document.read().unwrap();
-        assert_eq!(config.agent.collectors.len(), 1);
-        assert_eq!(config.worker.evaluators.len(), 1);
-    }
-}
+mod tests;
