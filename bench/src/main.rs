@@ -8,6 +8,7 @@ mod cpu;
 mod row;
 mod swap;
 mod transform;
+mod verify;
 mod wal;
 mod worker;
 
@@ -27,6 +28,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["worker-samples-per-cpu-s", "store-bytes-per-sample", "commit-p99-ms"], worker::measure),
     (&["agent-rss-mib", "agent-cpu-vs-node-exporter-vmagent", "agent-start-ms"], agent::measure),
     (&["swap-lost-calls", "swap-longest-pause-ms", "warm-load-ms"], swap::measure),
+    (&["verify-offline-ms"], verify::measure),
 ];
 
 fn run(wanted: Option<&str>) -> Result<()> {

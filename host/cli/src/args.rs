@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Run an agent alone: collectors and their log, for a server elsewhere.
     Agent(AgentArgs),
     /// Run a registry of plugins, or manage one: tokens, names.
-    Registry(RegistryArgs),
+    Registry(Box<RegistryArgs>),
     /// Everything at a glance: agents, slots, offsets, lag, sizes, and what to look at.
     Status,
     /// Stored series as a table; the sparkline of a counter shows its rate.

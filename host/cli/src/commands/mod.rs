@@ -4,6 +4,8 @@ pub(crate) mod agents;
 pub(crate) mod alerts;
 pub(crate) mod plugin;
 pub(crate) mod query;
+pub(crate) mod reach;
+pub(crate) mod registry;
 pub(crate) mod rules;
 pub(crate) mod secret;
 mod status;
@@ -31,7 +33,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
             // Plugins and the log have threads of their own; the rest hardly does anything.
             role(Builder::new_current_thread(), roles::agent::run(args))
         }
-        Command::Registry(args) => roles::registry::run(args, printer),
+        Command::Registry(args) => roles::registry::run(*args, printer),
         Command::Status => ask(&global, async |client| status::run(client, printer).await),
         Command::Query(command) => {
             ask(&global, async |client| query::run(command, client, printer).await)

@@ -3,7 +3,7 @@
 pub(crate) mod agent;
 mod config;
 mod connect;
-mod data;
+pub(crate) mod data;
 pub(crate) mod memory;
 mod own;
 pub(crate) mod registry;

@@ -13,6 +13,7 @@ use tokio::runtime::Builder;
 
 use super::StopSignal;
 use super::data::default_folder;
+use crate::commands::registry::{OwnerCommand, run as run_owner};
 use crate::failure::Failure;
 use crate::output::{Printer, human, table::Table};
 
@@ -74,6 +75,15 @@ struct ServingArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegistryCommand {
+    #[command(flatten)]
+    Owner(Box<OwnerCommand>),
+    #[command(flatten)]
+    Store(StoreCommand),
+}
+
+/// What is changed in the store alone.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
     /// Tokens with which publishers push.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -127,6 +137,13 @@ impl PlaceArgs {
 /// Does what was asked: a command, or else serving.
 pub(crate) fn run(args: RegistryArgs, printer: &Printer) -> Result<(), Failure> {
     let RegistryArgs { place, serving, command } = args;
+    let command = match command {
+        Some(RegistryCommand::Owner(command)) => {
+            return run_owner(*command, &place.folder(), || place.open(), printer);
+        }
+        Some(RegistryCommand::Store(command)) => Some(command),
+        None => None,
+    };
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         match command {
@@ -192,9 +209,9 @@ async fn run_service(place: &PlaceArgs, args: ServingArgs) -> Result<()> {
     Ok(())
 }
 
-async fn manage(store: &Store, command: RegistryCommand, printer: &Printer) -> Result<(), Failure> {
+async fn manage(store: &Store, command: StoreCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
-        RegistryCommand::Token(TokenCommand::Create { namespace, .. }) => {
+        StoreCommand::Token(TokenCommand::Create { namespace, .. }) => {
             let (token, text) = store.create_token(namespace, crate::commands::now()).await?;
             let shown = serde_json::json!({
                 "id": token.id, "namespace": token.namespace, "token": text.as_str(),
@@ -205,12 +222,12 @@ async fn manage(store: &Store, command: RegistryCommand, printer: &Printer) -> R
                 None => "whoever has it may pull".to_owned(),
             });
         }
-        RegistryCommand::Token(TokenCommand::List) => {
+        StoreCommand::Token(TokenCommand::List) => {
             let tokens = store.tokens().await?;
             let shown: Vec<_> = tokens.iter().map(shown).collect();
             printer.data(&shown, |look| list(&tokens, look))?;
         }
-        RegistryCommand::Token(TokenCommand::Remove { id }) => {
+        StoreCommand::Token(TokenCommand::Remove { id }) => {
             if !store.remove_token(&id).await? {
                 return Err(Failure::new(format!("there is no token {id:?}"))
                     .hint("`sentinel registry token list` shows the ids"));
@@ -218,7 +235,7 @@ async fn manage(store: &Store, command: RegistryCommand, printer: &Printer) -> R
             printer.data(&serde_json::json!({ "id": id, "removed": true }), |_| String::new())?;
             printer.say("it counts no longer");
         }
-        RegistryCommand::AllowName { name } => {
+        StoreCommand::AllowName { name } => {
             store.allow_name(&name).await?;
             printer
                 .data(&serde_json::json!({ "name": name, "allowed": true }), |_| String::new())?;

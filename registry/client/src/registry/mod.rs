@@ -16,6 +16,7 @@
 mod bundle;
 mod error;
 mod fetch;
+mod offer;
 mod plugins;
 mod publish;
 mod state;

@@ -1,18 +1,23 @@
 //! `sentinel plugin`: from a core module to a signed plugin.
 
+mod bundle;
 mod inspect;
 mod installed;
 mod keygen;
 mod pack;
+mod publish;
 mod requests;
+mod search;
 mod sign;
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use sentinel_trust::{MAX_COMPONENT_BYTES, TrustError};
+use semver::Version;
+use sentinel_trust::{MAX_COMPONENT_BYTES, NameError, PluginName, TrustError};
 
 use super::ask;
+use super::reach::wait;
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::files;
@@ -37,6 +42,35 @@ pub(crate) enum PluginCommand {
     Sign(sign::Sign),
     /// Show what a plugin is, what it asks for and who signed it.
     Inspect(inspect::Inspect),
+    /// Sign a plugin and publish it to a registry.
+    Publish(publish::Publish),
+    /// Ask that nobody installs a published version anew.
+    Yank(publish::Yank),
+    /// Look for plugins in a registry.
+    Search(search::Search),
+    /// Plugins in one file, for hosts without a network.
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
+}
+
+/// One version of a plugin, `publisher/name@1.2.3`.
+#[derive(Debug, Clone)]
+pub(crate) struct ExactPlugin {
+    name: PluginName,
+    version: Version,
+}
+
+impl std::str::FromStr for ExactPlugin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) =
+            text.split_once('@').ok_or("write publisher/name@1.2.3, with its version")?;
+        Ok(Self {
+            name: name.parse().map_err(|error: NameError| error.to_string())?,
+            version: version.parse().map_err(|error| format!("{version}: {error}"))?,
+        })
+    }
 }
 
 /// Does one of them.
@@ -57,6 +91,10 @@ pub(super) fn run(
         PluginCommand::Pack(command) => pack::run(command, printer),
         PluginCommand::Sign(command) => sign::run(command, printer),
         PluginCommand::Inspect(command) => inspect::run(command, printer),
+        PluginCommand::Publish(command) => wait(publish::publish(command, printer)),
+        PluginCommand::Yank(command) => wait(publish::yank(command, printer)),
+        PluginCommand::Search(command) => wait(search::run(command, printer)),
+        PluginCommand::Bundle(command) => wait(bundle::run(command, printer)),
     }
 }
 
