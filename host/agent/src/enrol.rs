@@ -2,7 +2,7 @@
 
 use crate::link::{Link, LinkError};
 use async_trait::async_trait;
-use sentinel_files::{PrivateError, read_private};
+use sentinel_files::{PrivateError, private_or_made, read_private};
 use sentinel_model::ids::AgentId;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::RegisterRequest;
@@ -14,6 +14,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// The most bytes of an identity's file.
 const MAX_FILE: usize = 64 << 10;
+/// Bytes of an enrolment's nonce.
+const NONCE: usize = 16;
 
 /// Why an agent has no identity.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,20 @@ pub enum EnrolError {
     /// No id was given, and the host's name does not serve as one.
     #[error("the host's name {0:?} cannot be the agent's id; set `agent.id` in the configuration")]
     HostName(String),
+}
+
+impl From<PrivateError> for EnrolError {
+    fn from(error: PrivateError) -> Self {
+        match error {
+            PrivateError::Io { path, source } => Self::Io { path, source },
+            PrivateError::Exposed { path } => {
+                Self::Damaged { path, why: "can be read by others".to_owned() }
+            }
+            PrivateError::TooLarge { path, .. } => {
+                Self::Damaged { path, why: "is too large".to_owned() }
+            }
+        }
+    }
 }
 
 /// An agent's id and key.
@@ -142,11 +158,7 @@ impl Identity {
     pub fn load(path: &Path) -> Result<Option<Self>, EnrolError> {
         let damaged =
             |why: &str| EnrolError::Damaged { path: path.to_owned(), why: why.to_owned() };
-        let bytes = read_private(path, MAX_FILE).map_err(|error| match error {
-            PrivateError::Io { path, source } => EnrolError::Io { path, source },
-            PrivateError::Exposed { .. } => damaged("can be read by others"),
-            PrivateError::TooLarge { .. } => damaged("is too large"),
-        })?;
+        let bytes = read_private(path, MAX_FILE).map_err(EnrolError::from)?;
         let Some(bytes) = bytes else { return Ok(None) };
         let mut stored: Stored =
             serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
@@ -171,7 +183,8 @@ impl Identity {
     }
 
     /// The stored identity, or a new one from the server. It is kept when it may push, or when
-    /// somebody else has to decide that; until then the next attempt begins anew.
+    /// somebody else has to decide that; until then the next attempt asks for the same enrolment,
+    /// also after a restart, so that an answer that was lost costs no other use of the token.
     ///
     /// # Errors
     /// [`EnrolError`].
@@ -190,6 +203,8 @@ impl Identity {
             None => default_id(&hostname)?,
         };
         can_keep(path)?;
+        let attempt = path.with_extension("enrolling");
+        let nonce = nonce(&attempt)?;
         let token = enrolment.token().await.map_err(EnrolError::Token)?;
         let hw_id = hardware_id(&hostname);
         let request = RegisterRequest {
@@ -199,6 +214,7 @@ impl Identity {
             hostname,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: Default::default(),
+            nonce,
         };
         let server = |source| EnrolError::Server { server: link.server().to_owned(), source };
         let mut answer = link.clone().register(request).await.map_err(server)?;
@@ -216,8 +232,25 @@ impl Identity {
             }
         }
         identity.save(path)?;
+        // One that stays behind is good for nothing but the enrolment that is over.
+        let _ = fs::remove_file(&attempt);
         Ok(identity)
     }
+}
+
+/// The nonce of the enrolment that is under way, durable before it is used.
+fn nonce(path: &Path) -> Result<Vec<u8>, EnrolError> {
+    let fresh = || {
+        let mut bytes = Zeroizing::new(vec![0; NONCE]);
+        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        bytes
+    };
+    let bytes = private_or_made(path, NONCE, fresh)?;
+    if bytes.len() != NONCE {
+        let why = format!("has {} bytes, {NONCE} are needed", bytes.len());
+        return Err(EnrolError::Damaged { path: path.to_owned(), why });
+    }
+    Ok(bytes.to_vec())
 }
 
 /// A token is not spent on an identity that could not be kept.

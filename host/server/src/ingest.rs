@@ -1,6 +1,6 @@
 //! The gRPC service: enrolment, pushes, heartbeats.
 
-use crate::enrolment::{EnrolmentError, EnrolmentTokens};
+use crate::enrolment::{EnrolmentError, EnrolmentTokens, claim};
 use crate::fleet::FleetBoard;
 use crate::keyring::{AgentAccess, KeyRing};
 use crate::keywrap::KeyWrap;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sentinel_bus::{Bus, BusError, Message, MessageId};
 use sentinel_model::ids::{AgentId, Epoch};
-use sentinel_store::agents::{AgentState, Heartbeat, NewAgent};
+use sentinel_store::agents::{AgentState, Enrolled, Heartbeat, NewAgent};
 use sentinel_store::ingest::StreamState;
 use sentinel_store::{Store, StoreError};
 use sentinel_trust::fleet::HostReport;
@@ -342,30 +342,33 @@ impl Ingest for IngestService {
                 "hostname, version or labels are too long or hold control characters",
             ));
         }
+        let nonce: [u8; 16] = request.nonce.as_slice().try_into().map_err(|_| {
+            Status::invalid_argument("the enrolment's nonce has not 16 bytes; update the agent")
+        })?;
         let now = self.now();
-        self.tokens.spend(&request.token, now).map_err(|e| match e {
+        let claim = claim(&request.token, &id, &request.hw_id, &nonce);
+        self.tokens.spend(&request.token, claim, now).map_err(|e| match e {
             EnrolmentError::Refused => Status::permission_denied(e.to_string()),
             EnrolmentError::Io { .. } => {
                 tracing::error!(error = %e, "enrolment");
                 Status::unavailable("the server cannot use enrolment tokens now")
             }
         })?;
-        let key = AgentKey::random(0);
         let new = NewAgent {
-            wrapped_key: self.wrap.wrap(&id, key.expose()),
+            wrapped_key: self.wrap.wrap(&id, AgentKey::random(0).expose()),
             id: id.clone(),
             hw_id: request.hw_id,
             hostname: request.hostname,
             version: request.version,
             labels: request.labels.into_iter().collect(),
+            claim,
         };
-        let registered = self.store.register_agent(new, now).await;
-        let record = registered.map_err(|error| {
-            // The token was not used after all.
-            if let Err(error) = self.tokens.give_back(&request.token) {
-                tracing::error!(%error, "enrolment");
-            }
-            unavailable(&error)
+        // Where this fails the token is good for the same claim, with which the agent comes again.
+        let enrolled = self.store.register_agent(new, now).await;
+        let Enrolled { agent: record, wrapped_key } = enrolled.map_err(|e| unavailable(&e))?;
+        let key = self.wrap.unwrap(&id, record.key_id, &wrapped_key).map_err(|error| {
+            tracing::error!(%error, "enrolment");
+            Status::unavailable("the server cannot read the agent's key")
         })?;
         self.keys.forget(&id);
         let approved = record.state == AgentState::Approved;

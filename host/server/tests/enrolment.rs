@@ -74,6 +74,7 @@ impl Served {
             token: self.tokens.create(1, NOW + 1_000, NOW).unwrap(),
             agent_id: "web-1".into(),
             hw_id: "a".repeat(64),
+            nonce: vec![1; 16],
             ..RegisterRequest::default()
         };
         let answer = self.client.register(request).await.unwrap().into_inner();
@@ -116,5 +117,36 @@ async fn an_enrolment_that_waits_silences_nobody_and_takes_over_once_it_is_appro
         tokio::task::yield_now().await;
     }
     assert_eq!(served.push(&first, 4).await.0, Refusal::Signature);
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again_and_costs_no_other_use() {
+    let mut served = serve().await;
+    let request = RegisterRequest {
+        token: served.tokens.create(1, NOW + 1_000, NOW).unwrap(),
+        agent_id: "web-1".into(),
+        hw_id: "a".repeat(64),
+        nonce: vec![1; 16],
+        ..RegisterRequest::default()
+    };
+    let first = served.client.register(request.clone()).await.unwrap().into_inner();
+    let again = served.client.register(request.clone()).await.unwrap().into_inner();
+    assert!(first.approved);
+    assert_eq!(again, first);
+    let key = AgentKey::new(again.key_id, &again.key).unwrap();
+    assert_eq!(served.push(&key, 1).await.0, Refusal::None);
+    let others = [
+        RegisterRequest { nonce: vec![2; 16], ..request.clone() },
+        RegisterRequest { hw_id: "b".repeat(64), ..request.clone() },
+        RegisterRequest { agent_id: "web-2".into(), ..request.clone() },
+    ];
+    for other in others {
+        let refused = served.client.register(other).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+    }
+    let short = RegisterRequest { nonce: vec![1; 15], ..request };
+    let refused = served.client.register(short).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
     served.server.shutdown().await;
 }

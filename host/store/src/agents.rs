@@ -40,6 +40,40 @@ pub struct NewAgent {
     pub labels: BTreeMap<String, String>,
     /// Its wrapped key without a number: the store gives the next one.
     pub wrapped_key: Vec<u8>,
+    /// Which enrolment this is: the same when the agent asks again, since no answer reached it.
+    pub claim: Claim,
+}
+
+/// A hash of everything that makes one enrolment: the token, the agent, its nonce. Hexadecimal
+/// where it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Claim(pub [u8; 32]);
+
+impl From<Claim> for String {
+    fn from(claim: Claim) -> Self {
+        hex::encode(claim.0)
+    }
+}
+
+impl TryFrom<String> for Claim {
+    type Error = hex::FromHexError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// What became of an enrolment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// The agent, as it stands now.
+    pub agent: AgentRecord,
+    /// The key of this enrolment, wrapped; its number is `agent.key_id`. The one that was given
+    /// first where the enrolment was known already.
+    pub wrapped_key: Vec<u8>,
 }
 
 /// One agent.

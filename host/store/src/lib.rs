@@ -12,7 +12,7 @@ pub mod ingest;
 pub mod query;
 pub mod sqlite;
 
-use agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use alerting::{AlertingChange, NotificationFilter};
 use async_trait::async_trait;
 use fleet::StoredSet;
@@ -93,8 +93,9 @@ pub trait Store: Send + Sync + 'static {
     // ---- agents ----
 
     /// Enrols an agent. A known `hw_id`, or a taken agent id, becomes or stays `Waiting` until
-    /// [`Store::set_agent_state`] approves it; its old key stays valid until then.
-    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<AgentRecord, StoreError>;
+    /// [`Store::set_agent_state`] approves it; its old key stays valid until then. The claim of
+    /// the agent's newest key again changes nothing.
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<Enrolled, StoreError>;
     /// Approves, or blocks.
     async fn set_agent_state(
         &self,

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use sentinel_model::ids::AgentId;
     use sentinel_server::keywrap::KeyWrap;
-    use sentinel_store::agents::NewAgent;
+    use sentinel_store::agents::{Claim, NewAgent};
     use sentinel_store::sqlite::{SqliteStore, StoreOptions};
     use sentinel_wire::key::AgentKey;
     use std::path::PathBuf;
@@ -137,8 +137,9 @@ mod tests {
                 version: "1".to_owned(),
                 labels: Default::default(),
                 wrapped_key: self.wrap.wrap(&self.id, key.expose()),
+                claim: Claim(*key.expose().first_chunk().unwrap()),
             };
-            let record = self.own.store.register_agent(new, 1).await.unwrap();
+            let record = self.own.store.register_agent(new, 1).await.unwrap().agent;
             self.own.keys.forget(&self.id);
             (record.key_id, AgentKey::new(record.key_id, key.expose()).unwrap())
         }

@@ -5,6 +5,7 @@
 //! | a new id on a new machine | approved | may sign |
 //! | a new id on a machine that is known | waiting | waits |
 //! | a known id | waiting (blocked stays blocked) | waits; the keys before may sign |
+//! | the same claim as the newest key's | as it was | is given again |
 //!
 //! Approval lets the waiting key sign in the place of all others. A blocked agent has no key
 //! that may sign.
@@ -12,7 +13,7 @@
 use super::SqliteStore;
 use super::script::{Script, counted, transaction};
 use crate::StoreError;
-use crate::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use sentinel_model::ids::AgentId;
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
@@ -29,6 +30,9 @@ struct Enrolment {
     hostname: String,
     version: String,
     labels: BTreeMap<String, String>,
+    /// Enrolments of before there were claims have none.
+    #[serde(default)]
+    claim: Option<Claim>,
 }
 
 fn state_text(state: AgentState) -> &'static str {
@@ -75,12 +79,30 @@ fn no_agent(id: &AgentId) -> StoreError {
     StoreError::Conflict(format!("there is no agent {id}"))
 }
 
+/// The newest key of an agent where this very enrolment made it.
+async fn made_by(
+    conn: &mut SqliteConnection,
+    agent: &AgentRecord,
+    claim: Claim,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT wrapped, enrolment FROM agent_keys WHERE agent = ? AND key_id = ?";
+    let newest = sqlx::query(sql).bind(agent.id.as_str()).bind(agent.key_id);
+    let Some(row) = newest.fetch_optional(conn).await? else { return Ok(None) };
+    let enrolment: Enrolment = serde_json::from_str(row.try_get(1)?)?;
+    Ok(if enrolment.claim == Some(claim) { Some(row.try_get(0)?) } else { None })
+}
+
 async fn register(
     conn: &mut SqliteConnection,
     new: NewAgent,
     now: i64,
-) -> Result<AgentRecord, StoreError> {
+) -> Result<Enrolled, StoreError> {
     let before = find(conn, &new.id).await?;
+    if let Some(agent) = &before
+        && let Some(wrapped_key) = made_by(conn, agent, new.claim).await?
+    {
+        return Ok(Enrolled { agent: agent.clone(), wrapped_key });
+    }
     let machine = sqlx::query("SELECT 1 FROM agents WHERE hw_id = ? AND id <> ? LIMIT 1")
         .bind(new.hw_id.as_str())
         .bind(new.id.as_str());
@@ -96,6 +118,7 @@ async fn register(
         hostname: new.hostname,
         version: new.version,
         labels: new.labels,
+        claim: Some(new.claim),
     };
     let mut script = Script::new();
     if before.is_none() {
@@ -124,11 +147,12 @@ async fn register(
         )
         .bind(new.id.as_str())
         .bind(key_id)
-        .bind(new.wrapped_key)
+        .bind(new.wrapped_key.clone())
         .bind(state != AgentState::Approved)
         .bind(serde_json::to_string(&enrolment)?);
     transaction(conn, vec![script]).await?;
-    find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))
+    let agent = find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))?;
+    Ok(Enrolled { agent, wrapped_key: new.wrapped_key })
 }
 
 async fn set_state(
@@ -168,7 +192,7 @@ impl SqliteStore {
         &self,
         new: NewAgent,
         now: i64,
-    ) -> Result<AgentRecord, StoreError> {
+    ) -> Result<Enrolled, StoreError> {
         self.write(move |_, writer| Box::pin(register(&mut writer.conn, new, now))).await
     }
 

@@ -3,7 +3,7 @@
 use super::commit::read_stream;
 use super::script::Script;
 use super::{SqliteStore, closed};
-use crate::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use crate::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use crate::alerting::{AlertingChange, NotificationFilter};
 use crate::fleet::StoredSet;
 use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<AgentRecord, StoreError> {
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<Enrolled, StoreError> {
         self.do_register(new, now).await
     }
 

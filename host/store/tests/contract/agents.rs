@@ -1,7 +1,7 @@
 use super::{T0, agent};
 use sentinel_store::Store;
 use sentinel_store::StoreError;
-use sentinel_store::agents::{AgentState, Heartbeat, NewAgent};
+use sentinel_store::agents::{AgentState, Claim, Heartbeat, NewAgent};
 
 fn new(id: &str, machine: &str, key: u8) -> NewAgent {
     NewAgent {
@@ -11,6 +11,7 @@ fn new(id: &str, machine: &str, key: u8) -> NewAgent {
         version: "1".into(),
         labels: [("env".to_owned(), machine.to_owned())].into(),
         wrapped_key: vec![key; 60],
+        claim: Claim([key; 32]),
     }
 }
 
@@ -20,10 +21,10 @@ async fn keys(store: &dyn Store, id: &str) -> Vec<(u32, u8)> {
 }
 
 pub(crate) async fn a_new_machine_is_approved_and_a_known_one_waits(store: &dyn Store) {
-    let first = store.register_agent(new("a", "1", 1), T0).await.unwrap();
+    let first = store.register_agent(new("a", "1", 1), T0).await.unwrap().agent;
     assert_eq!((first.state, first.key_id, first.registered_at), (AgentState::Approved, 1, T0));
     assert_eq!(keys(store, "a").await, [(1, 1)]);
-    let cloned = store.register_agent(new("b", "1", 2), T0).await.unwrap();
+    let cloned = store.register_agent(new("b", "1", 2), T0).await.unwrap().agent;
     assert_eq!((cloned.state, cloned.key_id), (AgentState::Waiting, 1));
     assert!(keys(store, "b").await.is_empty());
     store.set_agent_state(&agent("b"), AgentState::Approved, T0).await.unwrap();
@@ -39,11 +40,11 @@ pub(crate) async fn a_new_machine_is_approved_and_a_known_one_waits(store: &dyn 
 
 pub(crate) async fn a_known_id_keeps_its_key_until_the_new_one_is_approved(store: &dyn Store) {
     store.register_agent(new("a", "1", 1), T0).await.unwrap();
-    let again = store.register_agent(new("a", "2", 2), T0 + 1).await.unwrap();
+    let again = store.register_agent(new("a", "2", 2), T0 + 1).await.unwrap().agent;
     assert_eq!((again.state, again.key_id), (AgentState::Waiting, 2));
     assert_eq!(again.hostname, "host-1");
     assert_eq!(keys(store, "a").await, [(1, 1)]);
-    let third = store.register_agent(new("a", "3", 3), T0 + 1).await.unwrap();
+    let third = store.register_agent(new("a", "3", 3), T0 + 1).await.unwrap().agent;
     assert_eq!((third.state, third.key_id), (AgentState::Waiting, 3));
     store.set_agent_state(&agent("a"), AgentState::Approved, T0).await.unwrap();
     assert_eq!(keys(store, "a").await, [(3, 3)]);
@@ -51,11 +52,31 @@ pub(crate) async fn a_known_id_keeps_its_key_until_the_new_one_is_approved(store
     assert_eq!((now.hostname.as_str(), now.state), ("host-3", AgentState::Approved));
 }
 
+pub(crate) async fn an_enrolment_that_is_asked_for_again_gives_the_key_it_gave(store: &dyn Store) {
+    let again = |key: u8, claim: u8| NewAgent { claim: Claim([claim; 32]), ..new("a", "1", key) };
+    let first = store.register_agent(again(1, 7), T0).await.unwrap();
+    assert_eq!(first.wrapped_key, [1; 60]);
+    // The key that comes with the question is another, as the server makes one each time.
+    assert_eq!(store.register_agent(again(2, 7), T0 + 1).await.unwrap(), first);
+    assert_eq!(keys(store, "a").await, [(1, 1)]);
+    // So it is with one that waits, also once it is approved.
+    let second = store.register_agent(again(3, 8), T0 + 2).await.unwrap();
+    assert_eq!((second.agent.state, second.agent.key_id), (AgentState::Waiting, 2));
+    assert_eq!(store.register_agent(again(4, 8), T0 + 3).await.unwrap(), second);
+    store.set_agent_state(&agent("a"), AgentState::Approved, T0).await.unwrap();
+    let now = store.register_agent(again(5, 8), T0 + 4).await.unwrap();
+    assert_eq!((now.agent.state, now.wrapped_key[0]), (AgentState::Approved, 3));
+    assert_eq!(keys(store, "a").await, [(2, 3)]);
+    // What a newer enrolment took the place of is given to nobody.
+    let old = store.register_agent(again(6, 7), T0 + 5).await.unwrap();
+    assert_eq!((old.agent.state, old.wrapped_key[0]), (AgentState::Waiting, 6));
+}
+
 pub(crate) async fn a_blocked_agent_has_no_key_and_stays_blocked(store: &dyn Store) {
     store.register_agent(new("a", "1", 1), T0).await.unwrap();
     store.set_agent_state(&agent("a"), AgentState::Blocked, T0).await.unwrap();
     assert!(keys(store, "a").await.is_empty());
-    let again = store.register_agent(new("a", "1", 2), T0).await.unwrap();
+    let again = store.register_agent(new("a", "1", 2), T0).await.unwrap().agent;
     assert_eq!(again.state, AgentState::Blocked);
     assert!(keys(store, "a").await.is_empty());
 }

@@ -5,7 +5,7 @@ use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
-use sentinel_store::agents::{AgentRecord, AgentState, Heartbeat, NewAgent, WrappedKey};
+use sentinel_store::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
 use sentinel_store::fleet::StoredSet;
 use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
@@ -39,7 +39,7 @@ impl FlakyStore {
 
 #[async_trait]
 impl Store for FlakyStore {
-    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<AgentRecord, StoreError> {
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<Enrolled, StoreError> {
         self.inner.register_agent(new, now).await
     }
     async fn set_agent_state(

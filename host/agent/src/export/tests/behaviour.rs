@@ -1,8 +1,8 @@
 //! The exporter with a log, over gRPC.
 
 use super::agent::TestAgent;
-use super::server::{Asked, Script, key, refused, taken};
-use crate::enrol::{Approval, Enrolment, Identity, Waiting};
+use super::server::{Asked, Script, State, key, refused, taken};
+use crate::enrol::{Approval, Enrolment, GivenToken, Identity, Waiting};
 use crate::record::Part;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tonic::Status;
 use zeroize::Zeroizing;
 
-fn pushes(n: usize) -> impl Fn(&super::server::State) -> bool {
+fn pushes(n: usize) -> impl Fn(&State) -> bool {
     move |state| state.asked.iter().filter(|(_, a)| matches!(a, Asked::Push(_))).count() >= n
 }
 
@@ -322,6 +322,49 @@ async fn an_enrolment_that_fails_is_tried_again_with_another_token_and_kept_when
     assert_eq!(tokens, ["a t1", "a t2", "a t3"], "refused, not decided, approved");
     assert!(Identity::load(&agent.dir.path().join("identity.json")).unwrap().is_some());
     agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_enrolment_whose_answer_was_lost_is_asked_for_again_also_after_a_restart() {
+    let mut agent = TestAgent::not_enrolled();
+    agent.enrolment = Arc::new(GivenToken(Some(Zeroizing::new("once".to_owned()))));
+    let script = Script::new();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    script.state.lock().on_register = Some(Box::new(move |request| {
+        let mut seen = seen.lock();
+        seen.push(request.nonce.clone());
+        if seen.len() < 4 { Err(Status::unavailable("lost")) } else { Ok(waiting()) }
+    }));
+    let enrolled = |times| move |state: &State| registrations(state) == times;
+    agent.start(&script);
+    script.until("the second attempt", enrolled(2)).await;
+    agent.stop().await;
+    agent.start(&script);
+    script.until("the fourth attempt", enrolled(4)).await;
+    agent.append(1);
+    script.until("the push", pushes(1)).await;
+    agent.stop().await;
+    let asked = asked.lock().clone();
+    assert!(asked[0].len() == 16 && asked.iter().all(|nonce| *nonce == asked[0]), "{asked:?}");
+    let file = |name| agent.dir.path().join(name);
+    assert!(file("identity.json").exists() && !file("identity.enrolling").exists());
+    // The next enrolment is another.
+    std::fs::remove_file(file("identity.json")).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let nonce = Arc::clone(&seen);
+    script.state.lock().on_register = Some(Box::new(move |request| {
+        *nonce.lock() = request.nonce.clone();
+        Ok(waiting())
+    }));
+    agent.start(&script);
+    script.until("the next enrolment", enrolled(5)).await;
+    agent.stop().await;
+    assert_ne!(*seen.lock(), asked[0]);
+}
+
+fn registrations(state: &State) -> usize {
+    state.asked.iter().filter(|(_, a)| matches!(a, Asked::Register { .. })).count()
 }
 
 #[tokio::test(start_paused = true)]
