@@ -18,18 +18,16 @@ use sentinel_model::batch::{Batch, BatchBuilder};
 use sentinel_model::codec;
 use sentinel_model::columns::Kind;
 use sentinel_model::ids::{AgentId, Epoch, Position};
-use sentinel_registry_client::{PluginFolder, VerifiedComponent};
+use sentinel_registry_client::FolderSource;
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_store::{Store, StoreError};
-use sentinel_trust::TrustPolicy;
 use sentinel_wire::envelope::{Content, Record, open, seal};
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::Envelope;
 use sentinel_worker::clock::Clock;
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::ingest::AgentKeys;
-use sentinel_worker::slots::PluginSource;
 use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
 use serde_json::json;
 use std::sync::Arc;
@@ -43,21 +41,6 @@ const TICK_MS: i64 = 10_000;
 const HOURS: i64 = 12;
 /// A whole hour.
 const START: i64 = 1_760_000_400_000;
-
-struct Plugins(PluginFolder);
-
-impl PluginSource for Plugins {
-    fn resolve(
-        &self,
-        plugin: &str,
-    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.0.resolve(&plugin.parse()?)?)
-    }
-
-    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.0.policy()?)
-    }
-}
 
 struct Keys(AgentKey);
 
@@ -181,7 +164,7 @@ async fn start() -> Result<Bench> {
         store: Arc::clone(&store) as Arc<_>,
         bus: Arc::clone(&bus) as Arc<_>,
         runtime,
-        plugins: Arc::new(Plugins(folders()?)),
+        plugins: FolderSource::watch(Arc::new(folders()?)),
         keys: Arc::new(Keys(key.clone())),
         secrets: Arc::new(NoSecrets),
         clock: Arc::clone(&clock) as Arc<_>,

@@ -5,7 +5,8 @@ use sentinel_model::columns::{MAX_SYMBOL, check_label_key};
 use sentinel_model::document::{Document, Problem};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, SlotName};
-use sentinel_registry_client::{PluginFolder, PluginRef};
+use sentinel_registry_client::PluginSource;
+use sentinel_trust::repository::PluginRange;
 use sentinel_trust::{Grants, Kind, effective};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,7 +82,7 @@ pub enum SyncConfig {
 pub struct CollectorConfig {
     /// The slot's name.
     pub slot: SlotName,
-    /// `publisher/name`, or `publisher/name@1.2.3`.
+    /// `publisher/name`, or with the versions that will do: `publisher/name@^1.2`.
     pub plugin: String,
     /// How often it runs; the agent's interval where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,21 +124,16 @@ pub struct Unloadable {
 
 /// Everything wrong with a configuration beyond its shape; `base` is the JSON Pointer of the
 /// agent's part in the document.
-#[must_use]
-pub fn findings(
+pub async fn findings(
     config: &AgentConfig,
     document: &Document,
     base: &str,
-    plugins: &PluginFolder,
+    plugins: &dyn PluginSource,
 ) -> Findings {
     let mut found = Findings { problems: problems(config, document, base), ..Findings::default() };
     for (i, collector) in config.collectors.iter().enumerate() {
-        found.plugin(
-            document,
-            &format!("{base}/collectors/{i}"),
-            (&collector.slot, &collector.plugin, Kind::Collector, &collector.grants),
-            plugins,
-        );
+        let slot = (&collector.slot, &*collector.plugin, Kind::Collector, &collector.grants);
+        found.plugin(document, &format!("{base}/collectors/{i}"), slot, plugins).await;
     }
     found
 }
@@ -182,19 +178,19 @@ fn problems(config: &AgentConfig, document: &Document, base: &str) -> Vec<Proble
 impl Findings {
     /// Adds what is wrong with one slot's plugin, grants and configuration; `path` is the
     /// slot's.
-    pub fn plugin(
+    pub async fn plugin(
         &mut self,
         document: &Document,
         path: &str,
         (slot, plugin, kind, grants): (&SlotName, &str, Kind, &Grants),
-        plugins: &PluginFolder,
+        plugins: &dyn PluginSource,
     ) {
         let at_plugin = |message: String| document.problem(&format!("{path}/plugin"), message);
-        let wanted = match plugin.parse::<PluginRef>() {
+        let wanted = match plugin.parse::<PluginRange>() {
             Ok(wanted) => wanted,
             Err(error) => return self.problems.push(at_plugin(error.to_string())),
         };
-        let component = match plugins.resolve(&wanted) {
+        let component = match plugins.resolve(&wanted).await {
             Ok(component) => component,
             Err(error) => {
                 let problem = at_plugin(error.to_string());

@@ -8,7 +8,7 @@ use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
 use crate::notify::{MAX_QUEUED, Notifications, NotifyParts};
-use crate::slots::{PluginSource, SlotParts, Slots};
+use crate::slots::{SlotParts, Slots};
 use crate::stages::Stages;
 use crate::status::{IngestStatus, STATUS_PREFIX, WindowsStatus, WorkerStatus};
 use crate::upkeep;
@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use sentinel_bus::Bus;
 use sentinel_model::ids::SlotName;
+use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services};
 use sentinel_store::Store;
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ pub struct WorkerParts {
     pub bus: Arc<dyn Bus>,
     /// Runs plugins.
     pub runtime: Arc<Runtime>,
-    /// Finds plugins.
+    /// Where plugins come from.
     pub plugins: Arc<dyn PluginSource>,
     /// Who may have signed records.
     pub keys: Arc<dyn AgentKeys>,

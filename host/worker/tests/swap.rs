@@ -2,6 +2,7 @@
 
 mod support;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use sentinel_alerting::delivery;
@@ -9,15 +10,17 @@ use sentinel_model::alert::{
     Alert, AlertState, Delivery, DeliveryState, Fingerprint, Notification, NotificationStatus,
 };
 use sentinel_model::series::Labels;
+use sentinel_registry_client::{PluginSource, SourceError};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_trust::repository::PluginRange;
 use sentinel_trust::{
-    PublisherKey, TrustPolicy, Unverified, VerifiedComponent, embed, sign, verify,
+    Digest, PluginName, PublisherKey, TrustPolicy, Unverified, VerifiedComponent, embed, sign,
+    verify,
 };
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::notify::SENDS_AT_ONCE;
-use sentinel_worker::slots::PluginSource;
 use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +28,7 @@ use std::sync::Arc;
 use support::{Rig, START, slot, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 sentinel_runtime::compile_child_hook!();
 
@@ -53,16 +56,26 @@ fn webhook(patch: u64) -> Arc<VerifiedComponent> {
 /// What is installed now.
 struct Installed(Mutex<Arc<VerifiedComponent>>);
 
+#[async_trait]
 impl PluginSource for Installed {
-    fn resolve(
-        &self,
-        _: &str,
-    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
+    async fn resolve(&self, _: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
         Ok(Arc::clone(&self.0.lock()))
     }
 
-    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(TrustPolicy::trusting("sentinel".parse()?, key().public()))
+    async fn fetch(
+        &self,
+        _: &PluginName,
+        _: Digest,
+    ) -> Result<Arc<VerifiedComponent>, SourceError> {
+        Ok(Arc::clone(&self.0.lock()))
+    }
+
+    fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
+        Ok(Arc::new(TrustPolicy::trusting("sentinel".parse().unwrap(), key().public())))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 }
 

@@ -2,30 +2,47 @@
 
 mod support;
 
+use async_trait::async_trait;
 use prometheus::Registry;
 use sentinel_bus::Bus as _;
+use sentinel_registry_client::{PluginError, PluginSource, SourceError};
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
-use sentinel_trust::{TrustPolicy, VerifiedComponent};
+use sentinel_trust::repository::PluginRange;
+use sentinel_trust::{Digest, PluginName, TrustPolicy, VerifiedComponent};
 use sentinel_worker::config::WorkerConfig;
-use sentinel_worker::slots::PluginSource;
 use sentinel_worker::{Worker, WorkerError, WorkerOptions, WorkerParts};
 use std::sync::Arc;
 use support::{Rig, slot, until};
+use tokio::sync::watch;
 
 /// Has no plugin.
 struct NoPlugins;
 
+fn none(wanted: String) -> SourceError {
+    PluginError::NotFound { wanted, folders: "any folder".to_owned(), others: String::new() }.into()
+}
+
+#[async_trait]
 impl PluginSource for NoPlugins {
-    fn resolve(
-        &self,
-        plugin: &str,
-    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
-        Err(format!("there is no plugin {plugin}").into())
+    async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
+        Err(none(wanted.to_string()))
     }
 
-    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(TrustPolicy::default())
+    async fn fetch(
+        &self,
+        name: &PluginName,
+        _: Digest,
+    ) -> Result<Arc<VerifiedComponent>, SourceError> {
+        Err(none(name.to_string()))
+    }
+
+    fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
+        Ok(Arc::default())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 }
 
@@ -59,7 +76,8 @@ async fn a_worker_whose_transform_is_missing_says_so_stores_nothing_and_goes_on_
     let worker = Worker::start(WorkerOptions::new("w1", config()), parts(&rig)).await.unwrap();
     rig.publish(1, 1, rig.sample(1, 1)).await;
     let status = worker.status().await;
-    assert_eq!(status.problems[&slot("shape")], "there is no plugin sentinel/rows");
+    let why = &status.problems[&slot("shape")];
+    assert!(why.starts_with("there is no plugin sentinel/rows"), "{why}");
     assert_eq!(status.problems.len(), 2);
     assert_eq!((rig.committed().await, rig.bus.depth().messages), (0, 1));
     let problems = worker.reconfigure(WorkerConfig::default()).await.unwrap();

@@ -4,8 +4,9 @@ use crate::files::{Stamp, io, read_bounded, read_signatures, signature_path};
 use crate::policy::load_policies;
 use crate::reference::{PluginError, PluginRef};
 use parking_lot::Mutex;
+use sentinel_trust::repository::PluginRange;
 use sentinel_trust::{
-    MAX_COMPONENT_BYTES, PluginName, TrustPolicy, Unverified, VerifiedComponent, verify,
+    Digest, MAX_COMPONENT_BYTES, PluginName, TrustPolicy, Unverified, VerifiedComponent, verify,
 };
 use serde::Serialize;
 use std::collections::hash_map::DefaultHasher;
@@ -87,11 +88,52 @@ impl PluginFolder {
     /// # Errors
     /// Where none is there, or the one that is there must not run.
     pub fn resolve(&self, wanted: &PluginRef) -> Result<Arc<VerifiedComponent>, PluginError> {
+        let meant =
+            |version: &semver::Version| wanted.version.as_ref().is_none_or(|v| v == version);
+        self.best(&wanted.name, meant, &wanted.to_string())
+    }
+
+    /// As [`PluginFolder::resolve`], of a range of versions.
+    ///
+    /// # Errors
+    /// As [`PluginFolder::resolve`].
+    pub fn resolve_range(
+        &self,
+        wanted: &PluginRange,
+    ) -> Result<Arc<VerifiedComponent>, PluginError> {
+        let any = wanted.versions == semver::VersionReq::STAR;
+        let meant = |version: &semver::Version| any || wanted.versions.matches(version);
+        self.best(&wanted.name, meant, &wanted.to_string())
+    }
+
+    /// Finds and verifies the plugin with a digest.
+    ///
+    /// # Errors
+    /// As [`PluginFolder::resolve`].
+    pub fn by_digest(
+        &self,
+        name: &PluginName,
+        digest: Digest,
+    ) -> Result<Arc<VerifiedComponent>, PluginError> {
+        let known = self.scan()?;
+        let of_name = |one: &&Known| one.claim.as_ref().is_some_and(|claim| claim.0 == *name);
+        for one in known.iter().filter(of_name) {
+            if Digest::of(&read_bounded(&one.path, MAX_COMPONENT_BYTES)?) == digest {
+                return self.verify_file(&one.path);
+            }
+        }
+        Err(self.not_found(name, &format!("{name} with the digest {digest}"), &known))
+    }
+
+    fn best(
+        &self,
+        plugin: &PluginName,
+        meant: impl Fn(&semver::Version) -> bool,
+        wanted: &str,
+    ) -> Result<Arc<VerifiedComponent>, PluginError> {
         let known = self.scan()?;
         let fits = |known: &&Known| {
-            known.claim.as_ref().is_some_and(|(name, version)| {
-                *name == wanted.name && wanted.version.as_ref().is_none_or(|v| v == version)
-            })
+            known.claim.as_ref().is_some_and(|(name, version)| *name == *plugin && meant(version))
         };
         // `max_by` takes the last of equals, hence the reversal.
         let best = known.iter().rev().filter(fits).max_by(|a, b| {
@@ -100,7 +142,7 @@ impl PluginFolder {
         });
         match best {
             Some(best) => self.verify_file(&best.path),
-            None => Err(self.not_found(wanted, &known)),
+            None => Err(self.not_found(plugin, wanted, &known)),
         }
     }
 
@@ -111,11 +153,11 @@ impl PluginFolder {
         Ok(Arc::new(verified))
     }
 
-    fn not_found(&self, wanted: &PluginRef, known: &[Known]) -> PluginError {
+    fn not_found(&self, plugin: &PluginName, wanted: &str, known: &[Known]) -> PluginError {
         let versions: Vec<String> = known
             .iter()
             .filter_map(|k| k.claim.as_ref())
-            .filter(|(name, _)| *name == wanted.name)
+            .filter(|(name, _)| name == plugin)
             .map(|(_, version)| version.to_string())
             .collect();
         let others = if versions.is_empty() {
@@ -124,7 +166,7 @@ impl PluginFolder {
             format!("; there is version {}", versions.join(", "))
         };
         let folders: Vec<_> = self.folders.iter().map(|f| f.display().to_string()).collect();
-        PluginError::NotFound { wanted: wanted.to_string(), folders: folders.join(", "), others }
+        PluginError::NotFound { wanted: wanted.to_owned(), folders: folders.join(", "), others }
     }
 
     /// Everything in the folders, whether it may run or not, by name and version.
@@ -146,7 +188,7 @@ impl PluginFolder {
                 name: String::new(),
                 version: String::new(),
                 kind: String::new(),
-                digest: sentinel_trust::Digest::of(&bytes).to_string(),
+                digest: Digest::of(&bytes).to_string(),
                 file: known.path,
                 description: String::new(),
                 refused: unread.or_else(|| verdict.err().map(|e| e.to_string())),
@@ -225,7 +267,7 @@ impl PluginFolder {
             return Ok(removed);
         }
         if elsewhere.is_empty() {
-            return Err(self.not_found(wanted, &known));
+            return Err(self.not_found(&wanted.name, &wanted.to_string(), &known));
         }
         let wanted = wanted.to_string();
         Err(PluginError::Elsewhere { wanted, files: elsewhere, folder: first })

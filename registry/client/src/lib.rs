@@ -10,16 +10,20 @@
 
 mod files;
 mod folder;
+mod folder_source;
 mod policy;
 mod reference;
 mod registry;
+mod source;
 
 pub use folder::{Change, Listing, PluginFolder};
+pub use folder_source::FolderSource;
 pub use policy::{PolicyError, load_policies, load_policy};
 pub use reference::{PluginError, PluginRef};
 pub use registry::{
     BundleOptions, ClientError, FetchLimits, PublishError, Published, Publisher, RegistryClient,
     RegistryOptions,
 };
+pub use source::{PluginSource, SourceError};
 
 pub use sentinel_trust::VerifiedComponent;

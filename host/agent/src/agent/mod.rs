@@ -13,7 +13,7 @@ use crate::state::{SlotStates, StateError};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::PluginFolder;
+use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services, SlotStatus};
 use sentinel_wal::{AtCap, Log, Options, SyncPolicy};
 use serde::Serialize;
@@ -77,8 +77,8 @@ pub struct AgentOptions {
     pub enrolment: Arc<dyn Enrolment>,
     /// Runs plugins.
     pub runtime: Arc<Runtime>,
-    /// Where plugins are.
-    pub plugins: Arc<PluginFolder>,
+    /// Where plugins come from.
+    pub plugins: Arc<dyn PluginSource>,
     /// Secrets that grants may name.
     pub secrets: Arc<dyn SecretSource>,
     /// Warnings to show in `status`, asked at each heartbeat.

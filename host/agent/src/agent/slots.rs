@@ -7,8 +7,9 @@ use crate::config::{AgentConfig, CollectorConfig};
 use crate::export::ExportStatus;
 use parking_lot::Mutex;
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::{PluginError, PluginFolder, PluginRef};
+use sentinel_registry_client::{PluginSource, SourceError};
 use sentinel_runtime::{LoadError, Runtime, Services, Slot, SlotSpec};
+use sentinel_trust::repository::{PluginRange, RangeError};
 use sentinel_wal::LogState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +18,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How often the plugin folders are looked at.
-const LOOK: Duration = Duration::from_secs(2);
 /// How often a slot that could not be loaded is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
@@ -40,7 +39,7 @@ pub(super) struct Slots {
 /// What an agent is while it runs.
 pub(super) struct Inner {
     pub(super) runtime: Arc<Runtime>,
-    pub(super) plugins: Arc<PluginFolder>,
+    pub(super) plugins: Arc<dyn PluginSource>,
     pub(super) services: Services,
     pub(super) shared: Arc<Shared>,
     pub(super) config: watch::Sender<AgentConfig>,
@@ -103,16 +102,14 @@ impl Inner {
         self.shared.metrics.slots_failed.set(i64::try_from(failed).unwrap_or(i64::MAX));
     }
 
-    /// Stops what the trust policy no longer admits. A policy that cannot be read lets nothing
-    /// new in; what runs goes on under the last that could.
+    /// Stops what the trust policy no longer admits. A policy that is not to be had lets nothing
+    /// new in; what runs goes on under the last that was.
     async fn enforce(&self) {
-        let folder = Arc::clone(&self.plugins);
-        match tokio::task::spawn_blocking(move || folder.policy()).await {
-            Ok(Ok(policy)) => drop(self.runtime.enforce(Arc::new(policy)).await),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "no plugin is loaded until the trust policy can be read");
+        match self.plugins.policy() {
+            Ok(policy) => drop(self.runtime.enforce(policy).await),
+            Err(error) => {
+                tracing::error!(%error, "no plugin is loaded until it is known whom to trust");
             }
-            Err(error) => tracing::error!(%error, "the trust policy was not read"),
         }
     }
 
@@ -152,10 +149,8 @@ impl Inner {
 
     /// Starts, swaps or leaves alone one slot.
     async fn bring_up(&self, wished: &CollectorConfig, plan: Plan) -> Result<(), SlotError> {
-        let wanted: PluginRef = wished.plugin.parse()?;
-        let folder = Arc::clone(&self.plugins);
-        let resolved = tokio::task::spawn_blocking(move || folder.resolve(&wanted)).await;
-        let component = resolved.map_err(|e| SlotError::Gone(e.to_string()))??;
+        let wanted: PluginRange = wished.plugin.parse()?;
+        let component = self.plugins.resolve(&wanted).await?;
         let digest = component.digest();
         let spec = SlotSpec {
             name: wished.slot.clone(),
@@ -215,29 +210,27 @@ impl Inner {
 #[derive(Debug, thiserror::Error)]
 enum SlotError {
     #[error(transparent)]
-    Plugin(#[from] PluginError),
+    Range(#[from] RangeError),
+    #[error(transparent)]
+    Plugin(#[from] SourceError),
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error("the folder of plugins could not be read: {0}")]
-    Gone(String),
 }
 
-/// Looks at the plugin folders, and again and again at slots that could not be loaded.
+/// Configures the slots anew when plugins have changed, and tries those again and again that
+/// could not be loaded.
 pub(super) async fn watch_plugins(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
-    let mut seen = inner.plugins.change();
-    let mut tried = tokio::time::Instant::now();
+    let mut changes = inner.plugins.changes();
     loop {
         tokio::select! {
             () = ended(&mut stop) => return,
-            () = tokio::time::sleep(LOOK) => {}
+            Ok(()) = changes.changed() => {}
+            () = tokio::time::sleep(TRY_AGAIN) => {
+                if inner.slots.lock().failed.is_empty() {
+                    continue;
+                }
+            }
         }
-        let folder = Arc::clone(&inner.plugins);
-        let Ok(now) = tokio::task::spawn_blocking(move || folder.change()).await else { return };
-        let again = !inner.slots.lock().failed.is_empty() && tried.elapsed() >= TRY_AGAIN;
-        if now != seen || again {
-            seen = now;
-            tried = tokio::time::Instant::now();
-            inner.configure().await;
-        }
+        inner.configure().await;
     }
 }

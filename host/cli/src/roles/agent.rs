@@ -11,7 +11,7 @@ use prometheus::Registry;
 use sentinel_agent::enrol::GivenToken;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions};
-use sentinel_registry_client::PluginFolder;
+use sentinel_registry_client::{FolderSource, PluginFolder, PluginSource};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,8 +60,9 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     folders.extend(args.plugins.iter().cloned());
     let mut policies = vec![data.join("trust.yaml")];
     policies.extend(args.trust.iter().cloned());
-    let plugins = Arc::new(PluginFolder::open(folders, policies)?);
-    let mut config = Loaded::read(&args.config, Part::Agent, &plugins)?;
+    let folder = Arc::new(PluginFolder::open(folders, policies)?);
+    let plugins: Arc<dyn PluginSource> = FolderSource::watch(folder);
+    let mut config = Loaded::read(&args.config, Part::Agent, &*plugins).await?;
     let token = match &args.token_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
@@ -108,7 +109,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         if looks == SETTLED {
             memory::give_back();
         }
-        match config.again(Part::Agent, &plugins) {
+        match config.again(Part::Agent, &*plugins).await {
             None => {}
             Some(Ok(fresh)) => {
                 agent.reconfigure(fresh.config.agent.clone()).await;

@@ -7,7 +7,7 @@ use sentinel_agent::config::{Findings, Unloadable, findings};
 use sentinel_model::document::{Document, Problems};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::{Change, PluginFolder};
+use sentinel_registry_client::PluginSource;
 use sentinel_trust::Kind;
 use sentinel_worker::config::WorkerConfig;
 use serde::{Deserialize, Serialize};
@@ -67,8 +67,8 @@ pub(crate) struct Loaded {
     stamp: Option<Stamp>,
     /// How the file looked at the last look, where it has changed since `stamp`.
     changing: Option<Option<Stamp>>,
-    /// How the plugins looked when a change of the file was refused.
-    refused: Option<Change>,
+    /// Changes of plugins that there had been when a change of the file was refused.
+    refused: Option<u64>,
 }
 
 /// What tells one content of a file from another: which file, its length, and when it was
@@ -92,10 +92,10 @@ pub(crate) enum Part {
 impl Loaded {
     /// Reads a file at the start and finds everything that is wrong with it. Slots whose plugin
     /// cannot be loaded are no reason not to start: they are warned of, and start when it can.
-    pub(crate) fn read(path: &Path, part: Part, plugins: &PluginFolder) -> Result<Self> {
+    pub(crate) async fn read(path: &Path, part: Part, plugins: &dyn PluginSource) -> Result<Self> {
         let stamp = stamp(path);
         let text = text(path)?;
-        let (config, unloadable) = check(path, &text, part, plugins)?;
+        let (config, unloadable) = check(path, &text, part, plugins).await?;
         for one in unloadable {
             tracing::warn!(slot = %one.slot, "{}; the slot does not run until its plugin can be loaded", one.problem);
         }
@@ -107,16 +107,20 @@ impl Loaded {
     /// Reads the file again where it looks otherwise, and has not changed since the last look:
     /// a file that is being written may read well and be half of what is meant. A change that
     /// is refused is not read again until the file, or a plugin, changes once more.
-    pub(crate) fn again(&mut self, part: Part, plugins: &PluginFolder) -> Option<Result<Self>> {
+    pub(crate) async fn again(
+        &mut self,
+        part: Part,
+        plugins: &dyn PluginSource,
+    ) -> Option<Result<Self>> {
         let looked = stamp(&self.path);
-        let change = plugins.change();
+        let change = *plugins.changes().borrow();
         let retry = self.refused.is_some_and(|before| before != change);
         if self.changing != Some(looked) {
             self.changing = (looked != self.stamp || retry).then_some(looked);
             return None;
         }
         self.changing = None;
-        let fresh = self.read_again(part, plugins, looked);
+        let fresh = self.read_again(part, plugins, looked).await;
         match &fresh {
             Ok(None) => (self.stamp, self.refused) = (looked, None),
             Ok(Some(_)) => {}
@@ -127,17 +131,17 @@ impl Loaded {
 
     /// The file's content, unless it is the one that is in force. A slot whose plugin cannot be
     /// loaded refuses it, unless it is as it was.
-    fn read_again(
+    async fn read_again(
         &self,
         part: Part,
-        plugins: &PluginFolder,
+        plugins: &dyn PluginSource,
         looked: Option<Stamp>,
     ) -> Result<Option<Self>> {
         let text = text(&self.path)?;
         if text == self.text {
             return Ok(None);
         }
-        let (config, unloadable) = check(&self.path, &text, part, plugins)?;
+        let (config, unloadable) = check(&self.path, &text, part, plugins).await?;
         let before = self.config.plugins();
         let new = |one: &Unloadable| !before.contains(&(&one.slot, one.plugin.as_str()));
         let problems = unloadable.into_iter().filter(new).map(|one| one.problem).collect();
@@ -166,18 +170,18 @@ fn text(path: &Path) -> Result<String> {
 
 /// A text as a configuration, and the slots whose plugins cannot be loaded. Where anything else
 /// is wrong, all of it is said at once, those too.
-fn check(
+async fn check(
     path: &Path,
     text: &str,
     part: Part,
-    plugins: &PluginFolder,
+    plugins: &dyn PluginSource,
 ) -> Result<(ConfigFile, Vec<Unloadable>)> {
     let said = || said(path);
     let document = Document::parse(&path.display().to_string(), text).with_context(said)?;
     let config: ConfigFile = document.read().with_context(said)?;
-    let mut found = findings(&config.agent, &document, "/agent", plugins);
+    let mut found = findings(&config.agent, &document, "/agent", plugins).await;
     if part == Part::Whole {
-        worker_findings(&config.worker, &document, plugins, &mut found);
+        worker_findings(&config.worker, &document, plugins, &mut found).await;
     }
     if found.problems.is_empty() {
         return Ok((config, found.unloadable));
@@ -190,26 +194,27 @@ fn said(path: &Path) -> String {
     format!("the configuration {} cannot be used", path.display())
 }
 
-fn worker_findings(
+async fn worker_findings(
     config: &WorkerConfig,
     document: &Document,
-    plugins: &PluginFolder,
+    plugins: &dyn PluginSource,
     found: &mut Findings,
 ) {
     let problem = |(path, message)| document.problem(&format!("/worker{path}"), message);
     found.problems.extend(config.problems().into_iter().map(problem));
-    let mut check = |list: &str, i: usize, slot, plugin: &str, kind, grants| {
-        let path = format!("/worker/{list}/{i}");
-        found.plugin(document, &path, (slot, plugin, kind, grants), plugins);
-    };
+    let mut all = Vec::new();
     for (i, one) in config.transforms.iter().enumerate() {
-        check("transforms", i, &one.slot, &one.plugin, Kind::Transform, &one.grants);
+        all.push(("transforms", i, &one.slot, &one.plugin, Kind::Transform, &one.grants));
     }
     for (i, one) in config.evaluators.iter().enumerate() {
-        check("evaluators", i, &one.slot, &one.plugin, Kind::Evaluator, &one.grants);
+        all.push(("evaluators", i, &one.slot, &one.plugin, Kind::Evaluator, &one.grants));
     }
     for (i, one) in config.notifiers.iter().enumerate() {
-        check("notifiers", i, &one.slot, &one.plugin, Kind::Notifier, &one.grants);
+        all.push(("notifiers", i, &one.slot, &one.plugin, Kind::Notifier, &one.grants));
+    }
+    for (list, i, slot, plugin, kind, grants) in all {
+        let path = format!("/worker/{list}/{i}");
+        found.plugin(document, &path, (slot, plugin, kind, grants), plugins).await;
     }
 }
 

@@ -2,34 +2,13 @@
 
 use async_trait::async_trait;
 use sentinel_model::ids::{AgentId, SlotName};
-use sentinel_registry_client::{PluginFolder, PluginRef, VerifiedComponent};
 use sentinel_server::keyring::KeyRing;
 use sentinel_server::{RuleChecker, RuleDiagnostic};
 use sentinel_store::StoreError;
 use sentinel_store::agents::AgentState;
-use sentinel_trust::TrustPolicy;
 use sentinel_wire::key::AgentKey;
 use sentinel_worker::ConditionChecker;
 use sentinel_worker::ingest::AgentKeys;
-use sentinel_worker::slots::PluginSource;
-use std::sync::Arc;
-
-/// The worker's plugins come from the folders.
-pub(crate) struct Plugins(pub(crate) Arc<PluginFolder>);
-
-impl PluginSource for Plugins {
-    fn resolve(
-        &self,
-        plugin: &str,
-    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>> {
-        let wanted: PluginRef = plugin.parse()?;
-        Ok(self.0.resolve(&wanted)?)
-    }
-
-    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.0.policy()?)
-    }
-}
 
 /// The worker's keys of agents come from where the server's do.
 pub(crate) struct Keys(pub(crate) KeyRing);

@@ -1,7 +1,7 @@
 //! `sentinel up`: every role in one process, over the same code paths as apart.
 
 use super::config::{DEFAULT, Loaded, Part};
-use super::connect::{Keys, Plugins, Rules};
+use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
 use super::own::OwnAgent;
 use super::{COMPILE_CHILD, StopSignal};
@@ -13,7 +13,7 @@ use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions, IDENTITY};
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
-use sentinel_registry_client::PluginFolder;
+use sentinel_registry_client::{FolderSource, PluginFolder, PluginSource};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keyring::KeyRing;
@@ -77,11 +77,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let data = DataFolder::open(&args.data.clone().unwrap_or_else(default_folder))?;
     let listeners = Listeners::bind(args.listen, args.grpc).await?;
     let plugins = plugin_folder(&args, &data)?;
-    let config = load_config(&args, &data, &plugins)?;
+    let source: Arc<dyn PluginSource> = FolderSource::watch(Arc::clone(&plugins));
+    let config = load_config(&args, &data, &*source).await?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let token = data.secret_text("api.token", fresh_token)?;
     say(&format!("Starting on {} …", data.path().display()));
-    let up = start(listeners, &data, &config, &plugins, &secrets, &token).await?;
+    let up = start(listeners, &data, &config, (&plugins, &source), &secrets, &token).await?;
     let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
         server: format!("http://{}", up.server.rest()),
@@ -94,7 +95,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         tracing::warn!(%error, "other commands will not find this server by themselves");
     }
     welcome(&up, &data, &config, began.elapsed());
-    attend(&up, config, &plugins, &mut stop).await;
+    attend(&up, config, &*source, &mut stop).await;
     say("Stopping … (Ctrl-C again ends it at once)");
     if registered.is_ok() {
         running::remove();
@@ -115,7 +116,11 @@ fn plugin_folder(args: &UpArgs, data: &DataFolder) -> Result<Arc<PluginFolder>> 
     Ok(Arc::new(PluginFolder::open(folders, policies)?))
 }
 
-fn load_config(args: &UpArgs, data: &DataFolder, plugins: &PluginFolder) -> Result<Loaded> {
+async fn load_config(
+    args: &UpArgs,
+    data: &DataFolder,
+    plugins: &dyn PluginSource,
+) -> Result<Loaded> {
     let path = match &args.config {
         Some(path) => path.clone(),
         None => {
@@ -127,7 +132,7 @@ fn load_config(args: &UpArgs, data: &DataFolder, plugins: &PluginFolder) -> Resu
             path
         }
     };
-    Loaded::read(&path, Part::Whole, plugins)
+    Loaded::read(&path, Part::Whole, plugins).await
 }
 
 fn fresh_token() -> String {
@@ -140,7 +145,7 @@ async fn start(
     listeners: Listeners,
     data: &DataFolder,
     config: &Loaded,
-    plugins: &Arc<PluginFolder>,
+    (folder, plugins): (&Arc<PluginFolder>, &Arc<dyn PluginSource>),
     secrets: &Arc<SecretStore>,
     token: &str,
 ) -> Result<Up> {
@@ -167,7 +172,7 @@ async fn start(
             store: Arc::clone(&store_dyn),
             bus: Arc::clone(&bus) as Arc<_>,
             runtime: Arc::clone(&runtime),
-            plugins: Arc::new(Plugins(Arc::clone(plugins))),
+            plugins: Arc::clone(plugins),
             keys: Arc::new(Keys(KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)))),
             secrets: Arc::clone(secrets) as Arc<_>,
             clock: Arc::new(clock),
@@ -189,7 +194,7 @@ async fn start(
             bus: Arc::clone(&bus) as Arc<_>,
             wrap,
             tokens,
-            plugins: Arc::clone(plugins),
+            plugins: Arc::clone(folder),
             operators: None,
             rules: Arc::new(Rules(worker.checker())),
             registry: registry.clone(),
@@ -250,19 +255,18 @@ Ctrl-C stops it.",
 }
 
 /// Follows the configuration and the plugins until asked to stop.
-async fn attend(up: &Up, mut config: Loaded, plugins: &Arc<PluginFolder>, stop: &mut StopSignal) {
-    let mut seen = plugins.change();
+async fn attend(up: &Up, mut config: Loaded, plugins: &dyn PluginSource, stop: &mut StopSignal) {
+    let mut changes = plugins.changes();
     loop {
         tokio::select! {
             () = stop.asked() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        if let Some(fresh) = config.again(Part::Whole, plugins) {
+        if let Some(fresh) = config.again(Part::Whole, plugins).await {
             reconfigure(up, &mut config, fresh).await;
         }
-        let now = plugins.change();
-        if now != seen {
-            seen = now;
+        if changes.has_changed().unwrap_or(false) {
+            changes.mark_unchanged();
             // The agent looks by itself.
             apply_to_worker(up, &config).await;
         }

@@ -11,30 +11,13 @@ use crate::config::{SlotConfig, WorkerConfig};
 use crate::kv::SlotStates;
 use crate::stages::{EvaluatorStage, NotifierStage, Stages, TransformStage};
 use sentinel_model::ids::SlotName;
+use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, Services, Slot, SlotSpec, SlotStatus};
-use sentinel_trust::{Digest, Grants, Kind, TrustPolicy, VerifiedComponent};
+use sentinel_trust::repository::PluginRange;
+use sentinel_trust::{Digest, Grants, Kind};
 use stage::{Missing, SlotEvaluator, SlotNotifier, SlotTransform};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Finds plugins.
-pub trait PluginSource: Send + Sync {
-    /// Finds and verifies a plugin by `publisher/name` or `publisher/name@version`. May read
-    /// files; is called where that is no harm.
-    ///
-    /// # Errors
-    /// Why there is none that may run, and what to do.
-    fn resolve(
-        &self,
-        plugin: &str,
-    ) -> Result<Arc<VerifiedComponent>, Box<dyn std::error::Error + Send + Sync>>;
-
-    /// Whom to trust now. May read files, as [`PluginSource::resolve`].
-    ///
-    /// # Errors
-    /// Why that is not known: then nothing new is loaded, and what runs goes on.
-    fn policy(&self) -> Result<TrustPolicy, Box<dyn std::error::Error + Send + Sync>>;
-}
 
 /// What slots are made of.
 #[derive(Clone)]
@@ -125,23 +108,18 @@ impl Slots {
 
     /// Stops what the trust policy no longer admits.
     async fn enforce(&self) {
-        let plugins = Arc::clone(&self.parts.plugins);
-        let read = move || plugins.policy().map_err(|error| error.to_string());
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(policy)) => drop(self.parts.runtime.enforce(Arc::new(policy)).await),
-            Ok(Err(why)) => {
-                tracing::error!(why, "no plugin is loaded until the trust policy can be read");
+        match self.parts.plugins.policy() {
+            Ok(policy) => drop(self.parts.runtime.enforce(policy).await),
+            Err(error) => {
+                tracing::error!(%error, "no plugin is loaded until it is known whom to trust");
             }
-            Err(error) => tracing::error!(%error, "the trust policy was not read"),
         }
     }
 
     async fn put(&mut self, kind: Kind, config: SlotConfig) -> Result<(), String> {
-        let (plugins, plugin) = (Arc::clone(&self.parts.plugins), config.plugin.clone());
-        let resolve = move || plugins.resolve(&plugin).map_err(|error| error.to_string());
-        let component = tokio::task::spawn_blocking(resolve)
-            .await
-            .map_err(|error| format!("looking for {}: {error}", config.plugin))??;
+        let wanted: PluginRange = config.plugin.parse().map_err(|error| format!("{error}"))?;
+        let component =
+            self.parts.plugins.resolve(&wanted).await.map_err(|error| error.to_string())?;
         let found = component.manifest().kind;
         if found != kind {
             return Err(format!("{} is a {found}, and this slot is for a {kind}", config.plugin));

@@ -1,0 +1,63 @@
+//! Where a host's slots get their plugins from.
+
+use crate::reference::PluginError;
+use crate::registry::ClientError;
+use async_trait::async_trait;
+use sentinel_trust::repository::PluginRange;
+use sentinel_trust::{Digest, PluginName, TrustPolicy, VerifiedComponent};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Why a slot does not get its plugin. Cheap to clone: one failure may be told to many.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The folders of plugins.
+    #[error(transparent)]
+    Folder(Arc<PluginError>),
+    /// The registry, or what is kept of it.
+    #[error(transparent)]
+    Registry(Arc<ClientError>),
+}
+
+impl From<PluginError> for SourceError {
+    fn from(error: PluginError) -> Self {
+        Self::Folder(Arc::new(error))
+    }
+}
+
+impl From<ClientError> for SourceError {
+    fn from(error: ClientError) -> Self {
+        Self::Registry(Arc::new(error))
+    }
+}
+
+/// Gives the slots of a host their plugins, verified.
+#[async_trait]
+pub trait PluginSource: Send + Sync {
+    /// The plugin of a slot that names a range of versions: the same version each time, until an
+    /// operator moves it.
+    ///
+    /// # Errors
+    /// Why there is none that may run, and what to do.
+    async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError>;
+
+    /// The plugin of a slot that names a digest.
+    ///
+    /// # Errors
+    /// As [`PluginSource::resolve`].
+    async fn fetch(
+        &self,
+        name: &PluginName,
+        digest: Digest,
+    ) -> Result<Arc<VerifiedComponent>, SourceError>;
+
+    /// Whom to trust now, and what was revoked.
+    ///
+    /// # Errors
+    /// Why that is not known: then nothing new is loaded, and what runs goes on.
+    fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError>;
+
+    /// Changes whenever asking again may give another answer.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
