@@ -3,6 +3,7 @@
 
 use crate::row::{Better, Row};
 use anyhow::{Context, Result};
+use sentinel_test_components::hollow;
 use sentinel_trust::repository::{
     Enrolment, IndexedRelease, Interest, KeyPurpose, MinimumVersions, OnlineKeys, OnlineMetadata,
     PublisherIndex, Publishers, Role, RoleKey, RoleSpec, RootSpec, TargetsSpec, Trusted, Update,
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
+use wasm_encoder::CustomSection;
 
 const SIZE: usize = 1 << 20;
 const ROUNDS: usize = 200;
@@ -23,22 +25,9 @@ const LIMIT_MS: f64 = 5.0;
 
 /// A component of [`SIZE`] bytes that exports what a collector must.
 fn component() -> Vec<u8> {
-    use wasm_encoder::{
-        Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection,
-        CustomSection,
-    };
-    let mut instances = ComponentInstanceSection::new();
-    let nothing: [(&str, ComponentExportKind, u32); 0] = [];
-    instances.export_items(nothing);
-    let mut exports = ComponentExportSection::new();
-    for name in ["plugin", "collect"] {
-        let name = format!("sentinel:plugin/{name}@0.1.0");
-        exports.export(&name, ComponentExportKind::Instance, 0, None);
-    }
     let filling: Vec<u8> =
         (0..SIZE as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let mut component = Component::new();
-    component.section(&instances).section(&exports);
+    let mut component = hollow("collect");
     component.section(&CustomSection { name: "filling".into(), data: filling.as_slice().into() });
     component.finish()
 }
@@ -53,21 +42,8 @@ fn plugin() -> Result<Vec<u8>> {
 }
 
 fn listed(plugin: &[u8], key: &PublisherKey) -> Result<IndexedRelease> {
-    let unverified = Unverified::read(plugin)?;
-    let manifest = unverified.manifest();
-    Ok(IndexedRelease {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: unverified.digest(),
-        size: plugin.len() as u64,
-        kind: manifest.kind,
-        contract: manifest.contract.clone(),
-        description: manifest.description.clone(),
-        requests: manifest.requests.clone(),
-        signatures: sign(plugin, key, None)?.signatures,
-        yanked: false,
-        published_at: NOW,
-    })
+    let signatures = sign(plugin, key, None)?.signatures;
+    Ok(IndexedRelease::of(&Unverified::read(plugin)?, plugin.len() as u64, signatures, NOW))
 }
 
 /// What a host trusts of a registry with this one plugin.

@@ -28,6 +28,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-cli", EVERYTHING),
     ("sentinel-bench", EVERYTHING),
     ("sentinel-test-services", &[]),
+    ("sentinel-test-components", &[]),
     ("sentinel-e2e", EVERYTHING),
     ("xtask", &[]),
 ];
@@ -81,7 +82,7 @@ const CONFINED: &[Confined] = &[
 
 /// What only tests and benches may use: crates that are nothing else, and any crate in its
 /// `[dev-dependencies]`.
-const FOR_TESTS: &[&str] = &["sentinel-test-services"];
+const FOR_TESTS: &[&str] = &["sentinel-test-services", "sentinel-test-components"];
 
 /// Crates that are nothing but tests or benches.
 const TEST_CRATES: &[&str] = &["sentinel-e2e", "sentinel-bench"];

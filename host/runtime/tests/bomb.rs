@@ -13,9 +13,7 @@ use sentinel_runtime::{
 use sentinel_trust::{Manifest, VerifiedComponent, embed};
 use serde_json::json;
 use wasm_encoder::{
-    BlockType, CodeSection, Component, ComponentExportKind, ComponentExportSection,
-    ComponentInstanceSection, ComponentTypeSection, Function, FunctionSection, InstanceType,
-    Module, ModuleSection, TypeSection, ValType,
+    BlockType, CodeSection, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
 };
 
 sentinel_runtime::compile_child_hook!();
@@ -46,16 +44,8 @@ fn bomb() -> Arc<VerifiedComponent> {
     let mut module = Module::new();
     module.section(&types).section(&functions).section(&codes);
 
-    let mut types = ComponentTypeSection::new();
-    types.instance(&InstanceType::new());
-    let mut made = ComponentInstanceSection::new();
-    made.export_items([] as [(&str, ComponentExportKind, u32); 0]);
-    let mut exported = ComponentExportSection::new();
-    for name in ["sentinel:plugin/plugin@0.1.0", "sentinel:plugin/collect@0.1.0"] {
-        exported.export(name, ComponentExportKind::Instance, 0, None);
-    }
-    let mut component = Component::new();
-    component.section(&types).section(&ModuleSection(&module)).section(&made).section(&exported);
+    let mut component = sentinel_test_components::hollow("collect");
+    component.section(&ModuleSection(&module));
     let manifest = json!({
         "format": 1, "name": "sentinel/bomb", "version": "1.0.0", "kind": "collector",
         "contract": "0.1.0", "description": "Small and huge.", "license": "Apache-2.0",

@@ -181,9 +181,7 @@ impl PublisherKey {
     ///
     /// [`KeyError::NoRandomness`].
     pub fn generate(publisher: PublisherName) -> Result<Self, KeyError> {
-        let mut secret = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *secret).map_err(|error| KeyError::NoRandomness(error.to_string()))?;
-        Ok(Self::from_secret(publisher, &secret))
+        Ok(Self::from_secret(publisher, &*random_secret()?))
     }
 
     /// A key from its 32 secret bytes (the seed of RFC 8032).
@@ -222,24 +220,15 @@ impl PublisherKey {
     ///
     /// [`KeyError::NotASecretKey`], which never repeats what was read.
     pub fn from_file_text(text: &[u8]) -> Result<Self, KeyError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File<'a> {
-            format: &'a str,
-            publisher: &'a str,
-            public: &'a str,
-            secret: &'a str,
-        }
-
-        let file: File<'_> = parse_key_file(text)?;
+        let file = KeyFile::parse(text)?;
         if file.format != SECRET_KEY_FORMAT {
             return Err(KeyError::NotASecretKey("its format is not `sentinel-secret-key-v1`"));
         }
         let publisher = file
-            .publisher
+            .owner
             .parse()
             .map_err(|_| KeyError::NotASecretKey("its publisher is not a publisher's name"))?;
-        Ok(Self { publisher, signing: read_secret(file.secret, file.public)? })
+        Ok(Self { publisher, signing: file.pair()? })
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -281,33 +270,51 @@ pub(crate) fn write_secret(
 }
 
 /// The fields of a secret key file, still in the caller's buffer.
-pub(crate) fn parse_key_file<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, KeyError> {
-    if text.len() > MAX_KEY_FILE_BYTES {
-        return Err(KeyError::NotASecretKey("it is too long"));
-    }
-    serde_json::from_slice(text)
-        .map_err(|_| KeyError::NotASecretKey("it is not JSON of the right shape"))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyFile<'a> {
+    pub(crate) format: &'a str,
+    /// Whose the key is or what it is for; the format says which.
+    #[serde(alias = "publisher", alias = "purpose")]
+    pub(crate) owner: &'a str,
+    public: &'a str,
+    secret: &'a str,
 }
 
-/// The secret of a key file, checked against the public half beside it.
-pub(crate) fn read_secret(secret: &str, public: &str) -> Result<SigningKey, KeyError> {
-    // Room for what 44 characters of base64 may decode to before the padding is seen.
-    let mut decoded = Zeroizing::new([0_u8; 48]);
-    let length = STANDARD
-        .decode_slice(secret, &mut *decoded)
-        .map_err(|_| KeyError::NotASecretKey("its secret is not base64 of 32 bytes"))?;
-    if length != 32 {
-        return Err(KeyError::NotASecretKey("its secret is not base64 of 32 bytes"));
+impl<'a> KeyFile<'a> {
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, KeyError> {
+        if text.len() > MAX_KEY_FILE_BYTES {
+            return Err(KeyError::NotASecretKey("it is too long"));
+        }
+        serde_json::from_slice(text)
+            .map_err(|_| KeyError::NotASecretKey("it is not JSON of the right shape"))
     }
-    let mut seed = Zeroizing::new([0; 32]);
-    seed.copy_from_slice(&decoded[..32]);
-    let signing = SigningKey::from_bytes(&seed);
-    if PublicKey::of(&signing).to_string() != public {
-        return Err(KeyError::NotASecretKey(
-            "its public key does not belong to its secret; the file is damaged",
-        ));
+
+    /// The secret, checked against the public half beside it.
+    pub(crate) fn pair(&self) -> Result<SigningKey, KeyError> {
+        let no_secret = KeyError::NotASecretKey("its secret is not base64 of 32 bytes");
+        // Room for what 44 characters of base64 may decode to before the padding is seen.
+        let mut decoded = Zeroizing::new([0_u8; 48]);
+        let Ok(32) = STANDARD.decode_slice(self.secret, &mut *decoded) else {
+            return Err(no_secret);
+        };
+        let mut seed = Zeroizing::new([0; 32]);
+        seed.copy_from_slice(&decoded[..32]);
+        let signing = SigningKey::from_bytes(&seed);
+        if PublicKey::of(&signing).to_string() != self.public {
+            return Err(KeyError::NotASecretKey(
+                "its public key does not belong to its secret; the file is damaged",
+            ));
+        }
+        Ok(signing)
     }
-    Ok(signing)
+}
+
+/// 32 bytes for a new key.
+pub(crate) fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *secret).map_err(|error| KeyError::NoRandomness(error.to_string()))?;
+    Ok(secret)
 }
 
 /// The public half as a file beside the secret key: what goes into a trust policy.

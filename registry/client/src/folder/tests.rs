@@ -2,10 +2,6 @@ use super::*;
 use sentinel_trust::{Manifest, PublisherKey, embed, sign};
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
-use wasm_encoder::{
-    Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection,
-    ComponentTypeSection, InstanceType,
-};
 
 const NAME: &str = "acme/probe";
 
@@ -15,22 +11,12 @@ fn key(seed: u8) -> PublisherKey {
 
 /// A collector that exports what it must and has nothing behind it.
 fn component(version: &str, about: &str) -> Vec<u8> {
-    let mut types = ComponentTypeSection::new();
-    types.instance(&InstanceType::new());
-    let mut made = ComponentInstanceSection::new();
-    made.export_items([] as [(&str, ComponentExportKind, u32); 0]);
-    let mut exported = ComponentExportSection::new();
-    for name in ["sentinel:plugin/plugin@0.1.0", "sentinel:plugin/collect@0.1.0"] {
-        exported.export(name, ComponentExportKind::Instance, 0, None);
-    }
-    let mut component = Component::new();
-    component.section(&types).section(&made).section(&exported);
     let manifest = serde_json::json!({
         "format": 1, "name": NAME, "version": version, "kind": "collector", "contract": "0.1.0",
         "description": about, "license": "Apache-2.0", "config_schema": {"type": "object"},
     });
     let manifest = Manifest::from_json(manifest.to_string().as_bytes()).unwrap();
-    embed(&component.finish(), &manifest).unwrap()
+    embed(&sentinel_test_components::hollow("collect").finish(), &manifest).unwrap()
 }
 
 fn signature(bytes: &[u8], seed: u8) -> Vec<u8> {

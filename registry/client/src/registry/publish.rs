@@ -125,7 +125,8 @@ impl Publisher<'_> {
             return Err(Box::new(problem).into());
         }
         let file = sentinel_trust::sign(component, self.key, None)?;
-        let release = listing(&unverified, component, &file, now);
+        let release =
+            IndexedRelease::of(&unverified, component.len() as u64, file.signatures.clone(), now);
         let index = self.index(now).await?;
         let same = |one: &&IndexedRelease| one.release() == release.release();
         if let Some(there) = index.releases.iter().find(same) {
@@ -314,28 +315,6 @@ impl Publisher<'_> {
 impl std::fmt::Debug for Publisher<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-fn listing(
-    unverified: &Unverified,
-    component: &[u8],
-    file: &SignatureFile,
-    now: i64,
-) -> IndexedRelease {
-    let manifest = unverified.manifest();
-    IndexedRelease {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: unverified.digest(),
-        size: component.len() as u64,
-        kind: manifest.kind,
-        contract: manifest.contract.clone(),
-        description: manifest.description.clone(),
-        requests: manifest.requests.clone(),
-        signatures: file.signatures.clone(),
-        yanked: false,
-        published_at: now,
     }
 }
 

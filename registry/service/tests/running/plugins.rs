@@ -1,7 +1,6 @@
 //! Plugins, keys and metadata that the tests start from.
 
-use std::path::Path;
-
+use super::{OCI_MANIFEST, Running};
 use sentinel_registry_service::{SIGNATURE, WASM_CONFIG, WASM_LAYER, install_metadata};
 use sentinel_trust::repository::{
     IndexedRelease, KeyPurpose, OnlineKeys, PublisherIndex, Publishers, RoleKey, RoleSpec,
@@ -9,98 +8,15 @@ use sentinel_trust::repository::{
 };
 use sentinel_trust::{Kind, Manifest, PublisherKey, Unverified, embed, sign};
 use serde_json::{Value, json};
-use wasm_encoder::{
-    CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
-    MemorySection, MemoryType, Module, TypeSection, ValType,
-};
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::abi::{AbiVariant, WasmSignature, WasmType};
-use wit_parser::{IndexMap, Resolve, WorldItem, WorldKey};
-
-use super::{OCI_MANIFEST, Running};
 
 const DAY: i64 = 86_400_000;
 
-fn functions(
-    resolve: &Resolve,
-    items: &IndexMap<WorldKey, WorldItem>,
-    abi: AbiVariant,
-) -> Vec<(String, String, WasmSignature)> {
-    let mut all = Vec::new();
-    for (key, item) in items {
-        if let WorldItem::Interface { id, .. } = item {
-            for function in resolve.interfaces[*id].functions.values() {
-                let signature = resolve.wasm_signature(abi, function);
-                all.push((resolve.name_world_key(key), function.name.clone(), signature));
-            }
-        }
-    }
-    all
-}
-
-fn core(types: &[WasmType]) -> Vec<ValType> {
-    let one = |ty: &WasmType| match ty {
-        WasmType::I32 | WasmType::Pointer | WasmType::Length => ValType::I32,
-        WasmType::I64 | WasmType::PointerOrI64 => ValType::I64,
-        WasmType::F32 => ValType::F32,
-        WasmType::F64 => ValType::F64,
-    };
-    types.iter().map(one).collect()
-}
-
-/// A component of a kind's world that imports those interfaces of it that are named, and
-/// whose every function traps.
+/// A component of a kind's world that imports those interfaces of it that are named.
 pub(crate) fn component(kind: Kind, imported: &[&str]) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/sentinel-plugin-0.1.0");
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&folder).expect("the contract parses");
-    let world = resolve.select_world(&[package], Some(kind.as_str())).expect("a world");
-    let mut types = TypeSection::new();
-    let mut imports = ImportSection::new();
-    let all = functions(&resolve, &resolve.worlds[world].imports, AbiVariant::GuestImport);
-    let wanted: Vec<_> = all
-        .into_iter()
-        .filter(|(interface, ..)| {
-            imported.iter().any(|name| interface.starts_with(&format!("sentinel:plugin/{name}@")))
-        })
-        .collect();
-    for (at, (interface, name, signature)) in (0..).zip(&wanted) {
-        types.ty().function(core(&signature.params), core(&signature.results));
-        imports.import(interface, name, EntityType::Function(at));
-    }
-    let mut made: Vec<_> =
-        functions(&resolve, &resolve.worlds[world].exports, AbiVariant::GuestExport)
-            .into_iter()
-            .map(|(interface, name, signature)| {
-                (format!("{interface}#{name}"), core(&signature.params), core(&signature.results))
-            })
-            .collect();
-    made.push(("cabi_realloc".into(), vec![ValType::I32; 4], vec![ValType::I32]));
-    let (mut declared, mut exports, mut code) =
-        (FunctionSection::new(), ExportSection::new(), CodeSection::new());
-    for (at, (name, params, results)) in (u32::try_from(wanted.len()).unwrap()..).zip(made) {
-        types.ty().function(params, results);
-        declared.function(at);
-        exports.export(&name, ExportKind::Func, at);
-        let mut body = Function::new([]);
-        body.instructions().unreachable().end();
-        code.function(&body);
-    }
-    let mut memory = MemorySection::new();
-    memory.memory(MemoryType {
-        minimum: 1,
-        maximum: None,
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    });
-    exports.export("memory", ExportKind::Memory, 0);
-    let mut module = Module::new();
-    module.section(&types).section(&imports).section(&declared);
-    module.section(&memory).section(&exports).section(&code);
-    let mut module = module.finish();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+    let named = |interface: &str| {
+        imported.iter().any(|name| interface.starts_with(&format!("sentinel:plugin/{name}@")))
+    };
+    sentinel_test_components::world(kind.as_str()).component(named)
 }
 
 /// A collector that asks for nothing.
@@ -162,21 +78,8 @@ pub(crate) async fn approve(registry: &Running, keys: &[&PublisherKey], now: i64
 
 /// What a publisher lists of a plugin.
 pub(crate) fn listed(plugin: &[u8], key: &PublisherKey) -> IndexedRelease {
-    let unverified = Unverified::read(plugin).unwrap();
-    let manifest = unverified.manifest();
-    IndexedRelease {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: unverified.digest(),
-        size: plugin.len() as u64,
-        kind: manifest.kind,
-        contract: manifest.contract.clone(),
-        description: manifest.description.clone(),
-        requests: manifest.requests.clone(),
-        signatures: sign(plugin, key, None).unwrap().signatures,
-        yanked: false,
-        published_at: 1,
-    }
+    let signatures = sign(plugin, key, None).unwrap().signatures;
+    IndexedRelease::of(&Unverified::read(plugin).unwrap(), plugin.len() as u64, signatures, 1)
 }
 
 /// An index with these releases after `before`.

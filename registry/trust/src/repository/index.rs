@@ -12,20 +12,13 @@
 
 use std::collections::BTreeMap;
 
-use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::capability::Kind;
-use crate::component::MAX_COMPONENT_BYTES;
-use crate::digest::Digest;
+use super::release::IndexedRelease;
 use crate::keys::{KeyId, PublicKey, PublisherKey};
-use crate::manifest::{MAX_DESCRIPTION_CHARS, MAX_VERSION_CHARS};
 use crate::name::{PluginName, PublisherName, Release};
-use crate::requests::Requests;
-use crate::signature::{
-    MAX_SIGNATURES, SIGNATURE_FORMAT, SignatureBytes, SignatureEntry, SignatureFile,
-};
+use crate::signature::{MAX_SIGNATURES, SignatureBytes};
 use crate::text::message;
 
 /// The format of indexes that this crate reads and writes.
@@ -38,36 +31,6 @@ pub const MAX_RELEASES: usize = 10_000;
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// What the signed bytes are preceded by, so that no other thing a key signs reads as an index.
 const INDEX_DOMAIN: &[u8] = b"sentinel-index-v1\0";
-
-/// One release as its publisher lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IndexedRelease {
-    /// `publisher/name`.
-    pub name: PluginName,
-    /// Its version.
-    pub version: Version,
-    /// The SHA-256 of the component: its identity, and where its blob lies.
-    pub digest: Digest,
-    /// The component's size in bytes.
-    pub size: u64,
-    /// Its kind.
-    pub kind: Kind,
-    /// The version of the contract that it was built for.
-    pub contract: Version,
-    /// What its manifest says it is.
-    pub description: String,
-    /// What it asks for.
-    #[serde(default)]
-    pub requests: Requests,
-    /// The publisher's signatures over name, version and digest.
-    pub signatures: Vec<SignatureEntry>,
-    /// Whether its publisher wishes that nobody installs it anew.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub yanked: bool,
-    /// When it was published, unix milliseconds, by the publisher's clock.
-    pub published_at: i64,
-}
 
 /// What a publisher says of its releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,58 +195,6 @@ impl PublisherIndex {
             );
         }
         Ok(())
-    }
-}
-
-impl IndexedRelease {
-    /// Name and version.
-    #[must_use]
-    pub fn release(&self) -> Release {
-        Release { name: self.name.clone(), version: self.version.clone() }
-    }
-
-    /// The `.sig` file that belongs beside the component.
-    #[must_use]
-    pub fn signature_file(&self) -> SignatureFile {
-        SignatureFile {
-            format: SIGNATURE_FORMAT,
-            name: self.name.clone(),
-            version: self.version.clone(),
-            digest: self.digest,
-            signatures: self.signatures.clone(),
-        }
-    }
-
-    /// Whether both say the same of the component; its signatures and whether it was yanked
-    /// may differ.
-    fn is_same_component(&self, other: &Self) -> bool {
-        let plain = |one: &Self| Self { yanked: false, signatures: Vec::new(), ..one.clone() };
-        plain(self) == plain(other)
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.size == 0 || self.size > MAX_COMPONENT_BYTES as u64 {
-            return Err(format!("its size {} is not within 1 to {MAX_COMPONENT_BYTES}", self.size));
-        }
-        if self.signatures.is_empty() || self.signatures.len() > MAX_SIGNATURES {
-            return Err(format!(
-                "it has {} signatures where 1 to {MAX_SIGNATURES} are allowed",
-                self.signatures.len()
-            ));
-        }
-        for version in [&self.version, &self.contract] {
-            if version.to_string().len() > MAX_VERSION_CHARS {
-                return Err(format!("a version has more than {MAX_VERSION_CHARS} characters"));
-            }
-        }
-        if self.description.chars().count() > MAX_DESCRIPTION_CHARS {
-            return Err(format!(
-                "its description has more than {MAX_DESCRIPTION_CHARS} characters"
-            ));
-        }
-        let mut problems = Vec::new();
-        self.requests.problems(self.kind, &mut problems);
-        problems.into_iter().next().map_or(Ok(()), Err)
     }
 }
 

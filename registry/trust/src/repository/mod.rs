@@ -36,6 +36,7 @@ mod offline;
 mod online;
 mod publishers;
 mod range;
+mod release;
 mod role;
 mod role_key;
 mod trusted;
@@ -49,8 +50,7 @@ pub use difference::{CapabilityLine, RequestsDifference};
 pub use enrolment::{ENROLMENT_FORMAT, Enrolment, MAX_ENROLMENT_BYTES, MinimumVersions};
 pub use error::{MetadataError, Misfit};
 pub use index::{
-    INDEX_FORMAT, IndexError, IndexedRelease, MAX_INDEX_BYTES, MAX_RELEASES, PublisherIndex,
-    SignedIndex,
+    INDEX_FORMAT, IndexError, MAX_INDEX_BYTES, MAX_RELEASES, PublisherIndex, SignedIndex,
 };
 pub use metadata::MetadataFile;
 pub use offline::{ProduceError, RoleSpec, RootSpec, TargetsSpec, root_file, targets_file};
@@ -62,6 +62,7 @@ pub use publishers::{
     MAX_PUBLISHER_KEYS, MAX_PUBLISHERS, MAX_REVOKED, Publisher, Publishers, PublishersError,
 };
 pub use range::{PluginRange, RangeError};
+pub use release::IndexedRelease;
 pub use role::{MAX_ROOT_UPDATES, Role, publisher_index_path};
 pub use role_key::{KeyPurpose, ROLE_KEY_FORMAT, RoleKey};
 pub use trusted::{MAX_STATE_BYTES, StateError, Trusted};

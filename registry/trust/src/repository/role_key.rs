@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::role::Role;
-use crate::keys::{KeyError, KeyId, PublicKey, read_secret, write_secret};
+use crate::keys::{KeyError, KeyFile, KeyId, PublicKey, random_secret, write_secret};
 
 /// The `format` of a secret key file of a role or an operator.
 pub const ROLE_KEY_FORMAT: &str = "sentinel-role-key-v1";
@@ -87,9 +87,7 @@ impl RoleKey {
     ///
     /// [`KeyError::NoRandomness`].
     pub fn generate(purpose: KeyPurpose) -> Result<Self, KeyError> {
-        let mut secret = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *secret).map_err(|error| KeyError::NoRandomness(error.to_string()))?;
-        Ok(Self::from_secret(purpose, &secret))
+        Ok(Self::from_secret(purpose, &*random_secret()?))
     }
 
     /// A key from its 32 secret bytes (the seed of RFC 8032).
@@ -128,22 +126,11 @@ impl RoleKey {
     ///
     /// [`KeyError::NotASecretKey`], which never repeats what was read.
     pub fn from_file_text(text: &[u8]) -> Result<Self, KeyError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File<'a> {
-            format: &'a str,
-            purpose: &'a str,
-            public: &'a str,
-            secret: &'a str,
-        }
-
-        let file: File<'_> = crate::keys::parse_key_file(text)?;
+        let file = KeyFile::parse(text)?;
         if file.format != ROLE_KEY_FORMAT {
             return Err(KeyError::NotASecretKey("its format is not `sentinel-role-key-v1`"));
         }
-        let purpose = file.purpose.parse()?;
-        let signing = read_secret(file.secret, file.public)?;
-        Ok(Self { purpose, signing })
+        Ok(Self { purpose: file.owner.parse()?, signing: file.pair()? })
     }
 
     /// Signs `content` under `domain`, which says what kind of thing it is (it ends in a zero

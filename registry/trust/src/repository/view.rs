@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::error::at;
-use super::index::{IndexError, IndexedRelease, PublisherIndex};
+use super::index::{IndexError, PublisherIndex};
 use super::range::PluginRange;
+use super::release::IndexedRelease;
 use super::role::Role;
 use crate::digest::Digest;
 use crate::error::TrustError;
