@@ -22,6 +22,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-runtime", &["sentinel-model", "sentinel-trust"]),
     ("sentinel-registry-client", &["sentinel-files", "sentinel-model", "sentinel-trust"]),
     ("sentinel-registry-service", &["sentinel-trust"]),
+    ("sentinel-fleet", &["sentinel-files", "sentinel-trust", "sentinel-registry-client"]),
     ("sentinel-agent", LIBRARIES),
     ("sentinel-server", LIBRARIES),
     ("sentinel-worker", LIBRARIES),
@@ -45,6 +46,7 @@ const LIBRARIES: &[&str] = &[
     "sentinel-trust",
     "sentinel-registry-client",
     "sentinel-runtime",
+    "sentinel-fleet",
 ];
 
 /// What programs may use.
@@ -60,6 +62,7 @@ const EVERYTHING: &[&str] = &[
     "sentinel-registry-client",
     "sentinel-registry-service",
     "sentinel-runtime",
+    "sentinel-fleet",
     "sentinel-agent",
     "sentinel-server",
     "sentinel-worker",

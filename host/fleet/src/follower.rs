@@ -1,0 +1,361 @@
+//! The I/O around the [machine](crate::machine): the file, the fetching, the slots.
+
+use crate::carrier::{Carrier, Offer, ask};
+use crate::keeper::{ApplyError, Keeping, SlotKeeper, Wanted};
+use crate::machine::{Effect, Input, Machine, Outcome, Work};
+use crate::memory::{Memory, MemoryError};
+use crate::place::Place;
+use futures::StreamExt;
+use sentinel_registry_client::PluginSource;
+use sentinel_trust::VerifiedComponent;
+use sentinel_trust::fleet::{HostReport, Operators, Wish};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Plugins of a set that are fetched at once.
+const FETCHES: usize = 4;
+/// Longest that one plugin of a new set is fetched.
+const FETCH: Duration = Duration::from_secs(120);
+/// As [`FETCH`], of the last good set: a host that starts without a network is not to wait
+/// long for what is not there.
+const FETCH_KEPT: Duration = Duration::from_secs(10);
+
+/// What a follower works with.
+pub struct FollowerParts {
+    /// Brings sets.
+    pub carrier: Box<dyn Carrier>,
+    /// Gives plugins.
+    pub plugins: Arc<dyn PluginSource>,
+    /// Has the slots.
+    pub keeper: Arc<dyn SlotKeeper>,
+}
+
+/// A host's knowledge of its fleet, read and not yet followed.
+#[derive(Debug)]
+pub struct Follower {
+    file: PathBuf,
+    memory: Memory,
+}
+
+/// A follower at work. Dropping it ends the work, and leaves the slots as they are.
+#[derive(Debug)]
+pub struct Handle {
+    place: watch::Sender<Place>,
+    report: watch::Receiver<HostReport>,
+    begun: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Reads what is known; blocks on the disk.
+    ///
+    /// # Errors
+    /// [`MemoryError`]: nothing of the fleet may run then.
+    pub fn open(file: PathBuf, operators: &Operators) -> Result<Self, MemoryError> {
+        let memory = Memory::load(&file, operators)?;
+        Ok(Self { file, memory })
+    }
+
+    /// Begins with the last good set and follows what is newer.
+    #[must_use]
+    pub fn start(self, parts: FollowerParts, place: Place) -> Handle {
+        let began = Instant::now();
+        let machine = Machine::new(self.memory, place.clone(), 0);
+        let (place, placed) = watch::channel(place);
+        let (report, reported) = watch::channel(machine.report());
+        let (begun, has_begun) = watch::channel(machine.has_begun());
+        let (have, known) = watch::channel(machine.highest());
+        let (stop, stopping) = watch::channel(false);
+        let (offers, offered) = mpsc::channel(1);
+        let FollowerParts { carrier, plugins, keeper } = parts;
+        let changes = plugins.changes();
+        let running = Running {
+            file: self.file,
+            machine,
+            began,
+            plugins,
+            keeper,
+            work: None,
+            report,
+            begun,
+            have,
+        };
+        let task = tokio::spawn(async move {
+            let asking = tokio::spawn(ask(carrier, known, offers));
+            running.run(offered, placed, changes, stopping).await;
+            // It ends by itself, since nobody listens any more.
+            let _ = asking.await;
+        });
+        Handle { place, report: reported, begun: has_begun, stop, task }
+    }
+}
+
+impl Handle {
+    /// Waits until the last good set runs, as far as it can without what is not there.
+    pub async fn begun(&self) {
+        let _ = self.begun.clone().wait_for(|begun| *begun).await;
+    }
+
+    /// Says that the host's labels, slots or ceiling are others.
+    pub fn place(&self, change: impl FnOnce(&mut Place)) {
+        self.place.send_if_modified(|place| {
+            let before = place.clone();
+            change(place);
+            *place != before
+        });
+    }
+
+    /// What operators are told.
+    #[must_use]
+    pub fn report(&self) -> HostReport {
+        self.report.borrow().clone()
+    }
+
+    /// Changes with the report.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<HostReport> {
+        self.report.clone()
+    }
+
+    /// Begins nothing more; returns when no slot is being changed. The slots stay as they are.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+    }
+}
+
+/// Work under way.
+struct Doing {
+    id: u64,
+    hurry: watch::Sender<bool>,
+    task: JoinHandle<Outcome>,
+}
+
+struct Running {
+    file: PathBuf,
+    machine: Machine,
+    began: Instant,
+    plugins: Arc<dyn PluginSource>,
+    keeper: Arc<dyn SlotKeeper>,
+    work: Option<Doing>,
+    report: watch::Sender<HostReport>,
+    begun: watch::Sender<bool>,
+    have: watch::Sender<u64>,
+}
+
+impl Running {
+    async fn run(
+        mut self,
+        mut offers: mpsc::Receiver<Offer>,
+        mut placed: watch::Receiver<Place>,
+        mut changes: watch::Receiver<u64>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        self.take(Input::Woke).await;
+        let mut plugins_live = true;
+        loop {
+            let wake = self.machine.wakes_at();
+            let input = tokio::select! {
+                () = told(&mut stop) => break,
+                ended = ended(&mut self.work) => {
+                    let (work, outcome) = ended;
+                    self.work = None;
+                    Input::Ended { work, outcome }
+                }
+                offer = offers.recv() => {
+                    let Some(Offer { sealed, useful }) = offer else { break };
+                    let _ = useful.send(self.take(Input::Offered(sealed)).await);
+                    continue;
+                }
+                changed = placed.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    Input::Placed(Box::new(placed.borrow_and_update().clone()))
+                }
+                changed = changes.changed(), if plugins_live => {
+                    plugins_live = changed.is_ok();
+                    Input::PluginsChanged
+                }
+                () = until(self.began, wake) => Input::Woke,
+            };
+            self.take(input).await;
+        }
+        if let Some(doing) = self.work.take() {
+            doing.hurry.send_replace(true);
+            let _ = doing.task.await;
+        }
+    }
+
+    /// Milliseconds for the machine.
+    fn now(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Tells the machine, and does what it says. Whether what was offered was of use.
+    async fn take(&mut self, input: Input) -> bool {
+        let mut useful = true;
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.machine.step(self.now(), rand::random(), input) {
+                match effect {
+                    Effect::Save(memory) => inputs.push_back(Input::Saved(self.save(memory).await)),
+                    Effect::Hurry => {
+                        if let Some(doing) = &self.work {
+                            doing.hurry.send_replace(true);
+                        }
+                    }
+                    Effect::Begin(work) => self.begin(work),
+                    Effect::LeaveCarrier => useful = false,
+                }
+            }
+        }
+        self.have.send_if_modified(|have| {
+            let highest = self.machine.highest();
+            std::mem::replace(have, highest) != highest
+        });
+        self.report.send_if_modified(|report| {
+            let now = self.machine.report();
+            let differs = now != *report;
+            *report = now;
+            differs
+        });
+        self.begun.send_if_modified(|begun| !std::mem::replace(begun, self.machine.has_begun()));
+        useful
+    }
+
+    async fn save(&self, memory: Memory) -> Result<(), String> {
+        let file = self.file.clone();
+        let saved = tokio::task::spawn_blocking(move || memory.save(&file)).await;
+        saved.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    fn begin(&mut self, work: Work) {
+        let (hurry, hurried) = watch::channel(false);
+        let (plugins, keeper) = (Arc::clone(&self.plugins), Arc::clone(&self.keeper));
+        let id = work.id;
+        let task = if work.keep {
+            tokio::spawn(async move { keep(work.wishes, plugins, keeper, hurried).await })
+        } else {
+            tokio::spawn(async move { apply(work.wishes, plugins, keeper, hurried).await })
+        };
+        self.work = Some(Doing { id, hurry, task });
+    }
+}
+
+/// Ends when it is told so; a sender that is gone means the same.
+async fn told(receiver: &mut watch::Receiver<bool>) {
+    let _ = receiver.wait_for(|told| *told).await;
+}
+
+async fn until(began: Instant, wake: Option<i64>) {
+    match wake {
+        None => std::future::pending().await,
+        Some(at) => {
+            let after = Duration::from_millis(u64::try_from(at).unwrap_or(0));
+            tokio::time::sleep_until(began + after).await;
+        }
+    }
+}
+
+async fn ended(work: &mut Option<Doing>) -> (u64, Outcome) {
+    match work {
+        None => std::future::pending().await,
+        Some(doing) => match (&mut doing.task).await {
+            Ok(outcome) => (doing.id, outcome),
+            Err(error) => (doing.id, Outcome::NotApplied(format!("this host failed: {error}"))),
+        },
+    }
+}
+
+/// The plugin of a wish; none for one that is disabled.
+async fn fetched(
+    plugins: &dyn PluginSource,
+    wish: &Wish,
+    within: Duration,
+) -> Result<Option<Arc<VerifiedComponent>>, String> {
+    if wish.disabled {
+        return Ok(None);
+    }
+    let about = |why: String| format!("slot `{}`: {}: {why}", wish.slot, wish.plugin);
+    let fetch = tokio::time::timeout(within, plugins.fetch(&wish.plugin, wish.digest));
+    let component = match fetch.await {
+        Ok(Ok(component)) => component,
+        Ok(Err(error)) => return Err(about(error.to_string())),
+        Err(_) => return Err(about(format!("not fetched within {within:?}"))),
+    };
+    // The digest decides what runs; the rest is what the operator was shown when it was chosen.
+    let manifest = component.manifest();
+    if component.digest() != wish.digest || *component.name() != wish.plugin {
+        return Err(about(format!("{} was given instead of {}", component.digest(), wish.digest)));
+    }
+    if manifest.kind != wish.kind || *component.version() != wish.version {
+        let (kind, version) = (manifest.kind, component.version());
+        let (wanted, of) = (wish.kind, &wish.version);
+        return Err(about(format!("it is a {kind} {version}; the set says {wanted} {of}")));
+    }
+    Ok(Some(component))
+}
+
+/// Fetches all, then changes all slots or none.
+async fn apply(
+    wishes: Vec<Wish>,
+    plugins: Arc<dyn PluginSource>,
+    keeper: Arc<dyn SlotKeeper>,
+    mut hurry: watch::Receiver<bool>,
+) -> Outcome {
+    let fetching = async {
+        let mut set = Vec::with_capacity(wishes.len());
+        let each = wishes.into_iter().map(|wish| async {
+            let component = fetched(&*plugins, &wish, FETCH).await?;
+            Ok::<_, String>(Wanted { wish, component })
+        });
+        let mut each = futures::stream::iter(each).buffered(FETCHES);
+        while let Some(one) = each.next().await {
+            set.push(one?);
+        }
+        Ok::<_, String>(set)
+    };
+    let set = tokio::select! {
+        () = told(&mut hurry) => return Outcome::Overtaken,
+        set = fetching => set,
+    };
+    match set {
+        Err(why) => Outcome::NotFetched(why),
+        Ok(set) => match keeper.apply(set).await {
+            Ok(()) => Outcome::Applied,
+            Err(ApplyError(why)) => Outcome::NotApplied(why),
+        },
+    }
+}
+
+/// Fetches what can be had, and keeps that running.
+async fn keep(
+    wishes: Vec<Wish>,
+    plugins: Arc<dyn PluginSource>,
+    keeper: Arc<dyn SlotKeeper>,
+    hurry: watch::Receiver<bool>,
+) -> Outcome {
+    let each = wishes.into_iter().map(|wish| {
+        let (plugins, mut hurry) = (Arc::clone(&plugins), hurry.clone());
+        async move {
+            let component = tokio::select! {
+                biased;
+                component = fetched(&*plugins, &wish, FETCH_KEPT) => component,
+                () = told(&mut hurry) => Err("a newer set came first".to_owned()),
+            };
+            match component {
+                Ok(component) => Keeping::Ready(Wanted { wish, component }),
+                Err(why) => Keeping::Waiting { wish, why },
+            }
+        }
+    });
+    let set: Vec<Keeping> = futures::stream::iter(each).buffered(FETCHES).collect().await;
+    Outcome::Kept(keeper.keep(set).await)
+}

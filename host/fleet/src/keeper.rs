@@ -1,0 +1,52 @@
+//! The slots that the host around a follower gives to the fleet.
+
+use async_trait::async_trait;
+use sentinel_trust::VerifiedComponent;
+use sentinel_trust::fleet::Wish;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A wish and what is to run for it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What the operator asked for, within what the host allows.
+    pub wish: Wish,
+    /// The plugin; `None` for a slot that is disabled.
+    pub component: Option<Arc<VerifiedComponent>>,
+}
+
+/// One slot of a set that is kept as far as it can be.
+#[derive(Debug, Clone)]
+pub enum Keeping {
+    /// It can run.
+    Ready(Wanted),
+    /// Its plugin is not to be had now: what is in the slot stays as it is.
+    Waiting {
+        /// What the operator asked for.
+        wish: Wish,
+        /// Why it is not to be had.
+        why: String,
+    },
+}
+
+/// Why a set was not applied; every slot is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ApplyError(pub String);
+
+/// The slots of a host that belong to the fleet.
+#[async_trait]
+pub trait SlotKeeper: Send + Sync + 'static {
+    /// Makes the fleet's slots exactly these, as a whole or not at all. Slots that are not
+    /// among them finish what is under way and go; those of wishes that are disabled become
+    /// empty.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; then every slot goes on with what it had.
+    async fn apply(&self, set: Vec<Wanted>) -> Result<(), ApplyError>;
+
+    /// Makes the fleet's slots these as far as they can be now, each for itself: a set that was
+    /// applied as a whole runs again after a restart, or while something of it is missing.
+    /// Slots that run what they are to run notice nothing. Those that are not as asked, and why.
+    async fn keep(&self, set: Vec<Keeping>) -> BTreeMap<String, String>;
+}
