@@ -11,6 +11,7 @@
 mod files;
 mod folder;
 mod folder_source;
+mod host;
 mod policy;
 mod reference;
 mod registry;
@@ -18,6 +19,9 @@ mod source;
 
 pub use folder::{Change, Listing, PluginFolder};
 pub use folder_source::FolderSource;
+pub use host::{
+    Clock, Freshness, HostOptions, HostPlugins, Moved, Pin, PinsError, REFRESH, Upgrade,
+};
 pub use policy::{PolicyError, load_policies, load_policy};
 pub use reference::{PluginError, PluginRef};
 pub use registry::{

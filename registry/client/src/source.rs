@@ -1,9 +1,10 @@
 //! Where a host's slots get their plugins from.
 
+use crate::host::{Pin, PinsError};
 use crate::reference::PluginError;
 use crate::registry::ClientError;
 use async_trait::async_trait;
-use sentinel_trust::repository::PluginRange;
+use sentinel_trust::repository::{PluginRange, ResolveError};
 use sentinel_trust::{Digest, PluginName, TrustPolicy, VerifiedComponent};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -18,6 +19,36 @@ pub enum SourceError {
     /// The registry, or what is kept of it.
     #[error(transparent)]
     Registry(Arc<ClientError>),
+    /// Which releases this host runs.
+    #[error(transparent)]
+    Pins(Arc<PinsError>),
+    /// The release that was chosen is not to be had, or must not run.
+    #[error(
+        "{range} is {version} on this host ({digest}): {source}{}", away(.source),
+        range = .pin.range, version = .pin.version, digest = .pin.digest
+    )]
+    Pinned {
+        /// What was chosen.
+        pin: Box<Pin>,
+        /// Why it is of no use.
+        source: Arc<ClientError>,
+    },
+}
+
+/// What helps where a release must not run any more.
+fn away(why: &ClientError) -> &'static str {
+    match why {
+        ClientError::Refused(_) | ClientError::Resolve(ResolveError::Refused(_)) => {
+            "; `sentinel plugin upgrade` goes to another release, where there is one"
+        }
+        _ => "",
+    }
+}
+
+impl From<PinsError> for SourceError {
+    fn from(error: PinsError) -> Self {
+        Self::Pins(Arc::new(error))
+    }
 }
 
 impl From<PluginError> for SourceError {

@@ -10,14 +10,17 @@ mod hostile;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fixture::key;
 use fixture::registry::{NOW, Registry, plugin};
 use hostile::Server;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sentinel_registry_client::{FetchLimits, RegistryClient, RegistryOptions};
-use sentinel_trust::repository::{Enrolment, Interest};
+use sentinel_registry_client::{
+    FetchLimits, HostOptions, HostPlugins, PluginSource, REFRESH, RegistryOptions,
+};
+use sentinel_trust::repository::{Enrolment, Interest, PluginRange};
 
 /// Kills of one run.
 const KILLS: u32 = 15;
@@ -44,13 +47,19 @@ async fn child(url: &str, folder: &str, enrolment: &str) {
         ca: None,
         limits: FetchLimits::default(),
     };
-    let client = RegistryClient::open(options, Some(&enrolment)).unwrap();
+    let host = HostOptions { registry: options, refresh: REFRESH, clock: Arc::new(|| NOW) };
+    let host = HostPlugins::open(host, Some(&enrolment)).unwrap();
+    let client = host.client();
     loop {
         let Ok(view) = client.refresh(Interest::All, NOW).await else { continue };
         for release in view.releases() {
             let _ = client.fetch(&release.name, release.digest, NOW).await;
+            let range = PluginRange::exactly(release.name.clone(), &release.version);
+            let _ = host.resolve(&range).await;
         }
-        client.forget_all_but(BTreeSet::new()).await.unwrap();
+        let releases: Vec<_> = view.releases().cloned().collect();
+        let _ = host.install(&releases[releases.len() - 1]).await;
+        host.forget_all_but(BTreeSet::new()).await.unwrap();
     }
 }
 
@@ -98,7 +107,14 @@ fn start(url: &str, host: &Path, enrolment: &Path) -> Child {
 
 /// The version of the snapshot, no lower than `seen`.
 async fn check(server: &Server, host: &Path, seen: u64) -> u64 {
-    let client = RegistryClient::open(server.options(host), None).expect("the state is whole");
+    let registry = server.options(host);
+    let options = HostOptions { registry, refresh: REFRESH, clock: Arc::new(|| NOW) };
+    let plugins = HostPlugins::open(options, None).expect("the state is whole");
+    let client = plugins.client();
+    for pin in plugins.pins().expect("the pins are whole") {
+        let kept = client.stored(pin.digest).await.unwrap();
+        assert!(kept.is_some(), "{} is pinned to {} and not there", pin.range, pin.version);
+    }
     let snapshot = client.view().versions().snapshot;
     assert!(snapshot >= seen, "went back from {seen} to {snapshot}");
     for entry in std::fs::read_dir(host.join("plugins")).unwrap() {

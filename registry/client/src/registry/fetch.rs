@@ -78,6 +78,10 @@ impl Fetcher {
         if is_loopback(&base) {
             http = http.no_proxy();
         }
+        if base.scheme() == "http" {
+            // Nothing is ever verified by them, and reading them takes its time and memory.
+            http = http.tls_certs_only([]);
+        }
         if let Some(pem) = ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|error| refused(format!("its certificates cannot be read: {error}")))?;

@@ -94,6 +94,18 @@ impl RegistryClient {
         self.0.view.load_full()
     }
 
+    /// Looks whether another process of this host knows more by now, and goes by that.
+    ///
+    /// # Errors
+    ///
+    /// A state that cannot be read.
+    pub async fn reload(&self) -> Result<Arc<RepositoryView>, ClientError> {
+        let _one = self.0.refreshing.lock().await;
+        let view = Arc::new(self.trusted().await?.view());
+        self.0.view.store(Arc::clone(&view));
+        Ok(view)
+    }
+
     /// What is trusted now, for bundles and for publishing.
     ///
     /// # Errors
