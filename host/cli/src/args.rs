@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use crate::commands::agents::{Agents, TokenCommand};
 use crate::commands::alerts::Alerts;
+use crate::commands::fleet::FleetCommand;
 use crate::commands::plugin::PluginCommand;
 use crate::commands::query::{Metrics, Query};
 use crate::commands::rules::RulesCommand;
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     /// Plugins: on the server, and as files that are packed and signed.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// What runs on which hosts: begin a fleet, see what became of decisions.
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Agents that have enrolled.
     Agents(Agents),
     /// Tokens with which agents enrol.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, redirect};
 use sentinel_server::api::ErrorBody;
 use serde::Serialize;
@@ -32,6 +32,7 @@ pub(crate) struct Client {
     base: Url,
     token: Option<Zeroizing<String>>,
     http: reqwest::Client,
+    running: Option<Running>,
 }
 
 impl Client {
@@ -47,11 +48,17 @@ impl Client {
                 (base(&running.server)?, Some(running))
             }
         };
+        let here = running.filter(|running| is_at(running, &base));
         let token = match said {
             Some(token) => Some(Zeroizing::new(token)),
-            None => running.filter(|running| is_at(running, &base)).map(token_of).transpose()?,
+            None => here.as_ref().map(token_of).transpose()?,
         };
-        Self::new(base, token)
+        Ok(Self { running: here, ..Self::new(base, token)? })
+    }
+
+    /// The `sentinel up` of this user, where it is the server that is asked.
+    pub(crate) const fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
     }
 
     /// A server at a URL.
@@ -75,7 +82,7 @@ impl Client {
         let http = builder.build().map_err(|error| {
             Failure::new(format!("no HTTP client can be made: {}", chain(&error)))
         })?;
-        Ok(Self { base, token, http })
+        Ok(Self { base, token, http, running: None })
     }
 
     /// The server's URL, for people.
@@ -108,6 +115,22 @@ impl Client {
         body: &(impl Serialize + Sync),
     ) -> Result<T, Failure> {
         self.send(self.request(Method::PUT, path, &[])?.json(body)).await
+    }
+
+    /// Replaces something by a text, unless somebody else was first: then what the server says
+    /// of that.
+    pub(crate) async fn put_unless_changed<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: String,
+    ) -> Result<Result<T, String>, Failure> {
+        let json = HeaderValue::from_static("application/json");
+        let request = self.request(Method::PUT, path, &[])?.header(CONTENT_TYPE, json).body(text);
+        let (status, body) = self.exchange(request).await?;
+        if status == StatusCode::CONFLICT {
+            return Ok(Err(refused(&self.base, status, &body).message));
+        }
+        self.answer(status, &body).map(Ok)
     }
 
     /// Hands over bytes.
@@ -151,6 +174,11 @@ impl Client {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let (status, body) = self.exchange(request).await?;
+        self.answer(status, &body)
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Failure> {
         let mut answer = request.send().await.map_err(|error| self.unreached(&error))?;
         let status = answer.status();
         let mut body = Vec::new();
@@ -164,8 +192,12 @@ impl Client {
                 .hint("ask for less: a shorter time, a step, a limit"));
             }
         }
+        Ok((status, body))
+    }
+
+    fn answer<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, Failure> {
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
+            return serde_json::from_slice(body).map_err(|error| {
                 Failure::new(format!(
                     "{} answered something else than expected: {error}",
                     self.shown()
@@ -173,7 +205,7 @@ impl Client {
                 .hint("are this program and the server of the same version?")
             });
         }
-        Err(refused(&self.base, status, &body))
+        Err(refused(&self.base, status, body))
     }
 
     fn unreached(&self, error: &reqwest::Error) -> Failure {
@@ -241,7 +273,7 @@ fn is_at(running: &Running, base: &Url) -> bool {
         && (known.host() == base.host() || (is_loopback(&known) && is_loopback(base)))
 }
 
-fn token_of(running: Running) -> Result<Zeroizing<String>, Failure> {
+fn token_of(running: &Running) -> Result<Zeroizing<String>, Failure> {
     let text = files::read_text(&running.token_file, MAX_TOKEN_BYTES)
         .map_err(|failure| failure.hint(format!("set {TOKEN_VARIABLE}")))?;
     Ok(Zeroizing::new(text))
@@ -305,6 +337,8 @@ mod tests {
             data: "/".into(),
             token_file: "/".into(),
             pid: 1,
+            registry: None,
+            enrolment: None,
         };
         for (named, same) in [
             ("127.0.0.1:8080", true),

@@ -31,6 +31,12 @@ pub(crate) struct Running {
     pub(crate) token_file: PathBuf,
     /// Its process.
     pub(crate) pid: u32,
+    /// Its registry, `http://HOST:PORT`, where it has one.
+    #[serde(default)]
+    pub(crate) registry: Option<String>,
+    /// The file of what hosts begin with at that registry.
+    #[serde(default)]
+    pub(crate) enrolment: Option<PathBuf>,
 }
 
 /// Why there is no run file.
@@ -134,6 +140,8 @@ mod tests {
             data: "/data".into(),
             token_file: "/data/api.token".into(),
             pid,
+            registry: None,
+            enrolment: None,
         }
     }
 

@@ -304,6 +304,8 @@ pub struct FleetSetBody {
     /// The set.
     #[schema(value_type = Object)]
     pub set: serde_json::Value,
+    /// The set as it was sealed: whoever does not believe this server opens it.
+    pub sealed: String,
 }
 
 /// Desired against actual.
@@ -332,6 +334,10 @@ pub struct FleetHostBody {
     pub labels: BTreeMap<String, String>,
     /// The set that runs there; absent for a host outside the fleet.
     pub number: Option<u64>,
+    /// The newer set that it refused, if it did.
+    pub refused: Option<u64>,
+    /// The newer set that it is fetching or preparing.
+    pub applying: Option<u64>,
     /// `current`, `behind`, `refused`, `silent`, `outside`, `unapproved` or `blocked`.
     pub state: String,
     /// Why it does not run what it should.

@@ -197,6 +197,11 @@ pub trait Store: Send + Sync + 'static {
     async fn save_fleet_set(&self, set: StoredSet) -> Result<(), StoreError>;
     /// Desired sets, the newest first, which is the one in force.
     async fn fleet_sets(&self, limit: u32) -> Result<Vec<StoredSet>, StoreError>;
+    /// The desired set of a number, if it was ever taken.
+    ///
+    /// # Errors
+    /// A store that does not answer.
+    async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError>;
 
     // ---- upkeep ----
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod alerts;
+pub(crate) mod fleet;
 pub(crate) mod plugin;
 pub(crate) mod query;
 pub(crate) mod reach;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
             ask(&global, async |client| agents::token(command, client, printer).await)
         }
         Command::Plugin(command) => plugin::run(command, &global, printer),
+        Command::Fleet(command) => fleet::run(command, &global, printer),
         Command::Secret(command) => secret::run(command, printer),
         Command::Completions { shell } => {
             completions(shell);

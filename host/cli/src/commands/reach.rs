@@ -13,20 +13,24 @@ use url::Url;
 use crate::failure::Failure;
 use crate::files;
 use crate::roles::data::default_folder;
+use crate::running;
 
 /// Most bytes of a file of certificates.
 const MAX_CA_BYTES: usize = 1 << 20;
 /// Most bytes of a token's file.
 const MAX_TOKEN_BYTES: usize = 4096;
+/// Where the owner of a `sentinel up` keeps what is known of its registry, below its data folder.
+const KNOWN_BY_OWNER: &str = "registry/owner/known";
 /// Digits of the address's digest that name the folder of what is known.
 const FOLDER_DIGITS: usize = 16;
 
 /// Which registry, and where to begin with it.
 #[derive(Debug, Args)]
 pub(crate) struct Reach {
-    /// The registry, such as https://registry.example.com
+    /// The registry, such as https://registry.example.com; else that of the `sentinel up` of this
+    /// user
     #[arg(long, value_name = "URL", env = "SENTINEL_REGISTRY", hide_env_values = true)]
-    registry: Url,
+    registry: Option<Url>,
     /// What `sentinel registry enrolment` printed; needed the first time only
     #[arg(long, value_name = "FILE", env = "SENTINEL_ENROLMENT", hide_env_values = true)]
     enrolment: Option<PathBuf>,
@@ -38,27 +42,57 @@ pub(crate) struct Reach {
     ca: Option<PathBuf>,
 }
 
+/// A registry, and where to begin with it.
+struct Place {
+    url: Url,
+    enrolment: Option<PathBuf>,
+    known: PathBuf,
+}
+
 impl Reach {
     /// What this user knows of the registry, and the way to it.
     pub(crate) fn open(&self) -> Result<RegistryClient, Failure> {
-        let enrolment = match &self.enrolment {
+        let Place { url, enrolment, known } = self.place()?;
+        let enrolment = match enrolment {
             None => None,
             Some(file) => {
-                let json = files::read(file, MAX_ENROLMENT_BYTES)?;
+                let json = files::read(&file, MAX_ENROLMENT_BYTES)?;
                 Some(Enrolment::from_json(&json).map_err(|error| {
                     Failure::new(format!("{}: not an enrolment: {error}", file.display()))
                 })?)
             }
         };
-        let folder = self.known.clone().unwrap_or_else(|| {
-            let name = Digest::of(self.registry.as_str().as_bytes()).to_hex();
-            default_folder().join("registries").join(&name[..FOLDER_DIGITS])
-        });
         let ca = self.ca.as_deref().map(|file| files::read(file, MAX_CA_BYTES)).transpose()?;
-        let url = self.registry.clone();
         let limits = FetchLimits::default();
-        let options = RegistryOptions { url, folder, ca, limits };
+        let options = RegistryOptions { url, folder: known, ca, limits };
         Ok(RegistryClient::open(options, enrolment.as_ref())?)
+    }
+
+    /// The registry that was named, else that of the `sentinel up` of this user.
+    fn place(&self) -> Result<Place, Failure> {
+        let enrolment = self.enrolment.clone();
+        if let Some(url) = self.registry.clone() {
+            let known = self.known.clone().unwrap_or_else(|| {
+                let name = Digest::of(url.as_str().as_bytes()).to_hex();
+                default_folder().join("registries").join(&name[..FOLDER_DIGITS])
+            });
+            return Ok(Place { url, enrolment, known });
+        }
+        let running =
+            running::read()?.and_then(|running| Some((running.registry.clone()?, running)));
+        let Some((url, running)) = running else {
+            return Err(Failure::new(
+                "no registry was named, and no `sentinel up` of this user has one",
+            )
+            .hint(
+                "name one with --registry or SENTINEL_REGISTRY, and --enrolment the first time",
+            ));
+        };
+        let url = url.parse()?;
+        // What is known of it lies with it: another data folder is another registry, though its
+        // address may be the same.
+        let known = self.known.clone().unwrap_or_else(|| running.data.join(KNOWN_BY_OWNER));
+        Ok(Place { url, enrolment: enrolment.or(running.enrolment), known })
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         data: data.path().to_owned(),
         token_file: data.join("api.token"),
         pid: std::process::id(),
+        registry: None,
+        enrolment: None,
     });
     if let Err(error) = &registered {
         tracing::warn!(%error, "other commands will not find this server by themselves");

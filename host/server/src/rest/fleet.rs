@@ -5,11 +5,12 @@ use crate::api::{FleetHostBody, FleetSetBody, FleetStatusBody, FleetTakenBody, S
 use crate::fleet::FleetError;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sentinel_store::agents::{AgentRecord, AgentState};
+use sentinel_store::fleet::StoredSet;
 use sentinel_trust::Kind;
-use sentinel_trust::fleet::{DesiredSet, HostReport, open};
+use sentinel_trust::fleet::{DesiredSet, HostReport, Operators, open};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use utoipa::IntoParams;
@@ -71,20 +72,35 @@ pub(super) async fn history(
     let limit = limit.limit.unwrap_or(50).min(MAX_HISTORY);
     let Some(operators) = context.fleet.operators() else { return Ok(Json(Vec::new())) };
     let sets = context.store.fleet_sets(limit).await?;
-    let body = sets.into_iter().filter_map(|stored| {
-        // The signer's key is said by the signature and not by the set.
-        let opened = open(stored.sealed.as_bytes(), operators, 0).ok()?;
-        let set = opened.set();
-        Some(FleetSetBody {
-            number: stored.number,
-            taken_at: stored.taken_at,
-            by: set.by.clone(),
-            key: opened.signer().id().to_string(),
-            note: set.note.clone(),
-            set: serde_json::to_value(set).unwrap_or_default(),
-        })
-    });
-    Ok(Json(body.collect()))
+    Ok(Json(sets.into_iter().filter_map(|stored| opened(stored, operators)).collect()))
+}
+
+/// One set of the history.
+#[utoipa::path(get, path = "/v1/fleet/sets/{number}", responses((status = 200, body = FleetSetBody), (status = 404, body = crate::api::ErrorBody)))]
+pub(super) async fn set(
+    State(context): State<Context>,
+    Path(number): Path<u64>,
+) -> Result<Json<FleetSetBody>, Failure> {
+    let missing = || Failure::not_found(format!("there is no desired set {number}"));
+    let operators = context.fleet.operators().ok_or_else(missing)?;
+    let stored = context.store.fleet_set(number).await?.ok_or_else(missing)?;
+    opened(stored, operators).map(Json).ok_or_else(missing)
+}
+
+/// A set as it is told; nothing where no operator of this server signed it.
+fn opened(stored: StoredSet, operators: &Operators) -> Option<FleetSetBody> {
+    // The signer's key is said by the signature and not by the set.
+    let opened = open(stored.sealed.as_bytes(), operators, 0).ok()?;
+    let set = opened.set();
+    Some(FleetSetBody {
+        number: stored.number,
+        taken_at: stored.taken_at,
+        by: set.by.clone(),
+        key: opened.signer().id().to_string(),
+        note: set.note.clone(),
+        set: serde_json::to_value(set).unwrap_or_default(),
+        sealed: stored.sealed,
+    })
 }
 
 /// Desired against actual, host by host.
@@ -185,6 +201,8 @@ impl Host<'_> {
             host: self.name,
             role: self.role.to_owned(),
             labels: self.labels,
+            refused: refused.map(|refused| refused.number),
+            applying: said.as_ref().and_then(|said| said.applying),
             number: said.map(|said| said.applied),
             state: state.to_owned(),
             problem,

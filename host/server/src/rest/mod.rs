@@ -91,6 +91,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(plugins::remove))
         .routes(routes!(fleet::put, fleet::sealed))
         .routes(routes!(fleet::history))
+        .routes(routes!(fleet::set))
         .routes(routes!(fleet::status))
 }
 

@@ -45,4 +45,11 @@ impl SqliteStore {
         let rows = sqlx::query(sql).bind(limit).fetch_all(&self.0.pool).await?;
         rows.iter().map(stored).collect()
     }
+
+    pub(super) async fn set_of(&self, number: u64) -> Result<Option<StoredSet>, StoreError> {
+        let Ok(number) = i64::try_from(number) else { return Ok(None) };
+        let sql = "SELECT number, taken_at, sealed FROM fleet_sets WHERE number = ?";
+        let row = sqlx::query(sql).bind(number).fetch_optional(&self.0.pool).await?;
+        row.as_ref().map(stored).transpose()
+    }
 }

@@ -162,6 +162,10 @@ impl Store for SqliteStore {
         self.newest_sets(limit).await
     }
 
+    async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError> {
+        self.set_of(number).await
+    }
+
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
         self.upkeep(now).await
     }

@@ -15,4 +15,8 @@ pub(crate) async fn desired_sets_are_numbered_without_a_gap(store: &dyn Store) {
     }
     assert_eq!(store.fleet_sets(9).await.unwrap(), [set(2), set(1)]);
     assert_eq!(store.fleet_sets(1).await.unwrap(), [set(2)]);
+    assert_eq!(store.fleet_set(1).await.unwrap(), Some(set(1)));
+    for number in [0, 3, u64::MAX] {
+        assert_eq!(store.fleet_set(number).await.unwrap(), None, "{number}");
+    }
 }

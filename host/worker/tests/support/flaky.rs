@@ -146,6 +146,9 @@ impl Store for FlakyStore {
     async fn fleet_sets(&self, limit: u32) -> Result<Vec<StoredSet>, StoreError> {
         self.inner.fleet_sets(limit).await
     }
+    async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError> {
+        self.inner.fleet_set(number).await
+    }
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
         self.inner.maintain(now).await
     }

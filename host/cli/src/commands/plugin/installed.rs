@@ -21,13 +21,6 @@ use crate::output::{Look, Printer};
 /// Digits of a digest that are shown in a table, after `sha256:`.
 const DIGEST_DIGITS: usize = 12;
 
-/// Options of `sentinel plugin install`.
-#[derive(Debug, Args)]
-pub(crate) struct Install {
-    /// The plugin; its signatures lie beside it in FILE.sig.
-    file: PathBuf,
-}
-
 /// Options of `sentinel plugin remove`.
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
@@ -47,11 +40,10 @@ pub(super) async fn list(client: &Client, printer: &Printer) -> Result<(), Failu
 }
 
 pub(super) async fn install(
-    command: Install,
+    file: PathBuf,
     client: &Client,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let file = command.file;
     let component = files::read(&file, MAX_COMPONENT_BYTES)?;
     let unverified = Unverified::read(&component)
         .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;

@@ -2,11 +2,12 @@
 
 mod bundle;
 mod inspect;
+mod install;
 mod installed;
 mod keygen;
 mod pack;
 mod publish;
-mod requests;
+pub(super) mod requests;
 mod search;
 mod sign;
 
@@ -17,6 +18,7 @@ use semver::Version;
 use sentinel_trust::{MAX_COMPONENT_BYTES, NameError, PluginName, TrustError};
 
 use super::ask;
+use super::fleet::switch;
 use super::reach::wait;
 use crate::args::Global;
 use crate::failure::Failure;
@@ -30,10 +32,20 @@ const MAX_MODULE_BYTES: usize = 2 * MAX_COMPONENT_BYTES;
 pub(crate) enum PluginCommand {
     /// List the plugins that a server has.
     List,
-    /// Install a signed plugin on a server.
-    Install(installed::Install),
+    /// Install a plugin on hosts of the fleet; or a signed file on a server.
+    Install(install::Install),
+    /// Move the fleet's slots of a plugin to a newer version.
+    Upgrade(install::Upgrade),
     /// Remove a plugin from a server.
     Remove(installed::Remove),
+    /// Go back to what the fleet ran before: a new set with an older one's content.
+    Rollback(switch::Rollback),
+    /// Switch a slot of the fleet off, keeping how it was set up.
+    Disable(switch::Slot),
+    /// Switch a slot of the fleet on again.
+    Enable(switch::Slot),
+    /// Take a slot out of the fleet.
+    Uninstall(switch::Slot),
     /// Make a key pair with which a publisher signs plugins.
     Keygen(keygen::Keygen),
     /// Make a plugin of a core module or component and its manifest.
@@ -82,10 +94,25 @@ pub(super) fn run(
     match command {
         PluginCommand::List => ask(global, async |client| installed::list(client, printer).await),
         PluginCommand::Install(command) => {
-            ask(global, async |client| installed::install(command, client, printer).await)
+            ask(global, async |client| install::run(command, client, printer).await)
+        }
+        PluginCommand::Upgrade(command) => {
+            ask(global, async |client| install::upgrade(command, client, printer).await)
         }
         PluginCommand::Remove(command) => {
             ask(global, async |client| installed::remove(command, client, printer).await)
+        }
+        PluginCommand::Rollback(command) => {
+            ask(global, async |client| switch::rollback(command, client, printer).await)
+        }
+        PluginCommand::Disable(command) => {
+            ask(global, async |client| switch::disable(command, true, client, printer).await)
+        }
+        PluginCommand::Enable(command) => {
+            ask(global, async |client| switch::disable(command, false, client, printer).await)
+        }
+        PluginCommand::Uninstall(command) => {
+            ask(global, async |client| switch::uninstall(command, client, printer).await)
         }
         PluginCommand::Keygen(command) => keygen::run(command, printer),
         PluginCommand::Pack(command) => pack::run(command, printer),

@@ -5,7 +5,7 @@ use sentinel_trust::{Asked, Requests};
 use crate::output::human;
 
 /// One line for each capability that is asked for.
-pub(super) fn lines(requests: &Requests) -> Vec<String> {
+pub(crate) fn lines(requests: &Requests) -> Vec<String> {
     let mut lines = Vec::new();
     if requests.system {
         lines.push("system: readings of the machine".to_owned());
