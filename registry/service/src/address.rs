@@ -24,7 +24,8 @@ impl UploadId {
         Ok(Self(hex::encode(bytes).into()))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// An id that was given out; nothing where the text is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (text.len() == UPLOAD_ID_CHARS && hex).then(|| Self(text.into()))
     }

@@ -128,7 +128,7 @@ pub(crate) async fn admit(
         )));
     }
     if let Reference::Tag(tag) = at
-        && semver::Version::parse(tag.as_str()).is_ok_and(|version| version != manifest.version)
+        && tag.version().is_some_and(|version| version != manifest.version)
     {
         return Err(invalid(format!(
             "the plugin calls itself version {}, and the tag is {tag}",

@@ -185,13 +185,6 @@ fn publisher(text: &str) -> Result<PublisherName, Refusal> {
     text.parse().map_err(|error| Refusal::new(Code::NameInvalid, format!("{error}")))
 }
 
-async fn whole(body: Body, most: usize) -> Result<Vec<u8>, Refusal> {
-    let bytes = axum::body::to_bytes(body, most).await;
-    bytes.map(Vec::from).map_err(|error| {
-        Refusal::new(Code::SizeInvalid, format!("at most {most} bytes are taken here: {error}"))
-    })
-}
-
 /// A publisher's newest index, word for word: what its next one is made of.
 pub(crate) async fn index(
     State(shared): State<Arc<Shared>>,
@@ -221,8 +214,8 @@ pub(crate) async fn put_index(
     let who = identify(&shared, &headers, peer).await?;
     let name = publisher(&name)?;
     shared.access.may_push_to(&who, name.as_str())?;
-    let bytes = whole(body, MAX_INDEX_BYTES).await?;
-    let index = publish::publish(&shared, &name, &bytes).await?;
+    let held = shared.room.take(&who, body, MAX_INDEX_BYTES, "an index").await?;
+    let index = publish::publish(&shared, &name, &held.bytes).await?;
     let number = index.index().number;
     Ok((StatusCode::CREATED, Json(serde_json::json!({ "publisher": name, "number": number })))
         .into_response())
@@ -237,13 +230,13 @@ pub(crate) async fn put_metadata(
     Path(role): Path<String>,
     body: Body,
 ) -> Result<Response, Refusal> {
-    identify(&shared, &headers, peer).await?;
+    let who = identify(&shared, &headers, peer).await?;
     let role = Role::ALL.into_iter().find(|one| one.is_offline() && one.as_str() == role);
     let role = role.ok_or_else(|| {
         Refusal::new(Code::NameUnknown, "root and targets are brought here, nothing else")
     })?;
-    let bytes = whole(body, role.max_bytes()).await?;
-    let file = MetadataFile::read(role, bytes)
+    let held = shared.room.take(&who, body, role.max_bytes(), role.as_str()).await?;
+    let file = MetadataFile::read(role, held.bytes.to_vec())
         .map_err(|error| Refusal::new(Code::ReleaseInvalid, error.to_string()))?;
     let (root, targets) = match role {
         Role::Root => (Some(&file), None),

@@ -13,7 +13,7 @@
 //! The service believes its store no more than hosts do: each commit is taken in by the very
 //! update that hosts make, before it is created and when it is read.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,8 +21,7 @@ use object_store::path::Path;
 use parking_lot::RwLock;
 use sentinel_trust::repository::{
     Enrolment, IndexEntry, Interest, MetadataError, MetadataFile, MinimumVersions, OnlineKeys,
-    OnlineMetadata, RepositoryView, SignedIndex, Trusted, Update, check_new_index,
-    publisher_index_path,
+    OnlineMetadata, SignedIndex, Trusted, Update, publisher_index_path,
 };
 use sentinel_trust::{PublisherName, TrustPolicy};
 
@@ -30,6 +29,7 @@ use crate::commit::Commit;
 use crate::metadata_path::{MetadataPath, object_of};
 use crate::oci::store_failed;
 use crate::refusal::{Code, Refusal};
+use crate::state::{State, refused};
 use crate::store::{Store, StoreError, path};
 
 /// How old what is known may be before the store is asked for a newer commit, in milliseconds.
@@ -40,31 +40,6 @@ const SERVED: usize = 8;
 const KEPT: u64 = 64;
 /// How often a commit is tried while other instances are faster.
 const ATTEMPTS: usize = 16;
-
-/// What is in force.
-#[derive(Debug)]
-pub(crate) struct State {
-    /// The number of the commit.
-    number: u64,
-    online: OnlineMetadata,
-    /// What a host believes of it; nothing where it would refuse it, such as once expired.
-    trusted: Option<Trusted>,
-    /// Files of this commit and of the last ones before it, newest first.
-    files: VecDeque<HashMap<String, Bytes>>,
-}
-
-impl State {
-    /// What a host may install; nothing where it would believe nothing.
-    pub(crate) fn view(&self) -> Option<RepositoryView> {
-        self.trusted.as_ref().map(Trusted::view)
-    }
-
-    /// The newest index of a publisher.
-    pub(crate) fn index(&self, publisher: &PublisherName) -> Option<&SignedIndex> {
-        let mut indexes = self.trusted.as_ref()?.indexes();
-        indexes.find(|(name, _)| *name == publisher).map(|(_, index)| index)
-    }
-}
 
 /// What is published.
 pub(crate) struct Catalogue {
@@ -86,10 +61,6 @@ fn served(online: &OnlineMetadata) -> HashMap<String, Bytes> {
     online.files().into_iter().map(file).collect()
 }
 
-fn refused(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Code::ReleaseInvalid, error.to_string())
-}
-
 impl Catalogue {
     pub(crate) fn new(store: Store, keys: Option<OnlineKeys>) -> Self {
         Self { store, keys, seen: RwLock::default(), turn: tokio::sync::Mutex::default() }
@@ -97,10 +68,27 @@ impl Catalogue {
 
     /// What is in force at `now`; nothing where the registry was never set up.
     pub(crate) async fn current(&self, now: i64) -> Result<Option<Arc<State>>, Refusal> {
-        let (looked, state) = self.seen.read().clone();
-        if state.is_some() && now.saturating_sub(looked) < FRESH_MS {
-            return Ok(state);
+        if let Some(state) = self.fresh(now) {
+            return Ok(Some(state));
         }
+        let _turn = self.turn.lock().await;
+        // Whoever had the turn before has looked for all who waited.
+        if let Some(state) = self.fresh(now) {
+            return Ok(Some(state));
+        }
+        self.look(now).await.map_err(store_failed)
+    }
+
+    /// What was seen a moment ago; nothing where that is too long ago, or after `now`: a clock
+    /// that was set back must not make an old state the newest.
+    fn fresh(&self, now: i64) -> Option<Arc<State>> {
+        let (looked, state) = self.seen.read().clone();
+        state.filter(|_| (0..FRESH_MS).contains(&now.saturating_sub(looked)))
+    }
+
+    /// What is in force at `now`, commits of other instances that were made this moment
+    /// included.
+    pub(crate) async fn newest(&self, now: i64) -> Result<Option<Arc<State>>, Refusal> {
         let _turn = self.turn.lock().await;
         self.look(now).await.map_err(store_failed)
     }
@@ -215,25 +203,16 @@ impl Catalogue {
         }
     }
 
-    /// Checks an index that a publisher pushed against what is in force, as hosts will.
-    pub(crate) fn check(state: &State, bytes: &[u8]) -> Result<(SignedIndex, IndexEntry), Refusal> {
-        let read = SignedIndex::read(bytes.to_vec()).map_err(refused)?;
-        let previous = state.index(&read.index().publisher);
-        check_new_index(&state.online.targets, previous, bytes.to_vec()).map_err(|error| {
-            let code = match &error {
-                sentinel_trust::repository::IndexError::Rollback { .. } => Code::Conflict,
-                _ => Code::ReleaseInvalid,
-            };
-            Refusal::new(code, format!("the index is refused: {error}"))
-        })
-    }
-
     /// Makes an index the one in force.
     pub(crate) async fn publish(&self, bytes: &[u8], now: i64) -> Result<(), Refusal> {
         let _turn = self.turn.lock().await;
         for _ in 0..ATTEMPTS {
             let state = self.look(now).await.map_err(store_failed)?.ok_or_else(never_set_up)?;
-            let (index, entry) = Self::check(&state, bytes)?;
+            // Without what hosts know nobody can say what this index must follow.
+            if state.trusted.is_none() {
+                return Err(not_believed());
+            }
+            let (index, entry) = state.check_index(bytes)?;
             let publisher = index.index().publisher.clone();
             let at = MetadataPath::Publisher(publisher.clone(), entry.number, entry.digest);
             if let Some(object) = object_of(&at) {
@@ -261,7 +240,10 @@ impl Catalogue {
         for _ in 0..ATTEMPTS {
             let state = self.look(now).await.map_err(store_failed)?;
             let online = match (&state, root, targets) {
-                (Some(state), _, _) => self.next(state, root, targets, &BTreeMap::new(), now)?,
+                (Some(state), _, _) => {
+                    state.check_offline(root, targets)?;
+                    self.next(state, root, targets, &BTreeMap::new(), now)?
+                }
                 (None, Some(root), Some(targets)) => {
                     let keys = self.keys.as_ref().ok_or_else(no_keys)?;
                     OnlineMetadata::first(root.clone(), targets.clone(), keys, now)
@@ -269,6 +251,10 @@ impl Catalogue {
                 }
                 (None, _, _) => return Err(never_set_up()),
             };
+            // What is in force already, brought again by anybody, is no reason for a commit.
+            if state.as_ref().is_some_and(|state| state.online == online) {
+                return Ok(());
+            }
             if self.commit(state.as_deref(), online, None, now).await? {
                 return Ok(());
             }
@@ -350,6 +336,13 @@ fn own_path(index: &SignedIndex) -> String {
 
 fn overtaken() -> Refusal {
     Refusal::new(Code::Conflict, "others publish all the time; try again")
+}
+
+fn not_believed() -> Refusal {
+    Refusal::new(
+        Code::ReleaseInvalid,
+        "hosts believe nothing of this registry now, so nothing can be published: its owner sees why with `sentinel registry status`",
+    )
 }
 
 fn never_set_up() -> Refusal {

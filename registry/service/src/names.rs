@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use semver::Version;
 use sentinel_trust::{Digest, PluginName};
 
 /// Most characters of a repository's name.
@@ -129,6 +130,19 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The tag under which a version is pushed. A tag has no `+`, a version no `_`.
+    ///
+    /// # Errors
+    /// A version that is too long.
+    pub(crate) fn of(version: &Version) -> Result<Self, NameError> {
+        version.to_string().replace('+', "_").parse()
+    }
+
+    /// The version whose tag this is, where it is one's.
+    pub(crate) fn version(&self) -> Option<Version> {
+        Version::parse(&self.0.replace('_', "+")).ok()
+    }
 }
 
 /// A digest in an address or a query.
@@ -223,6 +237,23 @@ mod tests {
         }
         for bad in ["", ".", "..", "-a", ".a", "a/b", "a%2f", "a b", "ü", &"a".repeat(129)] {
             assert!(bad.parse::<Tag>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn every_version_has_a_tag_and_every_such_tag_its_version() {
+        for (version, tag) in [
+            ("1.2.3", "1.2.3"),
+            ("1.2.3-rc.1", "1.2.3-rc.1"),
+            ("0.1.0+dev.17", "0.1.0_dev.17"),
+            ("1.0.0-a-b+c.d", "1.0.0-a-b_c.d"),
+        ] {
+            let version: Version = version.parse().unwrap();
+            let made = Tag::of(&version).unwrap();
+            assert_eq!((made.as_str(), made.version()), (tag, Some(version)));
+        }
+        for tag in ["latest", "v1.0.0", "1.0", "1.0.0_a_b", "1.0.0__a"] {
+            assert_eq!(tag.parse::<Tag>().unwrap().version(), None, "{tag}");
         }
     }
 

@@ -34,13 +34,19 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address at once; more are closed.
     pub connections_per_address: usize,
-    /// Uploads that send bytes at once; more are told to come again.
+    /// Uploads that send bytes at once; more are told to come again. One token has at most
+    /// half of them.
     pub uploads: usize,
+    /// Most bytes of manifests, indexes and metadata that are held at once, of those who show a
+    /// token and again of those who show none; whoever sends more is told to come again.
+    pub held_bytes: usize,
     /// Longest until a request's head is there, the TLS handshake is made, or the next
     /// request of an idle connection comes.
     pub head: Duration,
     /// What is asked of who sends a body or takes an answer.
     pub patience: Patience,
+    /// How often metadata that grows old is signed anew, and what was counted is written.
+    pub renew_every: Duration,
     /// Age at which an upload that does not go on is removed.
     pub abandoned: Duration,
     /// How often the store is looked through for what is abandoned.
@@ -54,8 +60,10 @@ impl Default for Limits {
             connections: 1024,
             connections_per_address: 256,
             uploads: 16,
+            held_bytes: 64 << 20,
             head: Duration::from_secs(15),
             patience: Patience { grace: Duration::from_secs(15), bytes_per_second: 8 << 10 },
+            renew_every: Duration::from_secs(60),
             abandoned: Duration::from_secs(24 * 3600),
             collect_every: Duration::from_secs(3600),
         }

@@ -10,12 +10,12 @@ use sentinel_trust::repository::{IndexedRelease, PublisherIndex, SignedIndex};
 use sentinel_trust::{PluginName, PublisherName};
 
 use crate::admission::{self, Plugin};
-use crate::catalogue::{Catalogue, State};
-use crate::names::Repository;
+use crate::names::{Repository, Tag};
 use crate::oci::{Parsed, store_failed};
 use crate::refusal::{Code, Refusal};
-use crate::releases::Release;
+use crate::releases::{Release, refuse_other_bytes};
 use crate::service::Shared;
+use crate::state::State;
 
 /// Most releases that one index may add: each is read and examined.
 const MAX_NEW: usize = 16;
@@ -59,7 +59,7 @@ pub(crate) async fn publish(
     bytes: &[u8],
 ) -> Result<SignedIndex, Refusal> {
     let now = (shared.options.clock)();
-    let state = shared.catalogue.current(now).await?;
+    let state = shared.catalogue.newest(now).await?;
     let state = state.ok_or_else(|| {
         invalid(
             "this registry has no publishers yet: its owner begins with `sentinel registry init`",
@@ -73,7 +73,7 @@ pub(crate) async fn publish(
             format!("this is an index of {}, not of {publisher}", read.index().publisher),
         ));
     }
-    let (index, _) = Catalogue::check(&state, bytes)?;
+    let (index, _) = state.check_index(bytes)?;
     let known = state.index(publisher).map(SignedIndex::index);
     let new = added(known, index.index());
     if new.len() > MAX_NEW {
@@ -82,19 +82,33 @@ pub(crate) async fn publish(
             new.len()
         )));
     }
+    let mut records = Vec::with_capacity(new.len());
     for release in new {
         in_order(known, release)?;
+        refuse_other_bytes(shared, &release.name, &release.version, &release.digest).await?;
         let record = check_release(shared, &state, release, now).await?;
-        let kept = shared.releases.keep(&record).await.map_err(store_failed)?;
-        if kept.is_some_and(|kept| !kept.is_same(&record)) {
-            return Err(Refusal::new(
-                Code::Denied,
-                format!("{} {} is released already, as other bytes", release.name, release.version),
-            ));
-        }
+        // Before the commit: until an index lists it, a record says nothing.
+        shared.releases.keep(&record).await.map_err(store_failed)?;
+        records.push(record);
     }
     shared.catalogue.publish(bytes, now).await?;
+    for record in &records {
+        hold(shared, record).await?;
+    }
     Ok(index)
+}
+
+/// Holds still what is published now. Its tag means it, also where that was moved while the
+/// plugin was looked at.
+async fn hold(shared: &Arc<Shared>, record: &Release) -> Result<(), Refusal> {
+    let repository = Repository::from(&record.name);
+    let tag = Tag::of(&record.version).map_err(|error| invalid(error.to_string()))?;
+    if shared.store.tag(&repository, &tag).await.map_err(store_failed)? != Some(record.manifest) {
+        let set = shared.store.set_tag(&repository, &tag, &record.manifest).await;
+        set.map_err(store_failed)?;
+    }
+    let released = Release { released: true, ..record.clone() };
+    shared.releases.keep(&released).await.map_err(store_failed)
 }
 
 /// The OCI manifest of a version: what its tag means.
@@ -106,10 +120,11 @@ async fn tagged(
     let repository = Repository::from(name);
     let missing = || {
         invalid(format!(
-            "{name} {version} is not here yet: push it to the repository {name} under the tag {version} first"
+            "{name} {version} is not here yet: push it to the repository {name} under the tag {} first",
+            version.to_string().replace('+', "_")
         ))
     };
-    let tag = version.to_string().parse().map_err(|_| missing())?;
+    let tag = Tag::of(version).map_err(|_| missing())?;
     let digest = shared.store.tag(&repository, &tag).await.map_err(store_failed)?;
     let digest = digest.ok_or_else(missing)?;
     let manifest = shared.store.manifest(&repository, &digest).await.map_err(store_failed)?;

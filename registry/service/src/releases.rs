@@ -1,8 +1,10 @@
-//! What is kept of each release: enough to show it and to hold it still.
+//! What is kept of each release: enough to hold it still.
 //!
-//! A record is created once and never changed, so a version means one digest for ever; what
-//! it names can be neither moved nor deleted. A record alone publishes nothing: a release is
-//! out when the publisher's signed index lists it.
+//! A record alone publishes nothing: a release is out when its publisher's signed index lists
+//! it, and from then on its tag does not move and nothing that it is made of is deleted. A
+//! record is written before that index comes into force, so a kill in between leaves one that
+//! nothing lists: it binds nobody, and publishing again, as these bytes or others, goes on.
+//! Its name has the component's digest, so a record of other bytes never takes its place.
 
 use semver::Version;
 use sentinel_trust::{Capability, Digest, Kind, Manifest, PluginName, SignatureFile};
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::Repository;
 use crate::oci::store_failed;
 use crate::refusal::{Code, Refusal};
+use crate::service::Shared;
 use crate::store::{Store, StoreError, path};
 
 /// What is kept of a release.
@@ -41,6 +44,9 @@ pub(crate) struct Release {
     pub published: i64,
     /// Who signed it.
     pub signatures: SignatureFile,
+    /// Whether an index that lists it was in force: then it is released for ever, also where
+    /// its publisher begins a new index after a key was stolen.
+    pub released: bool,
 }
 
 impl Release {
@@ -67,14 +73,8 @@ impl Release {
             size,
             published,
             signatures,
+            released: false,
         }
-    }
-
-    /// Whether two records are of the same bytes, whenever they came and whoever signed.
-    #[must_use]
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (&self.name, &self.version, self.digest, self.manifest)
-            == (&other.name, &other.version, other.digest, other.manifest)
     }
 }
 
@@ -123,51 +123,93 @@ impl Releases {
         Ok(names)
     }
 
-    /// Keeps a record. Gives the one that is there already where there is one.
+    /// Keeps a record.
     ///
     /// # Errors
-    /// If the store fails or the record that is there is damaged.
-    pub(crate) async fn keep(&self, release: &Release) -> Result<Option<Release>, StoreError> {
-        let object = path(&[
-            "plugins",
-            release.name.publisher().as_str(),
-            release.name.plugin(),
-            &release.version.to_string(),
-        ]);
-        let damaged = |error: serde_json::Error| StoreError::Damaged {
+    /// If the store fails.
+    pub(crate) async fn keep(&self, release: &Release) -> Result<(), StoreError> {
+        let file = format!("{}.{}", release.version, release.digest.to_hex());
+        let object =
+            path(&["plugins", release.name.publisher().as_str(), release.name.plugin(), &file]);
+        let json = serde_json::to_vec(release).map_err(|error| StoreError::Damaged {
             object: object.to_string(),
             why: error.to_string(),
-        };
-        let json = serde_json::to_vec(release).map_err(damaged)?;
-        if self.store.create(&object, json.into()).await? {
-            return Ok(None);
-        }
-        let Some(json) = self.store.read(&object).await? else {
-            return Err(StoreError::Damaged {
-                object: object.to_string(),
-                why: "it was there and is gone".to_owned(),
-            });
-        };
-        serde_json::from_slice(&json).map(Some).map_err(damaged)
+        })?;
+        self.store.write(&object, json.into()).await
     }
+}
 
-    /// Refuses to change a repository where a release that `is_meant` holds it still.
-    pub(crate) async fn refuse_change(
-        &self,
-        repository: &Repository,
-        is_meant: impl Fn(&Release) -> bool,
-    ) -> Result<(), Refusal> {
-        let Some(name) = repository.plugin() else { return Ok(()) };
-        let releases = self.of(&name).await.map_err(store_failed)?;
-        match releases.iter().find(|release| is_meant(release)) {
-            None => Ok(()),
-            Some(release) => Err(Refusal::new(
-                Code::Denied,
-                format!(
-                    "{} {} is released, and a release never changes: publish another version, or yank this one",
-                    release.name, release.version
-                ),
-            )),
+/// The records of a repository that are released: listed by the index in force, or by one
+/// before it. Where hosts believe nothing of
+/// the registry now, what is listed cannot be known, and every record counts.
+async fn published(shared: &Shared, repository: &Repository) -> Result<Vec<Release>, Refusal> {
+    let Some(name) = repository.plugin() else { return Ok(Vec::new()) };
+    let mut releases = shared.releases.of(&name).await.map_err(store_failed)?;
+    if releases.is_empty() {
+        return Ok(releases);
+    }
+    let state = shared.catalogue.newest((shared.options.clock)()).await?;
+    let Some(state) = state.filter(|state| state.trusted.is_some()) else { return Ok(releases) };
+    let listed = state.index(&name.publisher()).map_or(&[][..], |index| &index.index().releases);
+    releases.retain(|one| {
+        if one.released {
+            return true;
+        }
+        let key = (&one.name, &one.version, one.digest);
+        listed.iter().any(|listed| (&listed.name, &listed.version, listed.digest) == key)
+    });
+    Ok(releases)
+}
+
+fn refuse(release: &Release) -> Refusal {
+    Refusal::new(
+        Code::Denied,
+        format!(
+            "{} {} is released, and a release never changes: publish another version, or yank this one",
+            release.name, release.version
+        ),
+    )
+}
+
+/// Refuses to change what a release that `is_meant` holds still.
+pub(crate) async fn refuse_change(
+    shared: &Shared,
+    repository: &Repository,
+    is_meant: impl Fn(&Release) -> bool,
+) -> Result<(), Refusal> {
+    let releases = published(shared, repository).await?;
+    releases.iter().find(|release| is_meant(release)).map_or(Ok(()), |one| Err(refuse(one)))
+}
+
+/// Refuses to release a version as other bytes than those that it is released as.
+pub(crate) async fn refuse_other_bytes(
+    shared: &Shared,
+    name: &PluginName,
+    version: &Version,
+    digest: &Digest,
+) -> Result<(), Refusal> {
+    let releases = published(shared, &Repository::from(name)).await?;
+    let other = |one: &&Release| one.version == *version && one.digest != *digest;
+    releases.iter().find(other).map_or(Ok(()), |one| Err(refuse(one)))
+}
+
+/// Refuses to take away a blob of which a release is made: its component, or another that its
+/// OCI manifest names.
+pub(crate) async fn refuse_loss(
+    shared: &Shared,
+    repository: &Repository,
+    blob: &Digest,
+) -> Result<(), Refusal> {
+    for release in published(shared, repository).await? {
+        let manifest = shared.store.manifest(repository, &release.manifest).await;
+        // A manifest that is damaged names nothing; the component is known without it.
+        let parsed = manifest.ok().flatten().and_then(|manifest| {
+            crate::oci::Parsed::read(&manifest.bytes, &manifest.media_type).ok()
+        });
+        let names = parsed.is_some_and(|parsed| parsed.blobs.iter().any(|(one, _)| one == blob));
+        if release.digest == *blob || names {
+            return Err(refuse(&release));
         }
     }
+    Ok(())
 }

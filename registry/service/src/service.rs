@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -18,17 +17,17 @@ use crate::api;
 use crate::cache::BlobCache;
 use crate::catalogue::Catalogue;
 use crate::downloads::{Downloads, Totals};
+use crate::held::Room;
 use crate::listener::{self, ListenError};
 use crate::oci;
 use crate::options::Options;
 use crate::refusal::Refusal;
 use crate::releases::Releases;
+use crate::sending::Places;
 use crate::store::Store;
 
 /// Components that are examined at once: each is held in memory whole.
 const EXAMINATIONS: usize = 2;
-/// How often what was counted is written.
-const FLUSH: Duration = Duration::from_secs(60);
 
 /// What every handler works with.
 pub(crate) struct Shared {
@@ -42,7 +41,9 @@ pub(crate) struct Shared {
     /// What was counted, and when it was added up (unix milliseconds).
     totals: tokio::sync::Mutex<(i64, Arc<Totals>)>,
     /// Uploads that send bytes.
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Places,
+    /// Bodies that are held whole.
+    pub(crate) room: Room,
     /// Components that are held whole.
     pub(crate) examinations: Semaphore,
 }
@@ -128,7 +129,8 @@ pub async fn serve(
         catalogue: Catalogue::new(store.clone(), keys),
         downloads: Downloads::new(hex::encode(instance)),
         totals: tokio::sync::Mutex::default(),
-        uploads: Semaphore::new(options.limits.uploads),
+        uploads: Places::new(options.limits.uploads),
+        room: Room::new(options.limits.held_bytes),
         examinations: Semaphore::new(EXAMINATIONS),
         store,
         options,
@@ -165,7 +167,7 @@ pub struct InstallError(String);
 
 /// Writes what was counted and removes what was abandoned, now and then.
 async fn chores(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let mut flush = tokio::time::interval(FLUSH);
+    let mut flush = tokio::time::interval(shared.options.limits.renew_every);
     let mut collect = tokio::time::interval(shared.options.limits.collect_every);
     loop {
         tokio::select! {
@@ -190,6 +192,11 @@ async fn collect_abandoned(shared: &Shared) {
         Ok(0) => {}
         Ok(uploads) => tracing::info!(uploads, "removed uploads that were abandoned"),
         Err(error) => tracing::warn!(%error, "abandoned uploads could not be removed"),
+    }
+    match shared.store.collect_parts(before).await {
+        Ok(0) => {}
+        Ok(parts) => tracing::info!(parts, "removed parts of files that were never finished"),
+        Err(error) => tracing::warn!(%error, "unfinished files could not be removed"),
     }
     match shared.store.collect_blobs(before).await {
         Ok(0) => {}

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use running::{Running, code, digest, header, options};
+use running::{Running, code, digest, hasty, header, options};
 use serde_json::json;
 
 #[tokio::test]
@@ -121,7 +121,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_loris() {
-    let registry = Running::start().await;
+    let registry = Running::with(hasty(), None).await;
     let address = registry.registry.address();
     let token = registry.token.clone();
     let checked = tokio::task::spawn_blocking(move || {
@@ -213,4 +213,45 @@ async fn path_traversal_in_names() {
         assert!(answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
         assert!(!answer.contains("secret\""), "{path}: {answer}");
     }
+}
+
+/// Drops of one byte, or pieces without end: neither makes an upload long to list.
+#[tokio::test]
+async fn an_upload_in_too_many_chunks() {
+    let mut many = options();
+    many.rates.token.burst = 1e6;
+    let registry = Running::with(many, None).await;
+    let begin = registry.ask(Method::POST, "/v2/acme/thing/blobs/uploads/").send().await.unwrap();
+    let upload = header(&begin, "location").to_owned();
+    // As if 1024 had come: what they hold does not matter.
+    let id = upload.rsplit_once('/').unwrap().1;
+    for at in 0..1024 {
+        std::fs::write(registry.folder.join(format!("uploads/{id}/{at:020}")), "x").unwrap();
+    }
+    let refused = registry.ask(Method::PATCH, &upload).body("y").send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().contains("larger ones"));
+    let whole = digest("x".repeat(1024).as_bytes());
+    let put = registry.ask(Method::PUT, &format!("{upload}?digest={whole}")).send().await;
+    assert_eq!(put.unwrap().status(), 201, "what came is taken");
+}
+
+#[tokio::test]
+async fn a_referrer_with_large_annotations() {
+    let registry = Running::start().await;
+    let subject = registry.artifact("acme/thing", b"subject").await;
+    let put = registry.put_manifest("acme/thing", "v1", &subject).await;
+    let subject_digest = header(&put, "docker-content-digest").to_owned();
+    let mut referrer = registry.artifact("acme/thing", b"referrer").await;
+    referrer["subject"] = json!({
+        "mediaType": running::OCI_MANIFEST, "digest": subject_digest, "size": 1,
+    });
+    for (bytes, status) in [(1 << 10, 201), (17 << 10, 400)] {
+        referrer["annotations"] = json!({ "note": "x".repeat(bytes) });
+        let response = registry.put_manifest("acme/thing", "note", &referrer).await;
+        assert_eq!(response.status(), status, "{bytes} bytes");
+    }
+    // Without a subject nothing lists them.
+    referrer.as_object_mut().unwrap().remove("subject");
+    assert_eq!(registry.put_manifest("acme/thing", "note", &referrer).await.status(), 201);
 }

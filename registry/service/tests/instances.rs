@@ -4,11 +4,9 @@
 mod running;
 
 use reqwest::Method;
-use running::plugins::{approve, index, key, listed, online_keys, plugin};
+use running::metadata::{approve, believed, online_keys, timed};
+use running::plugins::{index, key, listed, plugin};
 use running::{Running, digest, header, options};
-use sentinel_trust::repository::{
-    Enrolment, Interest, MetadataFile, MinimumVersions, Role, Trusted, Update,
-};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -116,36 +114,14 @@ async fn uploads_that_do_not_go_on_and_blobs_that_nobody_has_are_collected_by_ag
     assert_eq!(registry.ask(Method::GET, &upload).send().await.unwrap().status(), 404);
 }
 
-/// What a host that knows nothing but the first root believes of a registry.
-async fn believed(registry: &Running) -> Trusted {
-    let file = async |path: String| {
-        let response =
-            registry.anybody(Method::GET, &format!("/metadata/{path}")).send().await.unwrap();
-        (response.status() == 200).then_some(response.bytes().await.unwrap().to_vec())
-    };
-    let root = MetadataFile::read(Role::Root, file("1.root.json".into()).await.unwrap()).unwrap();
-    let enrolment = Enrolment { root, minimum: MinimumVersions::default(), operators: Vec::new() };
-    let trusted = Trusted::enrolled(&enrolment).unwrap();
-    let mut update = Update::new(&trusted, Interest::All, (options().clock)());
-    while let Some(request) = update.next() {
-        update.provide(file(request.path).await).unwrap();
-    }
-    update.finish().unwrap()
-}
-
 #[tokio::test]
 async fn of_two_that_publish_at_once_over_two_instances_none_is_lost() {
     // An instance may go by what it saw a second ago: the clock goes on by two.
     let ahead = Arc::new(AtomicI64::new(0));
-    let timed = || {
-        let (ahead, clock, mut timed) = (Arc::clone(&ahead), options().clock, options());
-        timed.clock = Arc::new(move || clock() + ahead.load(Ordering::Relaxed));
-        timed
-    };
-    let one = Running::with(timed(), Some(online_keys())).await;
+    let one = Running::with(timed(&ahead), Some(online_keys())).await;
     let publishers = [key("acme", 1), key("beta", 2)];
     approve(&one, &[&publishers[0], &publishers[1]], (options().clock)()).await;
-    let other = Running::over(&one.folder, timed(), Some(online_keys())).await;
+    let other = Running::over(&one.folder, timed(&ahead), Some(online_keys())).await;
     let (_, token) = one.store.create_token(Some("beta".parse().unwrap()), 0).await.unwrap();
     let other = Running { token: token.to_string(), ..other };
     let mut indexes = Vec::new();
@@ -166,7 +142,7 @@ async fn of_two_that_publish_at_once_over_two_instances_none_is_lost() {
     assert_eq!([a.unwrap().status(), b.unwrap().status()], [201, 201]);
     ahead.store(2_000, Ordering::Relaxed);
     // A third instance, without the keys, shows what both published.
-    let third = Running::over(&one.folder, timed(), None).await;
+    let third = Running::over(&one.folder, timed(&ahead), None).await;
     for registry in [&one, &other, &third] {
         let trusted = believed(registry).await;
         let names: Vec<String> =

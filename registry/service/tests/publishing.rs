@@ -3,14 +3,14 @@
 mod running;
 
 use reqwest::Method;
-use running::plugins::{
-    approve, component, index, key, listed, online_keys, plugin, with_manifest,
-};
+use running::metadata::{approve, newest, online_keys, targets};
+use running::plugins::{component, index, key, listed, plugin, with_manifest};
 use running::{Running, digest, header, options};
+use sentinel_trust::repository::{PublisherIndex, Role};
 use sentinel_trust::{Kind, sign};
 use serde_json::{Value, json};
 
-async fn published() -> (Running, sentinel_trust::repository::PublisherIndex) {
+async fn published() -> (Running, PublisherIndex) {
     let registry = Running::with(options(), Some(online_keys())).await;
     approve(&registry, &[&key("acme", 1), &key("beta", 2)], (options().clock)()).await;
     let bytes = plugin("acme/probe", "1.0.0");
@@ -223,4 +223,91 @@ async fn a_release_that_was_rewritten_removed_or_comes_out_of_order() {
         serde_json::from_str(&text(&registry, "/api/v1/plugins?q=probe").await.1).unwrap();
     assert_eq!(found[0]["version"], "1.0.0", "what is yanked is not offered: {found}");
     assert_eq!(text(&registry, "/api/v1/plugins?q=nothing").await.1, "[]");
+}
+
+/// What a kill leaves between a release's record and the commit that lists it: nothing that
+/// binds anybody.
+#[tokio::test]
+async fn a_version_whose_publishing_was_cut_short_may_be_published_again_also_as_other_bytes() {
+    let acme = key("acme", 1);
+    for again_as_it_was in [true, false] {
+        let (registry, first) = published().await;
+        let bytes = plugin("acme/probe", "1.1.0");
+        assert_eq!(registry.push_plugin("acme/probe", "1.1.0", &bytes).await.status(), 201);
+        let (_, signed) = index(Some(&first), &acme, &[listed(&bytes, &acme)]);
+        assert_eq!(registry.publish(&signed).await.status(), 201);
+        // As if the process had ended before the commit: the newest one is not there.
+        let commits = std::fs::read_dir(registry.folder.join("metadata/commits")).unwrap();
+        let newest = commits.map(|entry| entry.unwrap().path()).max().unwrap();
+        std::fs::remove_file(newest).unwrap();
+        let records = registry.folder.join("plugins/acme/probe");
+        for entry in std::fs::read_dir(records).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().starts_with("1.1.0.") {
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                let text = text.replace("\"released\":true", "\"released\":false");
+                std::fs::write(entry.path(), text).unwrap();
+            }
+        }
+        let registry = Running {
+            own: registry.own,
+            ..Running::over(&registry.folder, options(), Some(online_keys())).await
+        };
+        assert!(!text(&registry, "/api/v1/plugins/acme/probe").await.1.contains("1.1.0"));
+        let bytes = match again_as_it_was {
+            true => bytes,
+            false => [bytes.as_slice(), &[0, 4, 1, b'x', b'y', b'z']].concat(),
+        };
+        assert_eq!(registry.push_plugin("acme/probe", "1.1.0", &bytes).await.status(), 201);
+        let (_, signed) = index(Some(&first), &acme, &[listed(&bytes, &acme)]);
+        let response = registry.publish(&signed).await;
+        assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+        let shown = text(&registry, "/api/v1/plugins/acme/probe").await.1;
+        assert!(shown.contains(&digest(&bytes)), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_release_is_made_of_is_deleted() {
+    let (registry, _) = published().await;
+    let manifest = registry.anybody(Method::GET, "/v2/acme/probe/manifests/1.0.0").send().await;
+    let manifest: Value = manifest.unwrap().json().await.unwrap();
+    for part in [&manifest["config"], &manifest["layers"][0]] {
+        let path = format!("/v2/acme/probe/blobs/{}", part["digest"].as_str().unwrap());
+        assert_eq!(registry.ask(Method::DELETE, &path).send().await.unwrap().status(), 403);
+    }
+    let free = registry.push_blob("acme/probe", b"free").await;
+    let path = format!("/v2/acme/probe/blobs/{free}");
+    assert_eq!(registry.ask(Method::DELETE, &path).send().await.unwrap().status(), 202);
+    // Also a year later, when hosts believe none of it any more.
+    let mut later = options();
+    let clock = options().clock;
+    later.clock = std::sync::Arc::new(move || clock() + 365 * 86_400_000);
+    let later = Running::over(&registry.folder, later, None).await;
+    let tag = "/v2/acme/probe/manifests/1.0.0";
+    assert_eq!(later.ask(Method::DELETE, tag).send().await.unwrap().status(), 403);
+}
+
+/// A publisher that begins a new index after its key was stolen cannot give other bytes to
+/// what it had released.
+#[tokio::test]
+async fn a_released_version_keeps_its_bytes_under_a_new_key_and_a_new_index() {
+    let (registry, _) = published().await;
+    let first_root = newest(&registry, Role::Root);
+    let next = key("acme", 3);
+    let known = newest(&registry, Role::Targets);
+    let until = (options().clock)() + 86_400_000;
+    let replaced = targets(&first_root, Some(&known), &[&next], until);
+    assert_eq!(registry.bring("targets", replaced.bytes()).await.status(), 201);
+    let original = plugin("acme/probe", "1.0.0");
+    let other = [original.as_slice(), &[0, 4, 1, b'x', b'y', b'z']].concat();
+    let begin = |bytes: &[u8]| {
+        let mut empty = PublisherIndex::empty("acme".parse().unwrap());
+        empty.number = 7;
+        index(Some(&empty), &next, &[listed(bytes, &next)]).1
+    };
+    assert_eq!(registry.push_plugin("acme/probe", "1.0.0", &other).await.status(), 403);
+    let response = registry.publish(&begin(&other)).await;
+    assert!(!response.status().is_success());
+    let response = registry.publish(&begin(&original)).await;
+    assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
 }

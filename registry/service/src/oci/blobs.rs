@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Asked, answer, digest_header, store_failed};
 use crate::names::Repository;
 use crate::refusal::{Code, Refusal};
+use crate::releases;
 use crate::service::Shared;
 use crate::store::{Store, StoreError};
 
@@ -219,7 +220,7 @@ pub(super) async fn delete(
     digest: Digest,
 ) -> Result<Response, Refusal> {
     let shared = &asked.shared;
-    shared.releases.refuse_change(repository, |release| release.digest == digest).await?;
+    releases::refuse_loss(shared, repository, &digest).await?;
     if !shared.store.unlink(repository, &digest).await.map_err(store_failed)? {
         return Err(unknown(repository, &digest));
     }

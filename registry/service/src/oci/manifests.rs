@@ -7,12 +7,14 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use sentinel_trust::Digest;
 
 use super::manifest_json::Parsed;
-use super::referrers::MAX_REFERRERS;
+use super::referrers::{MAX_DESCRIBED_BYTES, MAX_REFERRERS};
 use super::{Asked, answer, blobs, digest_header, store_failed};
 use crate::admission;
+use crate::held::too_large;
 use crate::names::{Reference, Repository};
 use crate::options::MAX_MANIFEST_BYTES;
 use crate::refusal::{Code, Refusal};
+use crate::releases::{Release, refuse_change};
 use crate::service::Shared;
 use crate::store::{Descriptor, Store, StoredManifest};
 
@@ -62,29 +64,16 @@ pub(super) async fn get(
     Ok(response)
 }
 
-async fn body(asked: Body, headers: &HeaderMap) -> Result<Bytes, Refusal> {
-    let too_large = || {
-        Refusal::new(
-            Code::SizeInvalid,
-            format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes here"),
-        )
-    };
+/// Refuses a manifest by the length that is announced, before it comes.
+fn check_announced(headers: &HeaderMap) -> Result<(), Refusal> {
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > MAX_MANIFEST_BYTES) {
-        return Err(too_large());
+        return Err(too_large("a manifest", MAX_MANIFEST_BYTES));
     }
-    axum::body::to_bytes(asked, MAX_MANIFEST_BYTES).await.map_err(|error| {
-        let long = std::error::Error::source(&error)
-            .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
-        if long {
-            return too_large();
-        }
-        Refusal::new(Code::ManifestInvalid, format!("the manifest did not come whole: {error}"))
-            .status(StatusCode::REQUEST_TIMEOUT)
-    })
+    Ok(())
 }
 
 /// That everything a manifest names is there, and as long as it says.
@@ -124,12 +113,14 @@ pub(super) async fn put(
     repository: &Repository,
     at: Reference,
 ) -> Result<Response, Refusal> {
-    let Asked { shared, headers, body: sent, .. } = asked;
+    let Asked { shared, who, headers, body, .. } = asked;
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .ok_or_else(|| Refusal::new(Code::ManifestInvalid, "a Content-Type is needed"))?;
-    let bytes = body(sent, &headers).await?;
+    check_announced(&headers)?;
+    let held = shared.room.take(&who, body, MAX_MANIFEST_BYTES, "a manifest").await?;
+    let bytes = held.bytes.clone();
     let digest = Digest::of(&bytes);
     if let Reference::Digest(named) = &at
         && *named != digest
@@ -142,10 +133,10 @@ pub(super) async fn put(
     let parsed = Parsed::read(&bytes, content_type)?;
     check_parts(&shared.store, repository, &parsed).await?;
     if let Reference::Tag(tag) = &at {
-        let moved = |release: &crate::releases::Release| {
-            release.version.to_string() == tag.as_str() && release.manifest != digest
-        };
-        shared.releases.refuse_change(repository, moved).await?;
+        let version = tag.version();
+        let moved =
+            |one: &Release| Some(&one.version) == version.as_ref() && one.manifest != digest;
+        refuse_change(&shared, repository, moved).await?;
     }
     admission::admit(&shared, repository, &at, &parsed).await?;
     store(&shared, repository, &digest, bytes, &parsed).await?;
@@ -168,6 +159,21 @@ pub(super) async fn put(
     Ok(response)
 }
 
+/// What is listed of a referrer must stay small: a list repeats it for each.
+fn check_described(parsed: &Parsed) -> Result<(), Refusal> {
+    let annotations = parsed.annotations.iter().map(|(key, value)| key.len() + value.len());
+    let kind = parsed.artifact_type.as_ref().map_or(0, String::len);
+    if annotations.sum::<usize>() + kind > MAX_DESCRIBED_BYTES {
+        return Err(Refusal::new(
+            Code::ManifestInvalid,
+            format!(
+                "the annotations of a manifest that refers to another have at most {MAX_DESCRIBED_BYTES} bytes: put them into a layer"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// Keeps the manifest, then notes what it refers to.
 async fn store(
     shared: &Shared,
@@ -178,6 +184,7 @@ async fn store(
 ) -> Result<(), Refusal> {
     let store = &shared.store;
     if let Some(subject) = &parsed.subject {
+        check_described(parsed)?;
         let known = store.referrers(repository, subject).await.map_err(store_failed)?;
         if known.len() >= MAX_REFERRERS && !known.contains(digest) {
             return Err(Refusal::new(
@@ -211,13 +218,13 @@ pub(super) async fn delete(
     let store = &shared.store;
     let there = match at {
         Reference::Tag(tag) => {
-            let meant =
-                |release: &crate::releases::Release| release.version.to_string() == tag.as_str();
-            shared.releases.refuse_change(repository, meant).await?;
+            let version = tag.version();
+            let meant = |one: &Release| Some(&one.version) == version.as_ref();
+            refuse_change(shared, repository, meant).await?;
             store.remove_tag(repository, tag).await.map_err(store_failed)?
         }
         Reference::Digest(digest) => {
-            shared.releases.refuse_change(repository, |one| one.manifest == *digest).await?;
+            refuse_change(shared, repository, |one| one.manifest == *digest).await?;
             forget_subject(store, repository, digest).await?;
             store.remove_manifest(repository, digest).await.map_err(store_failed)?
         }

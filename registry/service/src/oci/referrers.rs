@@ -11,6 +11,8 @@ use crate::refusal::Refusal;
 
 /// Most referrers of one manifest; more are not taken.
 pub(super) const MAX_REFERRERS: usize = 256;
+/// Most bytes of the annotations and the type of one referrer, as a list repeats them.
+pub(super) const MAX_DESCRIBED_BYTES: usize = 16 << 10;
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 

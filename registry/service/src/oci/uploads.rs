@@ -6,14 +6,13 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, StatusCode, header};
 use sentinel_trust::Digest;
-use tokio::sync::SemaphorePermit;
 
 use super::{Asked, answer, digest_header, mount, store_failed};
 use crate::address::UploadId;
 use crate::names::{self, Repository};
 use crate::refusal::{Code, Refusal};
 use crate::service::Shared;
-use crate::store::{BlobWriter, MAX_BLOCK_BYTES, Stored};
+use crate::store::{BlobWriter, MAX_BLOCK_BYTES, MAX_BLOCKS, Progress, Stored};
 
 fn location(repository: &Repository, id: &UploadId) -> String {
     format!("/v2/{repository}/blobs/uploads/{}", id.as_str())
@@ -33,8 +32,11 @@ fn too_large(shared: &Shared) -> Refusal {
     Refusal::new(Code::SizeInvalid, format!("a blob has at most {most} bytes here"))
 }
 
-fn permit(shared: &Shared) -> Result<SemaphorePermit<'_>, Refusal> {
-    shared.uploads.try_acquire().map_err(|_| Refusal::too_many("too many uploads are under way"))
+fn too_small() -> Refusal {
+    Refusal::new(
+        Code::BlobUploadInvalid,
+        format!("an upload has at most {MAX_BLOCKS} chunks here: begin again with larger ones"),
+    )
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
@@ -64,7 +66,7 @@ pub(super) async fn begin(asked: Asked, repository: &Repository) -> Result<Respo
     }
     if let Some(digest) = query.digest {
         let digest = parse(&digest)?;
-        let _permit = permit(&shared)?;
+        let _place = shared.uploads.take(&who)?;
         return whole(&shared, repository, digest, None, &headers, body).await;
     }
     let id = UploadId::random()?;
@@ -84,9 +86,13 @@ fn parse(digest: &str) -> Result<Digest, Refusal> {
     names::digest(digest).map_err(|error| Refusal::new(Code::DigestInvalid, error.to_string()))
 }
 
-async fn offset(shared: &Shared, repository: &Repository, id: &UploadId) -> Result<u64, Refusal> {
-    let offset = shared.store.upload_offset(id, repository).await.map_err(store_failed)?;
-    offset.ok_or_else(unknown)
+async fn progress(
+    shared: &Shared,
+    repository: &Repository,
+    id: &UploadId,
+) -> Result<Progress, Refusal> {
+    let progress = shared.store.upload_offset(id, repository).await.map_err(store_failed)?;
+    progress.ok_or_else(unknown)
 }
 
 pub(super) async fn status(
@@ -94,7 +100,7 @@ pub(super) async fn status(
     repository: &Repository,
     id: &UploadId,
 ) -> Result<Response, Refusal> {
-    let offset = offset(&asked.shared, repository, id).await?;
+    let offset = progress(&asked.shared, repository, id).await?.bytes;
     Ok(answer(
         StatusCode::NO_CONTENT,
         [(header::LOCATION, location(repository, id)), (header::RANGE, so_far(offset))],
@@ -140,9 +146,9 @@ pub(super) async fn patch(
     repository: &Repository,
     id: &UploadId,
 ) -> Result<Response, Refusal> {
-    let Asked { shared, headers, body, .. } = asked;
-    let _permit = permit(&shared)?;
-    let start = offset(&shared, repository, id).await?;
+    let Asked { shared, who, headers, body, .. } = asked;
+    let _place = shared.uploads.take(&who)?;
+    let Progress { bytes: start, mut blocks } = progress(&shared, repository, id).await?;
     let length = content_length(&headers)?;
     if !check_range(&headers, length, start)? {
         return Err(out_of_order(repository, id, start));
@@ -167,8 +173,13 @@ pub(super) async fn patch(
         if !block.is_empty() && (ended || block.len() >= MAX_BLOCK_BYTES) {
             let bytes = block.split().freeze();
             let end = at + bytes.len() as u64;
+            if blocks == MAX_BLOCKS {
+                return Err(too_small());
+            }
+            blocks += 1;
             if !shared.store.add_block(id, at, bytes).await.map_err(store_failed)? {
-                return Err(out_of_order(repository, id, offset(&shared, repository, id).await?));
+                let found = progress(&shared, repository, id).await?.bytes;
+                return Err(out_of_order(repository, id, found));
             }
             at = end;
         }
@@ -191,9 +202,9 @@ pub(super) async fn finish(
     repository: &Repository,
     id: &UploadId,
 ) -> Result<Response, Refusal> {
-    let Asked { shared, query, headers, body, .. } = asked;
-    let _permit = permit(&shared)?;
-    let start = offset(&shared, repository, id).await?;
+    let Asked { shared, who, query, headers, body } = asked;
+    let _place = shared.uploads.take(&who)?;
+    let start = progress(&shared, repository, id).await?.bytes;
     let Some(digest) = query.digest else {
         return Err(Refusal::new(Code::DigestInvalid, "closing an upload needs ?digest=sha256:…"));
     };
@@ -278,7 +289,7 @@ pub(super) async fn cancel(
     repository: &Repository,
     id: &UploadId,
 ) -> Result<Response, Refusal> {
-    offset(&asked.shared, repository, id).await?;
+    progress(&asked.shared, repository, id).await?;
     asked.shared.store.end_upload(id).await.map_err(store_failed)?;
     Ok(answer(StatusCode::NO_CONTENT, []))
 }

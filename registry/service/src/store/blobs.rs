@@ -1,8 +1,11 @@
 //! Blobs: bytes named by their digest, and which repository has which.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectStoreExt, WriteMultipart};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, WriteMultipart};
 use sentinel_trust::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -13,6 +16,8 @@ use crate::names::Repository;
 const PART_BYTES: usize = 5 << 20;
 /// Parts on their way at once, which bounds the memory of an upload.
 const PARTS_AT_ONCE: usize = 2;
+/// Most old blobs that one search for unlinked ones looks at.
+const MAX_COLLECTED: usize = 1_000_000;
 
 /// A blob that is being written; nobody sees it before [`BlobWriter::commit`].
 pub struct BlobWriter {
@@ -161,26 +166,36 @@ impl Store {
     /// If the store fails.
     pub async fn collect_blobs(&self, before: i64) -> Result<usize, StoreError> {
         let old = |meta: &object_store::ObjectMeta| meta.last_modified.timestamp_millis() < before;
-        let blobs = self.list(&Path::from("blobs")).await?;
-        // Links are read after blobs: a link made in between is seen.
-        let linked: std::collections::HashSet<Digest> = self
-            .list(&Path::from("repos"))
-            .await?
-            .iter()
-            .filter(|meta| {
-                meta.location.parts().rev().nth(1).is_some_and(|p| p.as_ref() == "_blobs")
-            })
-            .filter_map(|meta| digest_of_name(&meta.location))
-            .collect();
-        let mut removed = 0;
-        for blob in blobs.iter().filter(|meta| old(meta)) {
-            let Some(digest) = digest_of_name(&blob.location) else { continue };
-            if linked.contains(&digest)
-                || !self.head(&blob.location).await?.is_some_and(|m| old(&m))
+        let mut unlinked = HashMap::<Digest, Path>::new();
+        let blobs = Path::from("blobs");
+        let mut listing = self.objects.list(Some(&blobs));
+        while let Some(meta) = listing.try_next().await? {
+            // Those for which there is no room here have their turn once these are gone, as
+            // long as fewer than this many are linked.
+            if old(&meta)
+                && unlinked.len() < MAX_COLLECTED
+                && let Some(digest) = digest_of_name(&meta.location)
             {
-                continue;
+                unlinked.insert(digest, meta.location);
             }
-            removed += usize::from(self.remove(&blob.location).await?);
+        }
+        drop(listing);
+        // Links are read after blobs: a link made in between is seen.
+        let repositories = Path::from("repos");
+        let mut listing = self.objects.list(Some(&repositories));
+        while let Some(meta) = listing.try_next().await? {
+            let link = meta.location.parts().rev().nth(1).is_some_and(|p| p.as_ref() == "_blobs");
+            if link && let Some(digest) = digest_of_name(&meta.location) {
+                unlinked.remove(&digest);
+            }
+        }
+        drop(listing);
+        let mut removed = 0;
+        for blob in unlinked.values() {
+            // Pushed anew meanwhile, it is young again.
+            if self.head(blob).await?.is_some_and(|meta| old(&meta)) {
+                removed += usize::from(self.remove(blob).await?);
+            }
         }
         Ok(removed)
     }

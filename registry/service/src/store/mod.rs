@@ -9,7 +9,7 @@
 //! uploads/<id>/session                      repository and start of an upload
 //! uploads/<id>/<start, 20 digits>           bytes of it from this offset on
 //! auth/tokens/<id>                          a token: what it may, and its hash
-//! plugins/<publisher>/<plugin>/<version>    what is shown of a release
+//! plugins/<publisher>/<plugin>/<version>.<64 hex>   what is kept of a release
 //! downloads/<instance>                      what an instance counted
 //! names/allowed/<publisher>/<plugin>        a name that may be like another
 //! metadata/…                                repository metadata: see the module `catalogue`
@@ -23,6 +23,7 @@
 mod blobs;
 mod manifests;
 mod open;
+mod parts;
 mod uploads;
 
 use std::sync::Arc;
@@ -36,7 +37,8 @@ use sentinel_trust::Digest;
 pub(crate) use blobs::{BlobWriter, Stored};
 pub(crate) use manifests::{Descriptor, StoredManifest};
 pub use open::{OpenError, Place};
-pub(crate) use uploads::MAX_BLOCK_BYTES;
+pub use uploads::Progress;
+pub(crate) use uploads::{MAX_BLOCK_BYTES, MAX_BLOCKS};
 
 use crate::names::Repository;
 
@@ -73,6 +75,8 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Where a store of files has them; nothing for any other.
+    folder: Option<Arc<std::path::Path>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -92,7 +96,7 @@ impl Store {
     /// Over objects that somebody else opened.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects }
+        Self { objects, folder: None }
     }
 
     fn repository(&self, repository: &Repository, kind: &str, name: &str) -> Path {

@@ -69,10 +69,12 @@ impl Store {
     /// # Errors
     /// [`OpenError`].
     pub fn open(place: &Place) -> Result<Self, OpenError> {
+        let mut files = None;
         let objects: Arc<dyn ObjectStore> = match place {
             Place::Folder(folder) => {
                 std::fs::create_dir_all(folder)
                     .map_err(|source| OpenError::Folder { folder: folder.clone(), source })?;
+                files = Some(Arc::from(folder.as_path()));
                 // An answer is given once what it says is on the disk.
                 Arc::new(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true))
             }
@@ -98,7 +100,7 @@ impl Store {
                 }
             }
         };
-        Ok(Self::new(objects))
+        Ok(Self { folder: files, ..Self::new(objects) })
     }
 }
 

@@ -3,18 +3,34 @@
 //! A block is created, never replaced, and begins where the one before it ends, so of two
 //! writers at one offset one is refused, on whichever instance they are.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, path};
+use super::{MAX_LISTED, Store, StoreError, path};
 use crate::address::UploadId;
 use crate::names::Repository;
 
 /// Most bytes of a block, and thereby of what an upload holds in memory (4 MiB).
 pub(crate) const MAX_BLOCK_BYTES: usize = 4 << 20;
 
+/// Most blocks of an upload, so that no number of small ones makes it long to list or to join.
+pub(crate) const MAX_BLOCKS: usize = 1024;
+
 const SESSION: &str = "session";
+
+/// How far an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that came.
+    pub bytes: u64,
+    /// In how many blocks.
+    pub blocks: usize,
+}
 
 /// An upload under way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,7 +65,7 @@ impl Store {
         self.write(&path(&["uploads", id.as_str(), SESSION]), json.into()).await
     }
 
-    /// How many bytes an upload has; nothing where there is no such upload of the repository.
+    /// How far an upload is; nothing where there is no such upload of the repository.
     ///
     /// # Errors
     /// If the store fails.
@@ -57,7 +73,7 @@ impl Store {
         &self,
         id: &UploadId,
         repository: &Repository,
-    ) -> Result<Option<u64>, StoreError> {
+    ) -> Result<Option<Progress>, StoreError> {
         let Some(json) = self.read(&path(&["uploads", id.as_str(), SESSION])).await? else {
             return Ok(None);
         };
@@ -66,7 +82,9 @@ impl Store {
         if session.repository != repository.as_str() {
             return Ok(None);
         }
-        Ok(Some(self.blocks(id).await?.iter().map(|(_, bytes)| bytes).sum()))
+        let blocks = self.blocks(id).await?;
+        let bytes = blocks.iter().map(|(_, bytes)| bytes).sum();
+        Ok(Some(Progress { bytes, blocks: blocks.len() }))
     }
 
     /// Offset and size of each block, in order and without a gap.
@@ -135,19 +153,25 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn collect_uploads(&self, before: i64) -> Result<usize, StoreError> {
-        let mut newest = std::collections::BTreeMap::<String, (i64, Vec<Path>)>::new();
-        for meta in self.list(&Path::from("uploads")).await? {
+        let mut newest = HashMap::<String, i64>::new();
+        let uploads = Path::from("uploads");
+        let mut listing = self.objects.list(Some(&uploads));
+        while let Some(meta) = listing.try_next().await? {
             let Some(id) = meta.location.parts().nth(1) else { continue };
-            let upload = newest.entry(id.as_ref().to_owned()).or_insert((i64::MIN, Vec::new()));
-            upload.0 = upload.0.max(meta.last_modified.timestamp_millis());
-            upload.1.push(meta.location);
-        }
-        let mut removed = 0;
-        for (_, objects) in newest.into_values().filter(|(newest, _)| *newest < before) {
-            // Backwards, so that the session goes before the blocks.
-            for object in objects.iter().rev() {
-                self.remove(object).await?;
+            let changed = meta.last_modified.timestamp_millis();
+            if let Some(upload) = newest.get_mut(id.as_ref()) {
+                *upload = changed.max(*upload);
+            } else if newest.len() < MAX_LISTED {
+                // The others have their turn once these are gone.
+                newest.insert(id.as_ref().to_owned(), changed);
             }
+        }
+        drop(listing);
+        let mut removed = 0;
+        for (id, _) in newest.into_iter().filter(|(_, newest)| *newest < before) {
+            // What is not an upload's id was not put there by this service.
+            let Some(id) = UploadId::parse(&id) else { continue };
+            self.end_upload(&id).await?;
             removed += 1;
         }
         Ok(removed)

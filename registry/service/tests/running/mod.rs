@@ -1,6 +1,7 @@
 //! A registry on a free port over a folder of its own, and what tests ask of it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod metadata;
 pub(crate) mod plugins;
 pub(crate) mod rows;
 
@@ -31,6 +32,12 @@ pub(crate) struct Running {
 pub(crate) fn options() -> Options {
     let mut options = Options::new(([127, 0, 0, 1], 0).into());
     options.limits.blob_bytes = 6 << 20;
+    options
+}
+
+/// The same, and nobody is waited for long.
+pub(crate) fn hasty() -> Options {
+    let mut options = options();
     options.limits.head = Duration::from_millis(300);
     options.limits.patience =
         Patience { grace: Duration::from_millis(300), bytes_per_second: 10 << 20 };

@@ -1,15 +1,10 @@
 //! Plugins, keys and metadata that the tests start from.
 
 use super::{OCI_MANIFEST, Running};
-use sentinel_registry_service::{SIGNATURE, WASM_CONFIG, WASM_LAYER, install_metadata};
-use sentinel_trust::repository::{
-    IndexedRelease, KeyPurpose, OnlineKeys, PublisherIndex, Publishers, RoleKey, RoleSpec,
-    RootSpec, TargetsSpec, root_file, targets_file,
-};
+use sentinel_registry_service::{SIGNATURE, WASM_CONFIG, WASM_LAYER};
+use sentinel_trust::repository::{IndexedRelease, PublisherIndex};
 use sentinel_trust::{Kind, Manifest, PublisherKey, Unverified, embed, sign};
 use serde_json::{Value, json};
-
-const DAY: i64 = 86_400_000;
 
 /// A component of a kind's world that imports those interfaces of it that are named.
 pub(crate) fn component(kind: Kind, imported: &[&str]) -> Vec<u8> {
@@ -40,40 +35,6 @@ pub(crate) fn with_manifest(
 
 pub(crate) fn key(publisher: &str, seed: u8) -> PublisherKey {
     PublisherKey::from_secret(publisher.parse().unwrap(), &[seed; 32])
-}
-
-fn role(purpose: KeyPurpose, seed: u8) -> RoleKey {
-    RoleKey::from_secret(purpose, &[seed; 32])
-}
-
-/// The online keys of the tests' registries.
-pub(crate) fn online_keys() -> OnlineKeys {
-    OnlineKeys {
-        index: role(KeyPurpose::Index, 110),
-        snapshot: role(KeyPurpose::Snapshot, 111),
-        timestamp: role(KeyPurpose::Timestamp, 112),
-    }
-}
-
-/// Begins a registry that has approved these keys.
-pub(crate) async fn approve(registry: &Running, keys: &[&PublisherKey], now: i64) {
-    let (root_key, targets_key) = (role(KeyPurpose::Root, 101), role(KeyPurpose::Targets, 102));
-    let online = online_keys();
-    let one = |key: &RoleKey| RoleSpec::one(key.public());
-    let spec = RootSpec {
-        root: one(&root_key),
-        targets: one(&targets_key),
-        snapshot: one(&online.snapshot),
-        timestamp: one(&online.timestamp),
-    };
-    let root = root_file(None, &spec, &[&root_key], now + 365 * DAY).unwrap();
-    let mut publishers = Publishers::default();
-    for key in keys {
-        publishers.approve(key.publisher(), key.public()).unwrap();
-    }
-    let spec = TargetsSpec { publishers, index: one(&online.index) };
-    let targets = targets_file(&root, None, &spec, &[&targets_key], now + 90 * DAY).unwrap();
-    install_metadata(&registry.store, online, Some(&root), Some(&targets), now).await.unwrap();
 }
 
 /// What a publisher lists of a plugin.
