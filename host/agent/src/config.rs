@@ -1,6 +1,7 @@
 //! The agent's configuration, and everything that can be wrong with it, said at once.
 
 use schemars::JsonSchema;
+use sentinel_fleet::label_problems;
 use sentinel_model::columns::{MAX_SYMBOL, check_label_key};
 use sentinel_model::document::{Document, Problem};
 use sentinel_model::duration::Millis;
@@ -22,6 +23,13 @@ const MIN_INTERVAL: Millis = Millis(100);
 pub struct AgentConfig {
     /// The name under which it enrols; the host's name where it is absent.
     pub id: Option<AgentId>,
+    /// What this host is to its fleet: groups of hosts are picked by these, and by `agent`,
+    /// `hostname`, `os` and `arch`, which are known without. Samples do not bear them.
+    pub labels: BTreeMap<String, String>,
+    /// The most that the fleet's desired set may grant to any plugin here. Without it whatever
+    /// an operator of the fleet grants is granted: whose keys count was decided when the host
+    /// was enrolled. With `ceiling: {}` only plugins that need nothing are run.
+    pub ceiling: Option<Grants>,
     /// How often collectors run that say nothing else.
     pub interval: Millis,
     /// How often it tells the server that it lives.
@@ -36,6 +44,8 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             id: None,
+            labels: BTreeMap::new(),
+            ceiling: None,
             interval: Millis(10_000),
             heartbeat: Millis(5_000),
             log: LogConfig::default(),
@@ -147,6 +157,13 @@ fn problems(config: &AgentConfig, document: &Document, base: &str) -> Vec<Proble
     }
     if config.heartbeat < Millis(500) || config.heartbeat > Millis(300_000) {
         say(format!("{base}/heartbeat"), "not between 500ms and 5m".to_owned());
+    }
+    for (key, why) in label_problems(&config.labels) {
+        let at = key.map(|key| format!("/{key}")).unwrap_or_default();
+        say(format!("{base}/labels{at}"), why);
+    }
+    for problem in config.ceiling.iter().flat_map(Grants::problems) {
+        say(format!("{base}/ceiling"), problem);
     }
     if config.collectors.len() > MAX_SLOTS {
         say(format!("{base}/collectors"), format!("more than {MAX_SLOTS} collectors"));

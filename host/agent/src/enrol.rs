@@ -8,6 +8,7 @@ use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::RegisterRequest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
@@ -191,6 +192,7 @@ impl Identity {
     pub async fn obtain(
         path: &Path,
         wished: Option<&AgentId>,
+        labels: &BTreeMap<String, String>,
         enrolment: &dyn Enrolment,
         link: &mut Link,
     ) -> Result<Self, EnrolError> {
@@ -213,7 +215,7 @@ impl Identity {
             hw_id: hw_id.clone(),
             hostname,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            labels: Default::default(),
+            labels: labels.clone().into_iter().collect(),
             nonce,
         };
         let server = |source| EnrolError::Server { server: link.server().to_owned(), source };

@@ -66,6 +66,7 @@ mod tests {
                 log_error: trouble.map(str::to_owned),
                 slots: Vec::new(),
                 failed: BTreeMap::new(),
+                fleet: None,
             };
             let router = router(Arc::new(status), Registry::new());
             let request = Request::get("/ready").body(Body::empty()).unwrap();

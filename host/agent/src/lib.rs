@@ -16,6 +16,7 @@ pub mod collect;
 pub mod config;
 pub mod enrol;
 pub mod export;
+pub mod fleet;
 mod groups;
 mod http;
 mod link;

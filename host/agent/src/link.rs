@@ -1,15 +1,22 @@
 //! The connection to a server.
 
+use sentinel_trust::fleet::MAX_SEALED_BYTES;
 use sentinel_wire::v1::ingest_client::IngestClient;
 use sentinel_wire::v1::{
-    HeartbeatRequest, HeartbeatResponse, PushRequest, PushResponse, RegisterRequest,
-    RegisterResponse,
+    FleetRequest, FleetSet, HeartbeatRequest, HeartbeatResponse, PushRequest, PushResponse,
+    RegisterRequest, RegisterResponse,
 };
 use std::time::Duration;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(30);
+/// A stream over which nothing comes for long: how often its connection is tried, and how long
+/// an answer may take. Without it a connection that is dead looks like one that is silent.
+const PING: Duration = Duration::from_secs(4);
+/// Most bytes of a message on the stream of sets: a sealed set and its number.
+const MAX_FLEET_MESSAGE: usize = MAX_SEALED_BYTES + 1024;
 
 /// Why a server did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,8 @@ pub enum LinkError {
 pub struct Link {
     server: String,
     client: IngestClient<Channel>,
+    /// A connection of its own, for streams.
+    streams: IngestClient<Channel>,
 }
 
 fn boxed(status: tonic::Status) -> LinkError {
@@ -51,13 +60,23 @@ impl Link {
             .timeout(REQUEST)
             .tcp_nodelay(true);
         let client = IngestClient::new(endpoint.connect_lazy());
-        Ok(Self { server: server.to_owned(), client })
+        let endpoint = endpoint
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .keep_alive_while_idle(true);
+        let streams = Self::for_streams(endpoint.connect_lazy());
+        Ok(Self { server: server.to_owned(), client, streams })
     }
 
     /// Over a channel that a test made.
     #[cfg(test)]
     pub(crate) fn over(channel: Channel) -> Self {
-        Self { server: "test".to_owned(), client: IngestClient::new(channel) }
+        let streams = Self::for_streams(channel.clone());
+        Self { server: "test".to_owned(), client: IngestClient::new(channel), streams }
+    }
+
+    fn for_streams(channel: Channel) -> IngestClient<Channel> {
+        IngestClient::new(channel).max_decoding_message_size(MAX_FLEET_MESSAGE)
     }
 
     /// The server's address.
@@ -75,6 +94,13 @@ impl Link {
 
     pub(crate) async fn push(&mut self, request: PushRequest) -> Result<PushResponse, LinkError> {
         Ok(self.client.push(request).await.map_err(boxed)?.into_inner())
+    }
+
+    pub(crate) async fn fleet(
+        &mut self,
+        request: FleetRequest,
+    ) -> Result<Streaming<FleetSet>, LinkError> {
+        Ok(self.streams.fleet(request).await.map_err(boxed)?.into_inner())
     }
 
     pub(crate) async fn heartbeat(

@@ -52,6 +52,21 @@ pub struct Handle {
     task: JoinHandle<()>,
 }
 
+/// Changes what a host is to its fleet.
+#[derive(Debug, Clone)]
+pub struct Placing(watch::Sender<Place>);
+
+impl Placing {
+    /// Says that the host's labels, slots or ceiling are others.
+    pub fn change(&self, change: impl FnOnce(&mut Place)) {
+        self.0.send_if_modified(|place| {
+            let before = place.clone();
+            change(place);
+            *place != before
+        });
+    }
+}
+
 impl Follower {
     /// Reads what is known; blocks on the disk.
     ///
@@ -104,11 +119,13 @@ impl Handle {
 
     /// Says that the host's labels, slots or ceiling are others.
     pub fn place(&self, change: impl FnOnce(&mut Place)) {
-        self.place.send_if_modified(|place| {
-            let before = place.clone();
-            change(place);
-            *place != before
-        });
+        Placing(self.place.clone()).change(change);
+    }
+
+    /// To say so from elsewhere.
+    #[must_use]
+    pub fn placing(&self) -> Placing {
+        Placing(self.place.clone())
     }
 
     /// What operators are told.

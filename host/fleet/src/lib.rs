@@ -30,7 +30,7 @@ pub mod memory;
 pub mod place;
 
 pub use carrier::{Carrier, CarrierError};
-pub use follower::{Follower, FollowerParts, Handle};
+pub use follower::{Follower, FollowerParts, Handle, Placing};
 pub use keeper::{ApplyError, Keeping, SlotKeeper, Wanted};
 pub use memory::{Memory, MemoryError};
-pub use place::{MAX_HOST_SLOTS, Place};
+pub use place::{FACTS, MAX_HOST_SLOTS, Place, facts, label_problems};

@@ -9,6 +9,45 @@ use std::collections::{BTreeMap, BTreeSet};
 /// new are in memory together.
 pub const MAX_HOST_SLOTS: usize = 64;
 
+/// Labels that say what is so, and which no configuration gives.
+pub const FACTS: [&str; 5] = ["agent", "arch", "hostname", "os", "worker"];
+/// The most labels that a host is configured with, and the most bytes of a key and a value.
+pub const MAX_OWN_LABELS: usize = 32;
+const MAX_LABEL: usize = 128;
+
+/// What this machine is, in labels.
+#[must_use]
+pub fn facts() -> BTreeMap<String, String> {
+    let system = rustix::system::uname();
+    let hostname = system.nodename().to_string_lossy();
+    [("arch", std::env::consts::ARCH), ("os", std::env::consts::OS), ("hostname", &*hostname)]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What is wrong with labels of a configuration; each with the label's key, if it is one's.
+#[must_use]
+pub fn label_problems(labels: &BTreeMap<String, String>) -> Vec<(Option<String>, String)> {
+    let mut problems = Vec::new();
+    if labels.len() > MAX_OWN_LABELS {
+        problems.push((None, format!("more than {MAX_OWN_LABELS} labels")));
+    }
+    let fits =
+        |text: &str| (1..=MAX_LABEL).contains(&text.len()) && !text.chars().any(char::is_control);
+    for (key, value) in labels {
+        if FACTS.contains(&key.as_str()) {
+            problems.push((Some(key.clone()), format!("`{key}` is known without; remove it")));
+        } else if !fits(key) || !fits(value) {
+            let why =
+                format!("key and value are 1 to {MAX_LABEL} bytes without control characters");
+            problems.push((Some(key.clone()), why));
+        }
+    }
+    problems
+}
+
 /// What a host is to its fleet.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Place {

@@ -19,7 +19,7 @@ use sentinel_wire::heartbeat;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::ingest_server::Ingest;
 use sentinel_wire::v1::{
-    EpochState, FleetRequest, FleetSet, HeartbeatRequest, HeartbeatResponse, PushRequest,
+    EpochState, FleetRequest, FleetSet, HeartbeatRequest, HeartbeatResponse, Label, PushRequest,
     PushResponse, Refusal, RegisterRequest, RegisterResponse,
 };
 use std::collections::BTreeMap;
@@ -32,6 +32,10 @@ use tonic::{Request, Response, Status};
 const MAX_LISTED: usize = 256;
 /// The most bytes of a heartbeat's report.
 const MAX_REPORT: usize = 1 << 20;
+/// The most labels of an agent, and the most bytes of one's key or value and of what else it says
+/// of itself.
+const MAX_LABELS: usize = 64;
+const MAX_LABEL: usize = 256;
 /// How long an agent waits when the server is at its bound, unless the bus says otherwise.
 const BUSY_MS: u32 = 1000;
 
@@ -254,6 +258,7 @@ fn report(request: &HeartbeatRequest) -> Result<String, Refused> {
     if let Ok(fleet) = serde_json::from_str::<HostReport>(&request.fleet) {
         report["fleet"] = serde_json::to_value(fleet).unwrap_or_default();
     }
+    report["labels"] = labels(&request.labels)?;
     let text = report.to_string();
     if text.len() > MAX_REPORT {
         return Err(Refused::new(
@@ -262,6 +267,27 @@ fn report(request: &HeartbeatRequest) -> Result<String, Refused> {
         ));
     }
     Ok(text)
+}
+
+/// An agent's labels, within what an enrolment may say too.
+fn labels(labels: &[Label]) -> Result<serde_json::Value, Refused> {
+    let fits = labels.len() <= MAX_LABELS
+        && labels.iter().all(|label| is_short(&label.key) && is_short(&label.value));
+    if !fits {
+        return Err(Refused::new(
+            Refusal::Malformed,
+            "a heartbeat has too many labels, or one that is too long or holds control characters",
+        ));
+    }
+    Ok(labels
+        .iter()
+        .map(|label| (label.key.clone(), serde_json::Value::from(label.value.clone())))
+        .collect())
+}
+
+/// Whether a text that an agent says of itself is one that is kept.
+fn is_short(text: &str) -> bool {
+    text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
 }
 
 /// How far one push came.
@@ -334,10 +360,9 @@ impl Ingest for IngestService {
         if request.hw_id.len() != 64 || !hexadecimal {
             return Err(Status::invalid_argument("hw_id is not 64 lower-case hexadecimal digits"));
         }
-        let short = |text: &str| text.len() <= 256 && !text.chars().any(char::is_control);
-        let labels_fit =
-            request.labels.len() <= 64 && request.labels.iter().all(|(k, v)| short(k) && short(v));
-        if !short(&request.hostname) || !short(&request.version) || !labels_fit {
+        let labels_fit = request.labels.len() <= MAX_LABELS
+            && request.labels.iter().all(|(k, v)| is_short(k) && is_short(v));
+        if !is_short(&request.hostname) || !is_short(&request.version) || !labels_fit {
             return Err(Status::invalid_argument(
                 "hostname, version or labels are too long or hold control characters",
             ));

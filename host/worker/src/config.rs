@@ -2,11 +2,12 @@
 
 use schemars::JsonSchema;
 use sentinel_alerting::delivery::OnUnknown;
+use sentinel_fleet::label_problems;
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_trust::Grants;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most slots a worker may have.
 pub const MAX_SLOTS: usize = 256;
@@ -17,6 +18,11 @@ pub const MAX_SETTLE: Millis = Millis(3_600_000);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
+    /// What this worker is to its fleet, beside `worker` (its name), `hostname`, `os` and `arch`.
+    pub labels: BTreeMap<String, String>,
+    /// The most that the fleet's desired set may grant to any plugin here; without it whatever an
+    /// operator of the fleet grants is granted.
+    pub ceiling: Option<Grants>,
     /// Transforms, in the order in which they reshape every batch before it is stored. While
     /// one of them cannot be loaded nothing is stored: the agents keep their samples.
     pub transforms: Vec<SlotConfig>,
@@ -33,6 +39,8 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
+            labels: BTreeMap::new(),
+            ceiling: None,
             transforms: Vec::new(),
             evaluators: Vec::new(),
             notifiers: Vec::new(),
@@ -95,6 +103,13 @@ impl NotifierConfig {
 }
 
 impl WorkerConfig {
+    /// The names of its slots.
+    #[must_use]
+    pub fn slot_names(&self) -> BTreeSet<SlotName> {
+        let plain = self.transforms.iter().chain(&self.evaluators).map(|slot| slot.slot.clone());
+        plain.chain(self.notifiers.iter().map(|slot| slot.slot.clone())).collect()
+    }
+
     /// What a schema cannot say: JSON Pointer and message of each problem.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
@@ -117,6 +132,12 @@ impl WorkerConfig {
             let message = format!("{} is longer than {MAX_SETTLE}", self.settle);
             problems.push(("/settle".to_owned(), message));
         }
+        for (key, why) in label_problems(&self.labels) {
+            let at = key.map(|key| format!("/{key}")).unwrap_or_default();
+            problems.push((format!("/labels{at}"), why));
+        }
+        let ceiling = self.ceiling.iter().flat_map(Grants::problems);
+        problems.extend(ceiling.map(|why| ("/ceiling".to_owned(), why)));
         let mut names = BTreeSet::new();
         for (path, slot, grants) in all {
             if names.contains(&slot) {

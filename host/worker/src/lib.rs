@@ -16,6 +16,7 @@ mod checker;
 pub mod clock;
 pub mod config;
 pub mod evaluate;
+pub mod fleet;
 pub mod ingest;
 pub mod kv;
 pub mod label;
@@ -31,4 +32,5 @@ pub mod windows;
 mod worker;
 
 pub use checker::ConditionChecker;
+pub use fleet::FleetOptions;
 pub use worker::{Worker, WorkerError, WorkerOptions, WorkerParts};

@@ -5,6 +5,7 @@ use crate::notify::LaneStatus;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::SlotStatus;
 use sentinel_store::query::MAX_SERIES;
+use sentinel_trust::fleet::HostReport;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -53,6 +54,11 @@ pub struct WorkerStatus {
     pub version: String,
     /// Unix milliseconds of its start.
     pub started_at: i64,
+    /// What it is to its fleet.
+    pub labels: BTreeMap<String, String>,
+    /// What became of the fleet's desired set; absent where it belongs to no fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<HostReport>,
     /// Its slots.
     pub slots: Vec<SlotStatus>,
     /// Slots that are not as configured, and why.

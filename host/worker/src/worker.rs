@@ -4,6 +4,7 @@ use crate::checker::ConditionChecker;
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
+use crate::fleet::{self, FleetOptions, FromStore, Keeper};
 use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
@@ -17,14 +18,16 @@ use crate::windows::source::WindowSource;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use sentinel_bus::Bus;
+use sentinel_fleet::{Follower, FollowerParts, Handle, Keeping, MemoryError, Wanted};
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services};
 use sentinel_store::Store;
+use sentinel_trust::fleet::HostReport;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -53,6 +56,8 @@ pub struct WorkerOptions {
     pub settle: Duration,
     /// The wait after the first failure of a transform.
     pub transform_wait: Duration,
+    /// Its fleet, where it belongs to one.
+    pub fleet: Option<FleetOptions>,
     /// Whether this worker packs the store and drops what retention no longer keeps.
     pub maintain: bool,
 }
@@ -69,6 +74,7 @@ impl WorkerOptions {
             link: String::new(),
             forbidden_paths: Vec::new(),
             transform_wait: Duration::from_millis(500),
+            fleet: None,
             maintain: true,
         }
     }
@@ -101,6 +107,9 @@ pub enum WorkerError {
     /// Its config cannot work.
     #[error("the worker's config cannot work:{}", lines(.0))]
     Config(Vec<(String, String)>),
+    /// What it knows of its fleet cannot be believed.
+    #[error(transparent)]
+    Fleet(#[from] MemoryError),
     /// Its metrics are registered already.
     #[error("the worker's metrics could not be registered: {0}; start one worker a registry")]
     Metrics(#[from] prometheus::Error),
@@ -126,11 +135,13 @@ pub(crate) struct Shared {
     /// Told when there may be other rules or evaluators.
     changed: watch::Sender<u64>,
     started_at: i64,
+    fleet_report: OnceLock<watch::Receiver<HostReport>>,
 }
 
 /// A running worker. Dropping it stops nothing: call [`Worker::shutdown`].
 pub struct Worker {
     shared: Arc<Shared>,
+    fleet: Option<Handle>,
     stop: watch::Sender<bool>,
     ingest: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
@@ -147,6 +158,10 @@ impl Worker {
         if !problems.is_empty() {
             return Err(WorkerError::Config(problems));
         }
+        let follower = match &options.fleet {
+            Some(fleet) => Some(Follower::open(fleet.file.clone(), &fleet.operators)?),
+            None => None,
+        };
         let metrics = Metrics::register(&parts.metrics)?;
         let windows = Arc::new(RwLock::new(Windows::default()));
         let mut slots = slots(&options, &parts, &windows);
@@ -198,7 +213,12 @@ impl Worker {
             rules: evaluation.status(),
             ingest_trouble: ingest.trouble(),
             changed,
+            fleet_report: OnceLock::new(),
         });
+        let fleet = match follower {
+            Some(follower) => Some(follow(follower, &shared, parts.plugins).await),
+            None => None,
+        };
         let mut others = vec![
             tokio::spawn(evaluation.run(changes, stopping.clone())),
             tokio::spawn(upkeep::attend(Arc::clone(&shared), stopping.clone())),
@@ -207,7 +227,7 @@ impl Worker {
             others.push(tokio::spawn(upkeep::maintain(Arc::clone(&shared), stopping.clone())));
         }
         let ingest = tokio::spawn(consume(parts.bus, ingest, metrics, caught_up, stopping));
-        Ok(Self { shared, stop, ingest, others })
+        Ok(Self { shared, fleet, stop, ingest, others })
     }
 
     /// Makes the slots what another config says, while everything goes on. Call it with the
@@ -225,7 +245,12 @@ impl Worker {
             return Err(WorkerError::Config(problems));
         }
         *self.shared.config.lock() = config;
-        Ok(self.shared.apply().await)
+        let problems = self.shared.apply().await;
+        if let Some(fleet) = &self.fleet {
+            let now = fleet::place(&self.shared.config.lock(), &self.shared.options.name);
+            fleet.place(|place| *place = now);
+        }
+        Ok(problems)
     }
 
     /// Says that other rules were applied, so that the worker need not find out by itself.
@@ -248,6 +273,9 @@ impl Worker {
     /// evaluations and attempts under way, and stores its last status. What does not end in
     /// time is dropped: it is found again at the next start.
     pub async fn shutdown(mut self) {
+        if let Some(fleet) = self.fleet.take() {
+            fleet.stop().await;
+        }
         self.stop.send_replace(true);
         let drained = async {
             let _ = (&mut self.ingest).await;
@@ -267,6 +295,25 @@ impl Worker {
         self.shared.save_status().await;
         self.shared.slots.lock().await.stop().await;
     }
+}
+
+/// Begins with the last good set of the fleet: returns when it runs, so that no batch passes
+/// without the transforms of the set.
+async fn follow(
+    follower: Follower,
+    shared: &Arc<Shared>,
+    plugins: Arc<dyn PluginSource>,
+) -> Handle {
+    let parts = FollowerParts {
+        carrier: Box::new(FromStore(Arc::clone(&shared.store))),
+        plugins,
+        keeper: Arc::new(Keeper(Arc::downgrade(shared))),
+    };
+    let place = fleet::place(&shared.config.lock(), &shared.options.name);
+    let handle = follower.start(parts, place);
+    let _ = shared.fleet_report.set(handle.reports());
+    handle.begun().await;
+    handle
 }
 
 fn slots(options: &WorkerOptions, parts: &WorkerParts, windows: &Arc<RwLock<Windows>>) -> Slots {
@@ -299,12 +346,37 @@ impl Shared {
         let mut slots = self.slots.lock().await;
         let config = self.config.lock().clone();
         let stages = slots.apply(&config).await;
+        self.goes_over(&mut slots, stages).await;
+        self.metrics.slots_failed.set(slots.problems().len() as i64);
+        slots.problems().clone()
+    }
+
+    /// Makes the stages those that work is done with, and then ends slots that are out of use.
+    async fn goes_over(&self, slots: &mut Slots, stages: Stages) {
         self.stages.store(Arc::new(stages));
         self.changed.send_modify(|count| *count += 1);
         self.notifications.notifiers_changed();
         slots.stop_retired().await;
-        self.metrics.slots_failed.set(slots.problems().len() as i64);
-        slots.problems().clone()
+    }
+
+    /// Makes the fleet's slots exactly these, or changes nothing.
+    pub(crate) async fn apply_fleet(&self, set: Vec<Wanted>) -> Result<(), String> {
+        let mut slots = self.slots.lock().await;
+        let config = self.config.lock().clone();
+        slots.apply_fleet(set, &config).await?;
+        let stages = slots.stages(&config);
+        self.goes_over(&mut slots, stages).await;
+        Ok(())
+    }
+
+    /// Makes the fleet's slots these as far as they can be; says which are not.
+    pub(crate) async fn keep_fleet(&self, set: Vec<Keeping>) -> BTreeMap<String, String> {
+        let mut slots = self.slots.lock().await;
+        let config = self.config.lock().clone();
+        let missing = slots.keep_fleet(set, &config).await;
+        let stages = slots.stages(&config);
+        self.goes_over(&mut slots, stages).await;
+        missing
     }
 
     pub(crate) async fn status(&self) -> WorkerStatus {
@@ -318,6 +390,8 @@ impl Shared {
             name: self.options.name.clone(),
             version: self.options.version.clone(),
             started_at: self.started_at,
+            labels: fleet::labels(&self.config.lock(), &self.options.name),
+            fleet: self.fleet_report.get().map(|report| report.borrow().clone()),
             slots,
             problems,
             ingest: IngestStatus {

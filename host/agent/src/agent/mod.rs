@@ -1,33 +1,40 @@
 //! The agent as a whole: started, configured anew while it runs, stopped.
 
+mod fleet;
 mod slots;
 
 use crate::collect::{Shared, ended};
 use crate::config::{AgentConfig, SyncConfig};
 use crate::enrol::{EnrolError, Enrolment, Identity};
-use crate::export::{self, ExportParts};
+use crate::export::{self, ExportParts, Said};
+use crate::fleet::{FleetStream, labels, place};
 use crate::http;
 use crate::link::{Link, LinkError};
 use crate::metrics::Metrics;
 use crate::state::{SlotStates, StateError};
+use fleet::{FleetSlots, Keeper};
 use parking_lot::Mutex;
 use prometheus::Registry;
+use sentinel_fleet::{Follower, FollowerParts, Handle, MemoryError};
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services, SlotStatus};
+use sentinel_trust::fleet::{HostReport, Operators};
 use sentinel_wal::{AtCap, Log, Options, SyncPolicy};
 use serde::Serialize;
 use slots::{Inner, watch_plugins};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The file of an agent's identity, in its folder.
 pub const IDENTITY: &str = "identity.json";
+/// The file of what an agent knows of its fleet, in its folder.
+pub const FLEET: &str = "fleet.json";
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +67,9 @@ pub enum AgentError {
         /// Why.
         why: String,
     },
+    /// What it knows of its fleet cannot be believed.
+    #[error(transparent)]
+    Fleet(#[from] MemoryError),
     /// Two agents in one registry of metrics.
     #[error("the agent's metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -79,6 +89,8 @@ pub struct AgentOptions {
     pub runtime: Arc<Runtime>,
     /// Where plugins come from.
     pub plugins: Arc<dyn PluginSource>,
+    /// Who decides what the fleet runs here; nobody where it is absent.
+    pub operators: Option<Operators>,
     /// Secrets that grants may name.
     pub secrets: Arc<dyn SecretSource>,
     /// Warnings to show in `status`, asked at each heartbeat.
@@ -106,12 +118,16 @@ pub struct AgentStatus {
     pub slots: Vec<SlotStatus>,
     /// Slots that could not be loaded, and why.
     pub failed: BTreeMap<SlotName, String>,
+    /// What became of the fleet's desired set; absent where the agent belongs to no fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<HostReport>,
 }
 
 /// A running agent.
 pub struct Agent {
     inner: Arc<Inner>,
     log: Arc<Log>,
+    fleet: Option<Handle>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     listen: Option<SocketAddr>,
@@ -141,16 +157,16 @@ impl Agent {
     /// [`AgentError`]. A slot that cannot be loaded is no error: it is in the status, and is
     /// tried again.
     pub async fn start(options: AgentOptions) -> Result<Self, AgentError> {
-        let folder = |path: PathBuf| {
-            std::fs::create_dir_all(&path)
-                .map(|()| path.clone())
-                .map_err(|source| AgentError::Folder { path, source })
-        };
         let data = folder(options.data.clone())?;
         let identity_file = data.join(IDENTITY);
-        if Identity::load(&identity_file)?.is_none() && !options.enrolment.is_possible() {
+        let identity = Identity::load(&identity_file)?;
+        if identity.is_none() && !options.enrolment.is_possible() {
             return Err(EnrolError::NoToken.into());
         }
+        let follower = match &options.operators {
+            Some(operators) => Some(Follower::open(data.join(FLEET), operators)?),
+            None => None,
+        };
         let link = Link::new(&options.server)?;
         let (log, recovery) = Log::open(&folder(data.join("log"))?, log_options(&options.config))?;
         tracing::info!(clean = recovery.clean, "log opened");
@@ -179,6 +195,8 @@ impl Agent {
             closing: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
+            fleet: Mutex::new(FleetSlots::default()),
+            fleet_report: OnceLock::new(),
             export: Arc::default(),
         });
         let (stop, stopped) = watch::channel(false);
@@ -193,22 +211,25 @@ impl Agent {
             None => None,
         };
         inner.configure().await;
+        let (identity, enrolled) = watch::channel(identity);
+        let fleet = follower.map(|it| follow(it, &inner, link.clone(), enrolled.clone()));
         let parts = ExportParts {
             log: Arc::clone(&log),
             states,
             metrics,
             link,
             identity_file,
+            identity,
             dead: data.join("dead"),
             enrolment: options.enrolment,
             config: config_seen,
             status: Arc::clone(&inner.export),
-            report: report(&inner, options.warnings),
+            report: report(&inner, enrolled, options.warnings),
             clock: export::system_clock(),
         };
         tasks.push(tokio::spawn(export::run(parts, stopped.clone())));
         tasks.push(tokio::spawn(watch_plugins(Arc::clone(&inner), stopped)));
-        Ok(Self { inner, log, stop, tasks, listen })
+        Ok(Self { inner, log, fleet, stop, tasks, listen })
     }
 
     /// Where its own health and metrics are served.
@@ -223,6 +244,13 @@ impl Agent {
     pub async fn reconfigure(&self, config: AgentConfig) {
         self.inner.config.send_replace(config);
         self.inner.configure().await;
+        if let Some(fleet) = &self.fleet {
+            let config = self.inner.config.borrow().clone();
+            fleet.place(|now| {
+                let id = now.labels.get("agent").cloned();
+                *now = place(&config, id.as_deref());
+            });
+        }
     }
 
     /// What it says of itself.
@@ -236,6 +264,9 @@ impl Agent {
     /// # Errors
     /// A log that cannot be closed cleanly; what was synced is safe all the same.
     pub async fn shutdown(self) -> Result<(), AgentError> {
+        if let Some(fleet) = self.fleet {
+            fleet.stop().await;
+        }
         self.inner.stop().await;
         self.stop.send_replace(true);
         for task in self.tasks {
@@ -246,19 +277,67 @@ impl Agent {
     }
 }
 
+fn folder(path: PathBuf) -> Result<PathBuf, AgentError> {
+    match std::fs::create_dir_all(&path) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(AgentError::Folder { path, source }),
+    }
+}
+
+/// Begins with the last good set of the fleet, and follows what the server brings.
+fn follow(
+    follower: Follower,
+    inner: &Arc<Inner>,
+    link: Link,
+    enrolled: watch::Receiver<Option<Identity>>,
+) -> Handle {
+    let id = enrolled.borrow().as_ref().map(|identity| identity.id.to_string());
+    let place = place(&inner.config.borrow(), id.as_deref());
+    let carrier = FleetStream {
+        link,
+        identity: enrolled.clone(),
+        export: Arc::clone(&inner.export),
+        clock: export::system_clock(),
+        held: None,
+    };
+    let parts = FollowerParts {
+        carrier: Box::new(carrier),
+        plugins: Arc::clone(&inner.plugins),
+        keeper: Arc::new(Keeper(Arc::clone(inner))),
+    };
+    let handle = follower.start(parts, place);
+    let _ = inner.fleet_report.set(handle.reports());
+    let placing = handle.placing();
+    tokio::spawn(async move {
+        let mut enrolled = enrolled;
+        // One that never is enrolled ends with whoever would enrol it.
+        let Ok(identity) = enrolled.wait_for(Option::is_some).await else { return };
+        let id = identity.as_ref().map(|identity| identity.id.to_string());
+        placing.change(|now| now.labels.extend(id.map(|id| ("agent".to_owned(), id))));
+    });
+    handle
+}
+
 fn report(
     inner: &Arc<Inner>,
+    enrolled: watch::Receiver<Option<Identity>>,
     warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 ) -> export::Report {
     let inner = Arc::downgrade(inner);
     Arc::new(move || {
-        let Some(inner) = inner.upgrade() else { return (Vec::new(), Vec::new()) };
+        let Some(inner) = inner.upgrade() else { return Said::default() };
         let status = inner.status();
         let slots = status.slots.iter().filter_map(|slot| serde_json::to_string(slot).ok());
         let mut all: Vec<String> = status.log_error.into_iter().collect();
         all.extend(warnings());
         all.extend(status.failed.iter().map(|(slot, error)| format!("slot {slot}: {error}")));
-        (slots.collect(), all)
+        let id = enrolled.borrow().as_ref().map(|identity| identity.id.to_string());
+        Said {
+            slots: slots.collect(),
+            warnings: all,
+            fleet: status.fleet.and_then(|it| serde_json::to_string(&it).ok()).unwrap_or_default(),
+            labels: labels(&inner.config.borrow(), id.as_deref()),
+        }
     })
 }
 

@@ -2,6 +2,7 @@
 //! that cannot be loaded is tried again, and keeps nothing else from running.
 
 use super::AgentStatus;
+use super::fleet::FleetSlots;
 use crate::collect::{self, Plan, Shared, ended};
 use crate::config::{AgentConfig, CollectorConfig};
 use crate::export::ExportStatus;
@@ -9,11 +10,12 @@ use parking_lot::Mutex;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::{PluginSource, SourceError};
 use sentinel_runtime::{LoadError, Runtime, Services, Slot, SlotSpec};
+use sentinel_trust::fleet::HostReport;
 use sentinel_trust::repository::{PluginRange, RangeError};
 use sentinel_wal::LogState;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -48,6 +50,9 @@ pub(super) struct Inner {
     /// Held over a whole reconfiguration; `slots` only for moments.
     pub(super) changing: tokio::sync::Mutex<()>,
     pub(super) slots: Mutex<Slots>,
+    /// Held for moments only, as `slots`, and after it.
+    pub(super) fleet: Mutex<FleetSlots>,
+    pub(super) fleet_report: OnceLock<watch::Receiver<HostReport>>,
     pub(super) export: Arc<Mutex<ExportStatus>>,
 }
 
@@ -61,13 +66,15 @@ impl Inner {
         };
         self.shared.metrics.log_healthy.set(i64::from(log_error.is_none()));
         let slots = self.slots.lock();
+        let own = slots.running.values().map(|one| one.slot.status());
         AgentStatus {
             connected: export.connected,
             last_error: export.last_error,
             skew_ms: export.skew_ms,
             log_error,
-            slots: slots.running.values().map(|one| one.slot.status()).collect(),
+            slots: own.chain(self.fleet.lock().status()).collect(),
             failed: slots.failed.clone(),
+            fleet: self.fleet_report.get().map(|report| report.borrow().clone()),
         }
     }
 
@@ -80,6 +87,7 @@ impl Inner {
         self.enforce().await;
         let config = &self.config.borrow().clone();
         self.stop_those_gone(config).await;
+        self.fleet_gives_way().await;
         for wished in &config.collectors {
             let plan = Plan {
                 interval: wished.interval.unwrap_or(config.interval).std(),
@@ -124,6 +132,7 @@ impl Inner {
         for one in running.values() {
             one.stop.send_replace(true);
         }
+        self.stop_fleet().await;
         for (_, one) in running {
             let _ = one.task.await;
             one.slot.stop().await;

@@ -14,6 +14,7 @@ mod tests;
 use crate::collect::ended;
 use crate::config::AgentConfig;
 use crate::enrol::{Enrolment, Identity};
+use crate::fleet::labels;
 use crate::link::{Link, LinkError};
 use crate::metrics::Metrics;
 use crate::state::SlotStates;
@@ -26,6 +27,7 @@ use sentinel_wal::{Item, Log, Reader};
 use sentinel_wire::envelope::seal;
 use sentinel_wire::heartbeat;
 use sentinel_wire::v1::{EpochState, HeartbeatRequest, PushRequest, Refusal};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -47,8 +49,21 @@ pub(crate) struct ExportStatus {
     pub(crate) skew_ms: i64,
 }
 
-/// What a heartbeat says of the slots: JSON texts and warnings.
-pub(crate) type Report = Arc<dyn Fn() -> (Vec<String>, Vec<String>) + Send + Sync>;
+/// What a heartbeat says beside the log's offsets.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Said {
+    /// Of each slot, JSON.
+    pub(crate) slots: Vec<String>,
+    /// For `sentinel status`.
+    pub(crate) warnings: Vec<String>,
+    /// What became of the desired set, JSON; empty outside a fleet.
+    pub(crate) fleet: String,
+    /// The agent's labels.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Says it now.
+pub(crate) type Report = Arc<dyn Fn() -> Said + Send + Sync>;
 
 /// Unix milliseconds; tests choose.
 pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -60,6 +75,8 @@ pub(crate) struct ExportParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) link: Link,
     pub(crate) identity_file: PathBuf,
+    /// Who the agent is, for others who speak to the server.
+    pub(crate) identity: watch::Sender<Option<Identity>>,
     pub(crate) dead: PathBuf,
     pub(crate) enrolment: Arc<dyn Enrolment>,
     pub(crate) config: watch::Receiver<AgentConfig>,
@@ -90,6 +107,7 @@ pub(crate) fn system_clock() -> Clock {
 /// Enrols if need be, then sends until told to stop.
 pub(crate) async fn run(mut parts: ExportParts, mut stop: watch::Receiver<bool>) {
     let Some(identity) = enrolled(&mut parts, &mut stop).await else { return };
+    parts.identity.send_replace(Some(identity.clone()));
     tracing::info!(agent = %identity.id, server = parts.link.server(), "sending");
     let began = Instant::now();
     let exporter = Exporter {
@@ -107,10 +125,14 @@ pub(crate) async fn run(mut parts: ExportParts, mut stop: watch::Receiver<bool>)
 async fn enrolled(parts: &mut ExportParts, stop: &mut watch::Receiver<bool>) -> Option<Identity> {
     let mut backoff = Backoff::default();
     loop {
-        let wished = parts.config.borrow().id.clone();
+        let (wished, labels) = {
+            let config = parts.config.borrow();
+            (config.id.clone(), labels(&config, None))
+        };
         let obtain = Identity::obtain(
             &parts.identity_file,
             wished.as_ref(),
+            &labels,
             parts.enrolment.as_ref(),
             &mut parts.link,
         );
@@ -265,14 +287,14 @@ impl Exporter {
     }
 
     async fn beat(&mut self) -> Result<Option<Duration>, LinkError> {
-        let (slots, warnings) = (self.parts.report)();
+        let said = (self.parts.report)();
         let offsets = self.parts.log.offsets();
         let mut request = HeartbeatRequest {
             agent_id: self.identity.id.to_string(),
             sent_at_ms: self.sent_at(),
             nonce: rand::random::<[u8; 16]>().to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..report::bounded(&offsets, slots, warnings)
+            ..report::bounded(&offsets, said)
         };
         heartbeat::seal(&mut request, &self.identity.key);
         let answer = self.parts.link.heartbeat(request).await?;

@@ -1,7 +1,8 @@
 //! What a heartbeat says, within what one may say.
 
+use super::Said;
 use sentinel_wal::EpochOffsets;
-use sentinel_wire::v1::{HeartbeatRequest, LogOffsets, SlotStatus};
+use sentinel_wire::v1::{HeartbeatRequest, Label, LogOffsets, SlotStatus};
 
 /// The most epochs, slots and warnings of a heartbeat, the most characters of a warning, and
 /// the most bytes of its slots.
@@ -11,17 +12,15 @@ const MAX_WARNINGS: usize = 256;
 const MAX_WARNING: usize = 1000;
 const MAX_SLOT_BYTES: usize = 512 << 10;
 /// The newest epochs, the first slots and the first warnings, as many as there is room for.
-pub(super) fn bounded(
-    offsets: &[EpochOffsets],
-    slots: Vec<String>,
-    warnings: Vec<String>,
-) -> HeartbeatRequest {
+pub(super) fn bounded(offsets: &[EpochOffsets], said: Said) -> HeartbeatRequest {
     let newest = offsets.len().saturating_sub(MAX_EPOCHS);
     let cut = |text: String| text.chars().take(MAX_WARNING).collect();
     HeartbeatRequest {
         offsets: offsets[newest..].iter().map(offsets_of).collect(),
-        slots: fitting(slots),
-        warnings: warnings.into_iter().take(MAX_WARNINGS).map(cut).collect(),
+        slots: fitting(said.slots),
+        warnings: said.warnings.into_iter().take(MAX_WARNINGS).map(cut).collect(),
+        fleet: said.fleet,
+        labels: said.labels.into_iter().map(|(key, value)| Label { key, value }).collect(),
         ..HeartbeatRequest::default()
     }
 }
@@ -69,7 +68,7 @@ mod tests {
             .collect();
         let slots = (0..300).map(|n| format!("{n}{}", "x".repeat(10_000))).collect();
         let warnings = (0..300).map(|n| format!("{n}{}", "é".repeat(2000))).collect();
-        let said = bounded(&offsets, slots, warnings);
+        let said = bounded(&offsets, Said { slots, warnings, ..Said::default() });
         assert_eq!(said.offsets.len(), MAX_EPOCHS);
         assert_eq!(said.offsets.last().unwrap().epoch, [99; 16]);
         assert!(said.slots.iter().map(|s| s.json.len()).sum::<usize>() <= MAX_SLOT_BYTES);

@@ -83,6 +83,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         enrolment: Arc::new(GivenToken(token)),
         runtime,
         plugins: Arc::clone(&plugins),
+        operators: None,
         secrets: Arc::clone(&secrets) as Arc<_>,
         warnings: Arc::new(move || kept.warning().into_iter().collect()),
         forbidden: vec![data.path().to_owned()],

@@ -215,6 +215,7 @@ async fn start(
         enrolment: Arc::new(own),
         runtime,
         plugins: Arc::clone(plugins),
+        operators: None,
         secrets: Arc::clone(secrets) as Arc<_>,
         warnings: Arc::new(move || kept.warning().into_iter().collect()),
         forbidden: vec![data.path().to_owned()],

@@ -133,11 +133,13 @@ pub(super) async fn status(
 fn agent_host(set: &DesiredSet, agent: AgentRecord, now: i64) -> FleetHostBody {
     let report: serde_json::Value =
         agent.report.as_deref().and_then(|r| serde_json::from_str(r).ok()).unwrap_or_default();
+    // As the agent says now; those of its enrolment where it says nothing of them.
+    let labels = serde_json::from_value(report["labels"].clone()).unwrap_or(agent.labels);
     let silent = agent.last_seen.is_none_or(|seen| now - seen > SILENT_MS);
     let mut host = Host {
         name: agent.id.to_string(),
         role: "agent",
-        labels: agent.labels,
+        labels,
         kinds: &[Kind::Collector],
         silent,
         report: &report,

@@ -5,11 +5,13 @@
 //! that never could be loaded is missing: a transform holds up ingest, an evaluator's rules
 //! say so, a notifier's notifications wait.
 
+mod fleet;
 mod stage;
 
 use crate::config::{SlotConfig, WorkerConfig};
 use crate::kv::SlotStates;
 use crate::stages::{EvaluatorStage, NotifierStage, Stages, TransformStage};
+use fleet::FleetSlots;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, Services, Slot, SlotSpec, SlotStatus};
@@ -54,8 +56,11 @@ struct Live {
 pub struct Slots {
     parts: SlotParts,
     live: BTreeMap<SlotName, Live>,
+    fleet: FleetSlots,
     problems: BTreeMap<SlotName, String>,
     changes: u64,
+    /// Disabled, and still in the stages before.
+    disabling: Vec<Slot>,
     /// Out of use, and not stopped yet: whoever still has the stages before may call them.
     retired: Vec<Slot>,
 }
@@ -67,6 +72,8 @@ impl Slots {
         Self {
             parts,
             live: BTreeMap::new(),
+            fleet: FleetSlots::default(),
+            disabling: Vec::new(),
             problems: BTreeMap::new(),
             changes: 0,
             retired: Vec::new(),
@@ -83,6 +90,7 @@ impl Slots {
         wanted.extend(config.notifiers.iter().map(|slot| (Kind::Notifier, slot.slot_config())));
         let names: BTreeSet<SlotName> = wanted.iter().map(|(_, slot)| slot.slot.clone()).collect();
         self.problems.clear();
+        self.fleet_gives_way(&names);
         self.enforce().await;
         for (kind, slot) in wanted {
             let name = slot.slot.clone();
@@ -99,8 +107,14 @@ impl Slots {
         stages
     }
 
-    /// Stops the slots that are out of use: calls under way end.
+    /// Stops the slots that are out of use: calls under way end, but for those of slots that an
+    /// operator disabled, which are stopped.
     pub async fn stop_retired(&mut self) {
+        for slot in std::mem::take(&mut self.disabling) {
+            if !slot.is_empty() {
+                slot.disable(fleet::DISABLED).await;
+            }
+        }
         for slot in std::mem::take(&mut self.retired) {
             slot.stop().await;
         }
@@ -161,7 +175,9 @@ impl Slots {
         Ok(())
     }
 
-    fn stages(&self, config: &WorkerConfig) -> Stages {
+    /// What runs, in the order of the config and then of the fleet.
+    #[must_use]
+    pub fn stages(&self, config: &WorkerConfig) -> Stages {
         let mut stages = Stages::default();
         for SlotConfig { slot, .. } in &config.transforms {
             let transform: Arc<dyn crate::stages::Transform> = match self.live.get(slot) {
@@ -189,6 +205,7 @@ impl Slots {
                 stages.notifiers.insert(notifier.slot.clone(), stage);
             }
         }
+        self.fleet_stages(&mut stages);
         stages
     }
 
@@ -201,13 +218,14 @@ impl Slots {
     /// What the slots say of themselves.
     #[must_use]
     pub fn status(&self) -> Vec<SlotStatus> {
-        self.live.values().map(|live| live.slot.status()).collect()
+        self.live.values().chain(self.fleet.live.values()).map(|it| it.slot.status()).collect()
     }
 
     /// Stops all slots: no further calls, those under way end.
     pub async fn stop(&mut self) {
         self.stop_retired().await;
-        for (_, live) in std::mem::take(&mut self.live) {
+        let fleet = std::mem::take(&mut self.fleet.live);
+        for (_, live) in std::mem::take(&mut self.live).into_iter().chain(fleet) {
             live.slot.stop().await;
         }
     }

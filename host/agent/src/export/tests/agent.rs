@@ -3,7 +3,7 @@
 use super::server::{Script, key};
 use crate::config::AgentConfig;
 use crate::enrol::{Enrolment, GivenToken, Identity};
-use crate::export::{ExportParts, ExportStatus, run};
+use crate::export::{ExportParts, ExportStatus, Said, run};
 use crate::metrics::Metrics;
 use crate::record::{LogRecord, Part};
 use crate::state::SlotStates;
@@ -82,7 +82,8 @@ impl TestAgent {
             enrolment: Arc::clone(&self.enrolment),
             config: watch::channel(config).1,
             status: Arc::clone(&self.status),
-            report: Arc::new(|| (Vec::new(), vec!["a warning".to_owned()])),
+            identity: tokio::sync::watch::Sender::new(None),
+            report: Arc::new(|| Said { warnings: vec!["a warning".to_owned()], ..Said::default() }),
             clock: Arc::new(move || 1_000_000 + clock.elapsed().as_millis() as i64),
         };
         self.task = Some(tokio::spawn(run(parts, self.stop.subscribe())));

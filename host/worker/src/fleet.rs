@@ -1,0 +1,81 @@
+//! A worker as a host of its fleet: its place in it, and where it hears of sets.
+
+use crate::config::WorkerConfig;
+use crate::worker::Shared;
+use async_trait::async_trait;
+use sentinel_fleet::{
+    ApplyError, Carrier, CarrierError, Keeping, Place, SlotKeeper, Wanted, facts,
+};
+use sentinel_store::Store;
+use sentinel_trust::Kind;
+use sentinel_trust::fleet::Operators;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How often the store is asked for a newer set.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A worker's membership in a fleet.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// Who decides.
+    pub operators: Operators,
+    /// The file of what the worker knows of its fleet.
+    pub file: PathBuf,
+}
+
+pub(crate) fn labels(config: &WorkerConfig, name: &str) -> BTreeMap<String, String> {
+    let mut labels = config.labels.clone();
+    labels.extend(facts());
+    labels.insert("worker".to_owned(), name.to_owned());
+    labels
+}
+
+pub(crate) fn place(config: &WorkerConfig, name: &str) -> Place {
+    Place {
+        labels: labels(config, name),
+        kinds: vec![Kind::Transform, Kind::Evaluator, Kind::Notifier],
+        ceiling: config.ceiling.clone(),
+        local: config.slot_names().iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Brings the sets that servers put into the store.
+pub(crate) struct FromStore(pub(crate) Arc<dyn Store>);
+
+#[async_trait]
+impl Carrier for FromStore {
+    async fn next(&mut self, have: u64) -> Result<Vec<u8>, CarrierError> {
+        loop {
+            let newest = self.0.fleet_sets(1).await;
+            let newest = newest.map_err(|error| CarrierError(error.to_string()))?.pop();
+            if let Some(set) = newest.filter(|set| set.number > have) {
+                return Ok(set.sealed.into_bytes());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// Puts what the fleet asks for into a worker's slots.
+pub(crate) struct Keeper(pub(crate) Weak<Shared>);
+
+#[async_trait]
+impl SlotKeeper for Keeper {
+    async fn apply(&self, set: Vec<Wanted>) -> Result<(), ApplyError> {
+        let shared = self.0.upgrade();
+        let shared = shared.ok_or_else(|| ApplyError("the worker is stopping".to_owned()))?;
+        shared.apply_fleet(set).await.map_err(ApplyError)
+    }
+
+    async fn keep(&self, set: Vec<Keeping>) -> BTreeMap<String, String> {
+        match self.0.upgrade() {
+            Some(shared) => shared.keep_fleet(set).await,
+            None => BTreeMap::new(),
+        }
+    }
+}
