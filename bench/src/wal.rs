@@ -1,5 +1,6 @@
 //! The log's group commit against a bare loop of write and fdatasync of the same bytes into a file reserved with
-//! fallocate. The log's own segments are zero-filled ahead of time, while the clock runs; the detail says so.
+//! fallocate. The log is in use: what is synced is committed as it goes, so that its segments lie in files of committed
+//! ones. The detail also has a log opened anew, and the bare loop in a file written with zeros.
 
 use crate::row::{Better, Row};
 use anyhow::{Context, Result, ensure};

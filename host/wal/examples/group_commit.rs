@@ -2,16 +2,17 @@
 //!
 //! `cargo run --release -p sentinel-wal --example group_commit [-- --dir DIR --writers N --bytes N --records N --rounds N]`
 //!
-//! Prints one JSON object: records/s of the log, of the bare loop writing the same bytes in the log's own batches
-//! (`ratio`), of the bare loop writing one record of every writer a batch (`ratio_full_batches`), and of the latter into
-//! files of the log's segment size, all preallocated beforehand (`ratio_segments`), and of the bare loop with the log's
-//! batches into a file written with zeros beforehand (`ratio_zeroed`: what the log would be measured against if its own
-//! zeros cost nothing). A round measures each once, in an order that rotates, and the ratios are medians over rounds, so
-//! that a noisy neighbour meets all alike.
+//! Prints one JSON object: records/s of the log in use, of the bare loop writing the same bytes in the log's own batches
+//! (`ratio`), of the bare loop writing one record of every writer a batch (`ratio_full_batches`), of the bare loop with
+//! the log's batches into a file written with zeros beforehand (`ratio_zeroed`), and of a log opened anew, of which nothing
+//! is committed, against the bare loop (`ratio_fresh`). A round measures each once, in an order that rotates, and the
+//! ratios are medians over rounds, so that a noisy neighbour meets all alike.
 //!
-//! What each writes to: the bare loop to room reserved with fallocate and synced before the clock starts; the log, opened
-//! new in each round, to segments of which the first is reserved only, and the next are written with zeros by its
-//! housekeeping thread while the clock runs.
+//! What each writes to: the bare loop to room reserved with fallocate and synced before the clock starts. The log in use
+//! is one log for all rounds, commits what is synced as it goes, as a log's owner does, and has gone round in its
+//! segments before the clock starts: it writes to files of segments whose records are committed. The log opened anew writes to
+//! segments of which the first is reserved only, and the next are written with zeros by its housekeeping thread while the
+//! clock runs.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
-use sentinel_wal::{AtCap, DEFAULT_SEGMENT_BYTES, Log, Options, SyncPolicy, format};
+use sentinel_wal::{AtCap, Log, Options, SyncPolicy, format};
 
 struct Setup {
     dir: PathBuf,
@@ -32,8 +33,9 @@ struct Setup {
 fn main() {
     let setup = setup();
     let mut rounds = Vec::new();
+    let used = open(&setup, "used");
     // Also warms the disk up.
-    let mut batch = mean_batch(&setup, log_rate(&setup).1);
+    let mut batch = mean_batch(&setup, log_rate(&setup, &used, true).1);
     for round in 0..setup.rounds {
         let mut rates = [0.0; 5];
         let measured = batch;
@@ -41,30 +43,31 @@ fn main() {
             let which = (round + turn) % rates.len();
             rates[which] = match which {
                 0 => {
-                    let (rate, syncs) = log_rate(&setup);
+                    let (rate, syncs) = log_rate(&setup, &used, true);
                     batch = mean_batch(&setup, syncs);
                     rate
                 }
-                1 => bare_rate(&setup, measured, u64::MAX, Room::Reserved),
-                2 => bare_rate(&setup, setup.writers, u64::MAX, Room::Reserved),
-                3 => bare_rate(&setup, setup.writers, DEFAULT_SEGMENT_BYTES, Room::Reserved),
-                _ => bare_rate(&setup, measured, u64::MAX, Room::Zeroed),
+                1 => bare_rate(&setup, measured, Room::Reserved),
+                2 => bare_rate(&setup, setup.writers, Room::Reserved),
+                3 => fresh_rate(&setup),
+                _ => bare_rate(&setup, measured, Room::Zeroed),
             };
         }
-        let [log, same, full, segments, zeroed] = rates;
+        let [log, same, full, fresh, zeroed] = rates;
         rounds.push([
             log,
             same,
             full,
-            segments,
+            fresh,
             zeroed,
             log / same,
             log / full,
-            log / segments,
+            fresh / same,
             log / zeroed,
             measured as f64,
         ]);
     }
+    used.close().expect("close");
     let median = |column: usize| {
         let mut values: Vec<f64> = rounds.iter().map(|r| r[column]).collect();
         values.sort_by(f64::total_cmp);
@@ -74,11 +77,11 @@ fn main() {
         "log_records_per_s",
         "bare_records_per_s",
         "bare_full_batches_records_per_s",
-        "bare_segments_records_per_s",
+        "fresh_log_records_per_s",
         "bare_zeroed_records_per_s",
         "ratio",
         "ratio_full_batches",
-        "ratio_segments",
+        "ratio_fresh",
         "ratio_zeroed",
         "mean_batch",
     ];
@@ -86,7 +89,7 @@ fn main() {
         names.iter().enumerate().map(|(i, name)| format!("\"{name}\":{:.3}", median(i))).collect();
     println!(
         "{{\"writers\":{},\"record_bytes\":{},\"records\":{},\"rounds\":{},\
-         \"log_file\":\"segments of 16 MiB, the first reserved, the next zero-filled while the clock runs\",\
+         \"log_file\":\"segments of 16 MiB, in files of committed ones; of the fresh log the first reserved, the next zero-filled while the clock runs\",\
          \"bare_file\":\"reserved with fallocate before the clock starts\",{}}}",
         setup.writers,
         setup.bytes,
@@ -125,9 +128,8 @@ fn mean_batch(setup: &Setup, syncs: u64) -> usize {
     (setup.records as f64 / syncs as f64).round().max(1.0) as usize
 }
 
-/// Records a second, and the number of syncs.
-fn log_rate(setup: &Setup) -> (f64, u64) {
-    let dir = setup.dir.join("log");
+fn open(setup: &Setup, name: &str) -> Arc<Log> {
+    let dir = setup.dir.join(name);
     let _ = std::fs::remove_dir_all(&dir);
     let options = Options {
         sync: SyncPolicy::Always,
@@ -135,29 +137,38 @@ fn log_rate(setup: &Setup) -> (f64, u64) {
         at_cap: AtCap::Refuse,
         ..Options::default()
     };
-    let (log, _) = Log::open(&dir, options).expect("open the log");
-    let log = Arc::new(log);
+    Arc::new(Log::open(&dir, options).expect("open the log").0)
+}
+
+fn fresh_rate(setup: &Setup) -> f64 {
+    let log = open(setup, "fresh");
+    let (rate, _) = log_rate(setup, &log, false);
+    log.close().expect("close");
+    rate
+}
+
+/// Records a second, and the number of syncs. One of the writers commits what is synced, if asked.
+fn log_rate(setup: &Setup, log: &Arc<Log>, commit: bool) -> (f64, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let each = setup.records / setup.writers;
-    let started = Instant::now();
+    let (syncs, started) = (log.stats().syncs, Instant::now());
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for writer in 0..setup.writers {
             let (log, payload) = (log.clone(), payload(setup.bytes, writer));
             tasks.spawn(async move {
                 for _ in 0..each {
-                    log.append_synced(&payload).await.expect("append");
+                    let at = log.append_synced(&payload).await.expect("append");
+                    if commit && writer == 0 {
+                        log.commit(at.epoch, at.seq).expect("commit");
+                    }
                 }
             });
         }
         tasks.join_all().await;
     });
     let seconds = started.elapsed().as_secs_f64();
-    let syncs = log.stats().syncs;
-    log.close().expect("close");
-    drop(log);
-    let _ = std::fs::remove_dir_all(&dir);
-    ((each * setup.writers) as f64 / seconds, syncs)
+    ((each * setup.writers) as f64 / seconds, log.stats().syncs - syncs)
 }
 
 /// What the bare loop's file consists of.
@@ -169,36 +180,27 @@ enum Room {
     Zeroed,
 }
 
-/// Records a second of a loop that writes `batch` records and syncs, going on in the next file after `file_bytes`.
-fn bare_rate(setup: &Setup, batch: usize, file_bytes: u64, room: Room) -> f64 {
+/// Records a second of a loop that writes `batch` records and syncs.
+fn bare_rate(setup: &Setup, batch: usize, room: Room) -> f64 {
     let record = format::frame_bytes(setup.bytes) as usize;
     let bytes = payload(record * batch, 7);
     let batches = setup.records / batch;
-    let in_file = batches.min((file_bytes / bytes.len() as u64).max(1) as usize);
-    let paths: Vec<PathBuf> =
-        (0..batches.div_ceil(in_file)).map(|n| setup.dir.join(format!("bare.{n}"))).collect();
-    let prepare = |path: &PathBuf| {
-        let file = std::fs::File::create(path).expect("create");
-        let size = (bytes.len() * in_file) as u64;
-        fallocate(&file, FallocateFlags::empty(), 0, size).expect("preallocate");
-        if room == Room::Zeroed {
-            file.write_all_at(&vec![0; size as usize], 0).expect("write zeros");
-        }
-        file.sync_all().expect("sync");
-        file
-    };
-    let files: Vec<std::fs::File> = paths.iter().map(prepare).collect();
+    let path = setup.dir.join("bare");
+    let file = std::fs::File::create(&path).expect("create");
+    let size = (bytes.len() * batches) as u64;
+    fallocate(&file, FallocateFlags::empty(), 0, size).expect("preallocate");
+    if room == Room::Zeroed {
+        file.write_all_at(&vec![0; size as usize], 0).expect("write zeros");
+    }
+    file.sync_all().expect("sync");
     let started = Instant::now();
     for index in 0..batches {
-        let (file, place) = (&files[index / in_file], index % in_file);
-        file.write_all_at(&bytes, (place * bytes.len()) as u64).expect("write");
-        fdatasync(file).expect("fdatasync");
+        file.write_all_at(&bytes, (index * bytes.len()) as u64).expect("write");
+        fdatasync(&file).expect("fdatasync");
     }
     let seconds = started.elapsed().as_secs_f64();
-    drop(files);
-    for path in paths {
-        let _ = std::fs::remove_file(path);
-    }
+    drop(file);
+    let _ = std::fs::remove_file(path);
     (batches * batch) as f64 / seconds
 }
 

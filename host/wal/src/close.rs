@@ -1,6 +1,7 @@
 //! The end of a log: everything synced, the shutdown marked as clean; or dropped without that.
 
 use crate::meta::CleanMarker;
+use crate::reuse::Reuse;
 use crate::{Error, Log, Result};
 
 impl Log {
@@ -47,7 +48,8 @@ impl Log {
             }
             shared.discard_spare(&mut tail);
         }
-        shared.remove_committed(None)?;
+        shared.remove_free()?;
+        shared.remove_committed(None, Reuse::None)?;
         shared.write_meta(true)?;
         let last = shared.state.lock().current().written;
         CleanMarker { epoch: shared.epoch, last }.write(shared.storage.as_ref())

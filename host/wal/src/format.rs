@@ -6,8 +6,11 @@ use crate::Epoch;
 pub const SEGMENT_MAGIC: [u8; 8] = *b"SNTLSEG\n";
 /// First bytes of a record.
 pub const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"\xa5REC");
-/// Version of the segment format written, and the newest one read.
-pub const SEGMENT_VERSION: u16 = 1;
+/// The newest version of the segment format read: that of a segment in a file that held another one before. All others are
+/// written as version 1.
+pub const SEGMENT_VERSION: u16 = 2;
+/// Version of a segment in a new file.
+const NEW_FILE_VERSION: u16 = 1;
 /// Bytes of a segment header.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
 /// Bytes of a record header.
@@ -27,6 +30,8 @@ pub struct SegmentHeader {
     pub number: u64,
     /// Sequence number of its first record.
     pub first: u64,
+    /// The file held an earlier segment of the same epoch: behind the last record may lie old ones, with numbers below `first`.
+    pub reused: bool,
 }
 
 /// Why a segment header cannot be used.
@@ -44,7 +49,8 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = [0u8; SEGMENT_HEADER_BYTES];
         out[0..8].copy_from_slice(&SEGMENT_MAGIC);
-        out[8..10].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
+        let version = if self.reused { SEGMENT_VERSION } else { NEW_FILE_VERSION };
+        out[8..10].copy_from_slice(&version.to_le_bytes());
         out[12..16].copy_from_slice(&(SEGMENT_HEADER_BYTES as u32).to_le_bytes());
         out[16..32].copy_from_slice(&self.epoch.0);
         out[32..40].copy_from_slice(&self.number.to_le_bytes());
@@ -66,10 +72,11 @@ impl SegmentHeader {
             return Err(BadHeader::Damaged);
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version != SEGMENT_VERSION {
+        if !(NEW_FILE_VERSION..=SEGMENT_VERSION).contains(&version) {
             return Err(BadHeader::Version(version));
         }
         let header = SegmentHeader {
+            reused: version == SEGMENT_VERSION,
             epoch: Epoch(epoch_at(bytes, 16)),
             number: u64_at(bytes, 32),
             first: u64_at(bytes, 40),

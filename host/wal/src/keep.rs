@@ -2,6 +2,7 @@
 
 use crate::format::segment_name;
 use crate::log::Shared;
+use crate::reuse::Reuse;
 use crate::{Result, SyncPolicy};
 
 impl Shared {
@@ -27,11 +28,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes segments whose records are all committed; whether there were any.
+    /// Removes segments whose records are all committed, or keeps a file of theirs to be used again; whether there were any.
     ///
     /// The order makes it safe to crash anywhere: the offsets are durable before the first file goes, and an epoch leaves
     /// the meta file only when the removal of its files is durable. A file that comes back is committed, and goes again.
-    pub(crate) fn remove_committed(&self, active: Option<u64>) -> Result<bool> {
+    pub(crate) fn remove_committed(&self, active: Option<u64>, reuse: Reuse) -> Result<bool> {
         let _one = self.keeping.lock();
         if !self.state.lock().wants_removal(active) {
             return Ok(false);
@@ -39,6 +40,9 @@ impl Shared {
         self.write_meta_locked(false)?;
         let removable = self.state.lock().removable(active);
         for (epoch, number) in &removable {
+            if reuse == Reuse::One && self.state.lock().free_segment(*epoch, *number) {
+                continue;
+            }
             self.remove_segment(*number)?;
             self.state.lock().forget_segment(*epoch, *number);
         }
@@ -101,7 +105,7 @@ impl Shared {
     /// What is due: the meta file after a turn, removal of what is committed.
     pub(crate) fn keep(&self) {
         let active = self.tail.lock().active_number();
-        let removed = self.remove_committed(active);
+        let removed = self.remove_committed(active, Reuse::One);
         let due = self.state.lock().meta_due;
         let kept = removed.and_then(|_| if due { self.write_meta(false) } else { Ok(()) });
         if let Err(error) = kept {

@@ -36,12 +36,13 @@
 //! # Bytes
 //!
 //! All numbers are little-endian. A segment is a header and records. The records of a segment are of one epoch, their numbers
-//! ascend. Behind the last one are zeros up to the end of the reserved room.
+//! ascend. Behind the last one are zeros up to the end of the reserved room; or, in a segment of version 2, what is left of
+//! the segments that its file held before: records of the same epoch, whole or cut in two, with numbers below its first.
 //!
 //! | segment header | bytes | |
 //! |---|---|---|
 //! | 0 | 8 | magic `SNTLSEG\n` |
-//! | 8 | 2 | version, 1 |
+//! | 8 | 2 | version: 1 of a segment in a new file, 2 in one that held another before; later ones are refused |
 //! | 10 | 2 | zero |
 //! | 12 | 4 | length of this header, 64 |
 //! | 16 | 16 | epoch |
@@ -90,10 +91,22 @@
 //! the housekeeping thread, prepares the next segment, writes the meta file and removes committed segments, so that no writer
 //! waits for any of it.
 //!
-//! The next segment is not only reserved but written with zeros and synced, in steps while the one before it fills: a
-//! sync of reserved, never written room has to journal that it is written now, which takes about as long again as the
-//! data. The price is that each byte is written twice, once of it ahead of time. Under [`SyncPolicy::Never`] this is
+//! The next segment is in the file of a committed one where there is one: it gets a new name, and is written over, so
+//! that in a log whose records are committed as it goes a sync has nothing to journal and no byte is written twice. Until
+//! it has its new header such a file is what it was: a segment whose records are committed, durably, which an opening
+//! removes. No record is ever taken for one of the file's earlier life: each says its epoch and number, and only files of
+//! the current epoch are used again, none whose sync failed or that was cut.
+//!
+//! Otherwise the next segment is not only reserved but written with zeros and synced, in steps while the one before it fills:
+//! a sync of reserved, never written room has to journal that it is written now, which takes about as long again as the
+//! data. The price is that each byte is written twice, once of it ahead of time. Under [`SyncPolicy::Never`] both are
 //! left out.
+//!
+//! With 64 writers of 4 KiB on two cores a log in use reached 169,000 and 177,000 records/s where a bare loop of write and
+//! fdatasync with the same batches reached 109,000 and 58,000 in a file reserved with fallocate, and 157,000 and 238,000 in
+//! one written with zeros (two runs, the disk shared with others; before files were used again: 117,000 and 83,000).
+//! Between two syncs lie about 115 us: 30 until the first of the writers that were woken has come back, 70 for writing the
+//! batch, which goes on while the rest of it comes in.
 
 mod anew;
 mod bell;
@@ -107,6 +120,7 @@ mod options;
 mod queue;
 mod reader;
 mod recovery;
+mod reuse;
 pub mod scan;
 pub mod simulation;
 mod state;

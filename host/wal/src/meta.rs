@@ -145,7 +145,7 @@ impl Meta {
         match Meta::decode(&bytes) {
             Ok(Some(meta)) => Ok(MetaFound::Intact(meta)),
             Ok(None) => Ok(MetaFound::Damaged),
-            Err(found) => Err(newer(META_FILE, found)),
+            Err(found) => Err(newer(META_FILE, found, META_VERSION)),
         }
     }
 
@@ -240,8 +240,8 @@ fn read_small(storage: &dyn Storage, name: &str) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-pub(crate) fn newer(file: &str, found: u16) -> Error {
-    Error::Version { file: file.to_owned(), found, known: META_VERSION }
+pub(crate) fn newer(file: &str, found: u16, known: u16) -> Error {
+    Error::Version { file: file.to_owned(), found, known }
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::format::{BadHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, segment_number};
+use crate::format::{
+    BadHeader, SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader, segment_name, segment_number,
+};
 use crate::meta::{CleanMarker, EpochMeta, Meta, MetaFound, newer};
 use crate::scan::Scan;
 use crate::state::{EpochState, Segment, State};
@@ -64,6 +66,7 @@ struct Found {
     len: u64,
     epoch: Epoch,
     first: u64,
+    reused: bool,
     damaged_header: bool,
 }
 
@@ -121,6 +124,7 @@ pub(crate) fn recover(storage: &dyn Storage, current: Epoch) -> Result<(State, u
     let state = State {
         epochs,
         active: None,
+        free: None,
         tag: meta.tag,
         dropped_records: meta.dropped_records,
         syncs: 0,
@@ -165,10 +169,10 @@ impl Opening<'_> {
         let mut head = [0; SEGMENT_HEADER_BYTES];
         let read = file.read_at(&mut head, 0).unwrap_or(0);
         match SegmentHeader::decode(&head[..read]) {
-            Ok(SegmentHeader { epoch, first, .. }) => {
-                Ok(Some(Found { number, file, len, epoch, first, damaged_header: false }))
+            Ok(SegmentHeader { epoch, first, reused, .. }) => {
+                Ok(Some(Found { number, file, len, epoch, first, reused, damaged_header: false }))
             }
-            Err(BadHeader::Version(found)) => Err(newer(&name, found)),
+            Err(BadHeader::Version(found)) => Err(newer(&name, found, SEGMENT_VERSION)),
             Err(BadHeader::Damaged) => {
                 let mut scan = Scan::new(file.clone(), SEGMENT_HEADER_BYTES as u64, len);
                 if let Some(frame) = scan.next(|_| true) {
@@ -180,6 +184,7 @@ impl Opening<'_> {
                         len,
                         epoch,
                         first,
+                        reused: false,
                         damaged_header: true,
                     }));
                 }
@@ -238,6 +243,7 @@ impl Opening<'_> {
                         end: f.len,
                         synced_end: f.len,
                         disk: f.len,
+                        reusable: false,
                     }
                 }
                 None => self.check(&f, &entry, reached, upper.unwrap_or(u64::MAX))?,
@@ -260,6 +266,9 @@ impl Opening<'_> {
     fn check(&mut self, f: &Found, entry: &EpochMeta, reached: u64, upper: u64) -> Result<Segment> {
         let name = segment_name(f.number);
         let mut scan = Scan::new(f.file.clone(), SEGMENT_HEADER_BYTES as u64, f.len);
+        if f.reused {
+            scan.expect_remains_below(f.first);
+        }
         let (mut last, mut unsure_from, mut expected) = (f.first - 1, None, reached + 1);
         let from = f.first;
         while let Some(frame) =
@@ -290,7 +299,15 @@ impl Opening<'_> {
             }
             f.file.sync_data().map_err(|e| Error::io("sync", &name, e))?;
         }
-        Ok(Segment { number: f.number, first: f.first, last, end, synced_end: end, disk: end })
+        Ok(Segment {
+            number: f.number,
+            first: f.first,
+            last,
+            end,
+            synced_end: end,
+            disk: end,
+            reusable: false,
+        })
     }
 
     /// Of segments that begin with the same record the one with most records stays.

@@ -30,6 +30,8 @@ pub struct Scan {
     end: u64,
     good_end: u64,
     nonzero_end: u64,
+    /// What the file held before ended below this number; 0 where it held nothing.
+    remains_below: u64,
 }
 
 impl Scan {
@@ -44,7 +46,14 @@ impl Scan {
             end,
             good_end: offset,
             nonzero_end: offset,
+            remains_below: 0,
         }
+    }
+
+    /// The file held records with numbers below `first` before: what is left of them behind the last record, whole or not,
+    /// is no damage.
+    pub fn expect_remains_below(&mut self, first: u64) {
+        self.remains_below = first;
     }
 
     /// Moves the end forward, after more was written.
@@ -63,7 +72,8 @@ impl Scan {
         self.good_end
     }
 
-    /// After the scan ended: bytes behind the last accepted record up to the last one that is not zero.
+    /// After the scan ended: bytes behind the last accepted record up to the last one that is not zero; where the file
+    /// held other records before, up to the last one of a record that is not one of those.
     #[must_use]
     pub fn trailing_bytes(&self) -> u64 {
         self.nonzero_end.saturating_sub(self.good_end)
@@ -79,7 +89,7 @@ impl Scan {
             };
             let frame_end = offset + header.frame_bytes();
             if frame_end > self.end {
-                self.nonzero_end = self.nonzero_end.max(offset + RECORD_HEADER_BYTES as u64);
+                self.note_damage(&header, offset + RECORD_HEADER_BYTES as u64);
                 self.offset = self.seek_magic(offset);
                 continue;
             }
@@ -90,9 +100,15 @@ impl Scan {
                 self.good_end = frame_end;
                 return Some(frame);
             }
-            self.nonzero_end = self.nonzero_end.max(frame_end);
+            self.note_damage(&header, frame_end);
         }
         None
+    }
+
+    fn note_damage(&mut self, header: &RecordHeader, end: u64) {
+        if header.seq >= self.remains_below {
+            self.nonzero_end = self.nonzero_end.max(end);
+        }
     }
 
     /// The payload of a frame that this scan returned.
@@ -104,6 +120,7 @@ impl Scan {
     fn seek_magic(&mut self, offset: u64) -> u64 {
         let mut at = offset + ALIGN;
         let mut nonzero_end = self.nonzero_end;
+        let before = (self.remains_below > 0).then_some(nonzero_end);
         if self.bytes(offset, ALIGN as usize).iter().any(|b| *b != 0) {
             nonzero_end = nonzero_end.max(at);
         }
@@ -113,7 +130,7 @@ impl Scan {
             for (index, word) in chunk.chunks_exact(ALIGN as usize).enumerate() {
                 let word_at = at + index as u64 * ALIGN;
                 if u32_at(word, 0) == RECORD_MAGIC {
-                    self.nonzero_end = nonzero_end;
+                    self.nonzero_end = before.unwrap_or(nonzero_end);
                     return word_at;
                 }
                 if word != [0; ALIGN as usize] {
@@ -122,7 +139,7 @@ impl Scan {
             }
             at += (len as u64 / ALIGN).max(1) * ALIGN;
         }
-        self.nonzero_end = nonzero_end;
+        self.nonzero_end = before.unwrap_or(nonzero_end);
         self.end
     }
 

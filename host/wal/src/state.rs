@@ -18,6 +18,15 @@ pub(crate) struct Segment {
     pub(crate) synced_end: u64,
     /// Bytes of disk it takes.
     pub(crate) disk: u64,
+    /// Its file may hold another segment once its records are committed: all its room was written and no sync of it failed.
+    pub(crate) reusable: bool,
+}
+
+/// The file of a segment whose records are committed, durably, kept to hold another one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Free {
+    pub(crate) number: u64,
+    pub(crate) disk: u64,
 }
 
 /// One epoch. Invariant: `committed <= accepted`, `committed <= synced <= written`.
@@ -67,6 +76,8 @@ pub(crate) struct State {
     pub(crate) epochs: Vec<EpochState>,
     /// The segment being written.
     pub(crate) active: Option<u64>,
+    /// A file to be used again.
+    pub(crate) free: Option<Free>,
     pub(crate) tag: Vec<u8>,
     pub(crate) dropped_records: u64,
     pub(crate) syncs: u64,
@@ -115,7 +126,8 @@ impl State {
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.epochs.iter().flat_map(|e| &e.segments).map(|s| s.disk).sum()
+        let free = self.free.map_or(0, |f| f.disk);
+        free + self.epochs.iter().flat_map(|e| &e.segments).map(|s| s.disk).sum::<u64>()
     }
 
     pub(crate) fn locate(&self, ordinal: u64, seq: u64) -> Located {
@@ -184,7 +196,7 @@ impl State {
 
     pub(crate) fn shrink_segment(&mut self, number: u64, disk: u64) {
         if let Some(s) = self.current().segments.iter_mut().rev().find(|s| s.number == number) {
-            s.disk = disk;
+            (s.disk, s.reusable) = (disk, false);
         }
     }
 
@@ -210,8 +222,9 @@ impl State {
         let gone = gone.map(|s| (s.number, s.disk)).collect();
         e.segments.retain(|s| s.first <= synced);
         for s in &mut e.segments {
-            s.last = s.last.min(synced);
-            s.end = s.end.min(s.synced_end);
+            if s.last > synced {
+                (s.last, s.end, s.reusable) = (synced, s.end.min(s.synced_end), false);
+            }
         }
         gone
     }
@@ -243,6 +256,19 @@ impl State {
         if let Some(e) = self.find(epoch) {
             e.segments.retain(|s| s.number != number);
         }
+    }
+
+    /// Forgets a segment as [`State::forget_segment`] does, but keeps its file to be used again, if it is fit for that and
+    /// there is none yet; whether it did.
+    pub(crate) fn free_segment(&mut self, epoch: Epoch, number: u64) -> bool {
+        let found = self.find(epoch).and_then(|e| e.segments.iter().find(|s| s.number == number));
+        let fit = found.filter(|s| s.reusable).map(|s| Free { number, disk: s.disk });
+        if self.free.is_some() || fit.is_none() {
+            return false;
+        }
+        self.free = fit;
+        self.forget_segment(epoch, number);
+        true
     }
 
     /// Whether older epochs have nothing left to keep.

@@ -11,8 +11,8 @@ use crate::writer::Unsynced;
 const GATHER_FRACTION: u32 = 4;
 /// and never longer than this.
 const MAX_GATHER: Duration = Duration::from_millis(1);
-/// While a sync waits for more records, so many bytes are written at once.
-const WRITE_AHEAD_BYTES: usize = 64 << 10;
+/// While a sync waits for more records, so many bytes are written at once: the sooner the first are, the sooner the last.
+const WRITE_AHEAD_BYTES: usize = 16 << 10;
 
 /// How the last sync went.
 #[derive(Debug, Clone, Copy, Default)]

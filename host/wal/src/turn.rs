@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::log::Shared;
+use crate::reuse::Reuse;
 use crate::state::Segment;
 use crate::writer::{Active, Tail};
 use crate::{AtCap, Error, MAX_EPOCHS, Result, StorageFile, SyncPolicy};
@@ -30,12 +31,14 @@ pub(crate) struct Spare {
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) reserved: u64,
     /// Zeros up to here are written and synced.
-    filled: u64,
-    gate: Gate,
+    pub(crate) filled: u64,
+    /// The file held another segment before.
+    pub(crate) reused: bool,
+    pub(crate) gate: Gate,
 }
 
 /// Held while zeros are written; `true` once the segment has its first record: no zeros from then on.
-type Gate = Arc<Mutex<bool>>;
+pub(crate) type Gate = Arc<Mutex<bool>>;
 
 impl Spare {
     fn step(&self) -> u64 {
@@ -65,14 +68,12 @@ impl Shared {
             Some(spare) if spare.reserved >= size => spare,
             unfit => {
                 tail.spare = unfit;
-                self.make_room(tail, size)?;
-                let number = tail.next_number;
-                tail.next_number += 1;
-                self.reserve(number, size)?
+                self.new_file(tail, size)?
             }
         };
         *spare.gate.lock() = true;
-        let header = SegmentHeader { epoch: self.epoch, number: spare.number, first };
+        let header =
+            SegmentHeader { epoch: self.epoch, number: spare.number, first, reused: spare.reused };
         if let Err(e) = spare.file.write_at(&header.encode(), 0) {
             let name = segment_name(spare.number);
             let _ = self.storage.remove(&name);
@@ -86,6 +87,8 @@ impl Shared {
             end: offset,
             synced_end: offset,
             disk: spare.reserved,
+            reusable: spare.reserved == self.options.segment_bytes
+                && self.options.sync != SyncPolicy::Never,
         });
         tail.active = Some(Active {
             number: spare.number,
@@ -96,6 +99,21 @@ impl Shared {
         });
         self.keep_bell.ring();
         Ok(())
+    }
+
+    /// A file for a segment of `size` bytes that was not prepared.
+    fn new_file(&self, tail: &mut Tail, size: u64) -> Result<Spare> {
+        let number = tail.next_number;
+        tail.next_number += 1;
+        let free = self.state.lock().free.take_if(|free| free.disk == size);
+        if let Some(spare) = free.and_then(|free| self.reuse(free, number)) {
+            return Ok(spare);
+        }
+        self.make_room(tail, size)?;
+        match self.reserve(number, size) {
+            Err(Error::NoSpace { .. }) if self.remove_free()? => self.reserve(number, size),
+            other => other,
+        }
     }
 
     /// Creates a segment file and reserves its room; its name is durable when this returns.
@@ -112,7 +130,7 @@ impl Shared {
             let _ = self.storage.remove(&name);
             return Err(error);
         }
-        Ok(Spare { number, file, reserved: size, filled: 0, gate: Gate::default() })
+        Ok(Spare { number, file, reserved: size, filled: 0, reused: false, gate: Gate::default() })
     }
 
     /// Keeps within the cap: removes what is committed, then what is oldest, if it may.
@@ -124,7 +142,8 @@ impl Shared {
             if used + size <= max {
                 return Ok(());
             }
-            let freed = self.remove_committed(active)?
+            let freed = self.remove_free()?
+                || self.remove_committed(active, Reuse::None)?
                 || (self.options.at_cap == AtCap::DropOldest && self.drop_oldest(active)?);
             if !freed {
                 return Err(Error::Full { used, max, needed: size });
@@ -144,19 +163,25 @@ impl Shared {
     /// Makes the next segment ready, so that no writer waits for it.
     pub(crate) fn prepare_spare(&self) {
         let size = self.options.segment_bytes;
-        let number = {
+        let (number, free) = {
             let mut tail = self.tail.lock();
-            let used = self.state.lock().disk_bytes() + tail.spare_bytes();
-            if tail.spare.is_some() || tail.active.is_none() || used + size > self.options.max_bytes
-            {
+            if tail.spare.is_some() || tail.active.is_none() {
+                return;
+            }
+            let mut state = self.state.lock();
+            let free = state.free.take();
+            let used = state.disk_bytes() + tail.spare_bytes();
+            if used + size > self.options.max_bytes {
+                state.free = free;
                 return;
             }
             let number = tail.next_number;
             tail.next_number += 1;
-            number
+            (number, free)
         };
+        let reused = free.and_then(|free| self.reuse(free, number));
         // A failure is not worth a word: the writer that needs the segment tries again, and tells.
-        let Ok(spare) = self.reserve(number, size) else {
+        let Some(spare) = reused.or_else(|| self.reserve(number, size).ok()) else {
             return;
         };
         let mut tail = self.tail.lock();

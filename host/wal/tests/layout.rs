@@ -1,4 +1,4 @@
-//! Version 1 of the bytes on disk. These bytes are kept for ever: a change of the layout is a new version beside them.
+//! Versions 1 and 2 of the bytes on disk. These bytes are kept for ever: a change of the layout is a new version beside them.
 #![allow(missing_docs)]
 
 use sentinel_wal::Epoch;
@@ -11,7 +11,7 @@ const EPOCH: Epoch = Epoch([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 
 #[test]
 fn golden_bytes_of_a_segment_header() {
-    let header = SegmentHeader { epoch: EPOCH, number: 0x0102, first: 0x0304 };
+    let header = SegmentHeader { epoch: EPOCH, number: 0x0102, first: 0x0304, reused: false };
     let bytes = header.encode();
     assert_eq!(
         hex::encode(bytes),
@@ -19,6 +19,14 @@ fn golden_bytes_of_a_segment_header() {
          0201000000000000040300000000000000000000000000000000000054b0d3fd"
     );
     assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+    let reused = SegmentHeader { reused: true, ..header };
+    let bytes = reused.encode();
+    assert_eq!(
+        hex::encode(bytes),
+        "534e544c5345470a0200000040000000000102030405060708090a0b0c0d0e0f\
+         020100000000000004030000000000000000000000000000000000005bdb8c14"
+    );
+    assert_eq!(SegmentHeader::decode(&bytes), Ok(reused));
 }
 
 #[test]
@@ -37,7 +45,7 @@ fn golden_bytes_of_a_record() {
 
 #[test]
 fn a_header_with_any_bit_flipped_is_refused() {
-    let segment = SegmentHeader { epoch: EPOCH, number: 1, first: 1 }.encode();
+    let segment = SegmentHeader { epoch: EPOCH, number: 1, first: 1, reused: false }.encode();
     let record = RecordHeader { epoch: EPOCH, seq: 1, length: 9, payload_crc: 3 }.encode();
     for bit in 0..segment.len() * 8 {
         let mut bytes = segment;
@@ -53,17 +61,17 @@ fn a_header_with_any_bit_flipped_is_refused() {
 
 #[test]
 fn a_newer_version_is_told_from_damage() {
-    let mut bytes = SegmentHeader { epoch: EPOCH, number: 1, first: 1 }.encode();
-    bytes[8] = 2;
+    let mut bytes = SegmentHeader { epoch: EPOCH, number: 1, first: 1, reused: true }.encode();
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Version(2)));
+    assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Version(3)));
 }
 
 #[test]
 fn numbers_that_no_log_reaches_are_damage() {
     for (seq, sound) in [(0, false), (1, true), (MAX_NUMBER, true), (MAX_NUMBER + 1, false)] {
-        let segment = SegmentHeader { epoch: EPOCH, number: 1, first: seq };
+        let segment = SegmentHeader { epoch: EPOCH, number: 1, first: seq, reused: false };
         let record = RecordHeader { epoch: EPOCH, seq, length: 9, payload_crc: 3 };
         assert_eq!(SegmentHeader::decode(&segment.encode()).is_ok(), sound, "{seq}");
         assert_eq!(RecordHeader::decode(&record.encode()).is_some(), sound, "{seq}");

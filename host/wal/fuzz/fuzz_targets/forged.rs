@@ -90,8 +90,12 @@ fn epoch(input: &mut Unstructured<'_>) -> Result<Epoch> {
 }
 
 fn segment(input: &mut Unstructured<'_>, ascending: bool) -> Result<Vec<u8>> {
-    let header =
-        SegmentHeader { epoch: epoch(input)?, number: number(input)?, first: number(input)? };
+    let header = SegmentHeader {
+        epoch: epoch(input)?,
+        number: number(input)?,
+        first: number(input)?,
+        reused: input.arbitrary()?,
+    };
     let mut bytes = header.encode().to_vec();
     let mut last = 0;
     for _ in 0..input.int_in_range(0..=6)? {
