@@ -25,6 +25,7 @@ mod alerting;
 mod buckets;
 mod commit;
 mod error;
+mod exact;
 mod fleet;
 mod gather;
 mod hash;

@@ -205,8 +205,8 @@ fn write(slice: Slice) -> Vec<Script> {
         let mut script = Script::new();
         script.rows(insert, 7, rows.len());
         for r in rows {
-            script.bind(r.key).bind(r.count).bind(r.min).bind(r.max);
-            script.bind(r.sum).bind(r.last).bind(r.last_at);
+            script.bind(r.key).bind(r.count).bind_exact(r.min).bind_exact(r.max);
+            script.bind_exact(r.sum).bind_exact(r.last).bind(r.last_at);
         }
         scripts.push(script);
     }

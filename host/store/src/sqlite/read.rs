@@ -106,7 +106,7 @@ impl Shared {
             let mut rows = sqlx::query(sql).bind(json(keys.iter().copied())).fetch(&self.pool);
             while let Some(row) = rows.try_next().await? {
                 let id: i64 = row.try_get(0)?;
-                let value = row.try_get::<Option<f64>, _>(1)?.unwrap_or(f64::NAN);
+                let value = super::exact::get(&row, 1)?;
                 let time = ((id >> 24) * HOUR).wrapping_add(row.try_get(2)?);
                 found.insert(id, Last { time, value });
             }

@@ -92,6 +92,7 @@ contract![
     upkeep::late_samples_join_the_packed_hour,
     upkeep::an_hour_is_packed_once_it_is_over,
     upkeep::old_samples_live_on_as_rollups_and_then_go,
+    upkeep::odd_values_live_on_in_rollups_bit_by_bit,
     agents::a_new_machine_is_approved_and_a_known_one_waits,
     agents::a_known_id_keeps_its_key_until_the_new_one_is_approved,
     agents::an_enrolment_that_is_asked_for_again_gives_the_key_it_gave,

@@ -95,3 +95,19 @@ pub(crate) async fn old_samples_live_on_as_rollups_and_then_go(store: &dyn Store
     assert_eq!(count(store).await.len(), 2);
     assert_eq!(store.sizes().await.unwrap().packed_samples, 0);
 }
+
+pub(crate) async fn odd_values_live_on_in_rollups_bit_by_bit(store: &dyn Store) {
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    let odd = [f64::NAN, stale, -0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, 5e-324, -1.5];
+    let rows: Vec<_> = (0..).zip(odd).map(|(i, value)| (i, value, T0)).collect();
+    one(store, samples("a", 1, &rows), T0).await;
+    store.maintain(T0 + 2 * HOUR).await.unwrap();
+    store.maintain(T0 + 7 * DAY + HOUR).await.unwrap();
+    assert_eq!(store.sizes().await.unwrap().packed_samples, 0, "they are rollups now");
+    let range = TimeRange { start: T0 - 1, end: T0 };
+    for (i, value) in (0..).zip(odd) {
+        let selector = format!("g{{i=\"{i}\"}}").parse().unwrap();
+        let found = store.range(&selector, range, None).await.unwrap();
+        assert_eq!(found[0].points.values[0].to_bits(), value.to_bits(), "{value}");
+    }
+}
