@@ -1,6 +1,7 @@
 //! Alerts, their history and their notifications, written together.
 
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Fingerprint, Transition};
+use sentinel_model::ids::SlotName;
 
 /// What one evaluation or one delivery changed.
 #[derive(Debug, Clone, Default)]
@@ -18,12 +19,14 @@ pub struct AlertingChange {
 }
 
 /// Which notifications.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotificationFilter {
     /// All.
     All,
     /// Those that still have to be sent (`Pending` and `Sending`).
     Open,
+    /// Those of one notifier that still have to be sent.
+    OpenOf(SlotName),
     /// Those in one state.
     State(DeliveryState),
 }

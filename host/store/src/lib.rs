@@ -19,7 +19,7 @@ use fleet::StoredSet;
 use ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_model::alert::{Alert, Delivery, Transition};
-use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use std::collections::BTreeMap;
@@ -166,12 +166,15 @@ pub trait Store: Send + Sync + 'static {
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError>;
     /// Transitions, newest first.
     async fn history(&self, limit: u32) -> Result<Vec<Transition>, StoreError>;
-    /// Notifications with their delivery, newest first; pending ones oldest first.
+    /// Notifications with their delivery, newest first; open ones oldest first.
     async fn notifications(
         &self,
         filter: NotificationFilter,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The notifiers that have open notifications.
+    async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError>;
 
     // ---- plugins' state, and what roles say of themselves ----
 

@@ -256,3 +256,27 @@ async fn what_is_new_does_not_pass_what_is_still_in_the_journal() {
     let first = asked.iter().position(|one| one.0 == "resolved").unwrap();
     assert_eq!(first, last("resolved"), "told once");
 }
+
+#[tokio::test]
+async fn however_many_another_has_open_a_notifier_gets_its_own_after_a_restart() {
+    let rig = Rig::new().await;
+    let silent = NotifierFn::new(|_, _, _| None);
+    let quick = NotifierFn::new(|_, _, _| delivered());
+    let many = 3 * QUEUED as u64;
+    let mut all: Vec<Delivery> = (0..many).map(|n| decided(&format!("p{n}"), "pager", n)).collect();
+    all.extend((0..many).map(|n| decided(&format!("c{n}"), "chat", n)));
+    let change = AlertingChange { decided: all, ..AlertingChange::default() };
+    rig.store.save_alerting(change).await.unwrap();
+    stages(&rig, &[("pager", &silent), ("chat", &quick)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    until("the quick one has all", async || quick.asked.lock().len() as u64 == many).await;
+    until_state(&rig, &format!("c{}", many - 1), DeliveryState::Delivered).await;
+    let asked: Vec<_> = quick.asked.lock().iter().map(|(id, ..)| id.clone()).collect();
+    let mut once = asked.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), asked.len(), "each once");
+    let open: Vec<_> =
+        notifications.status().iter().map(|l| (l.notifier.to_string(), l.open)).collect();
+    assert_eq!(open, [("chat".to_owned(), 0), ("pager".to_owned(), QUEUED)]);
+}

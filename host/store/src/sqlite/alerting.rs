@@ -8,6 +8,7 @@ use super::script::{Script, transaction};
 use crate::StoreError;
 use crate::alerting::{AlertingChange, NotificationFilter};
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Notification, Transition};
+use sentinel_model::ids::SlotName;
 use sentinel_model::rule::RuleSet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use sqlx::sqlite::SqliteRow;
 
 /// Rule sets kept, the one in force included.
 const RULE_VERSIONS: i64 = 100;
+/// Notifications that still have to be sent; word for word what their index is of.
+const OPEN: &str = "state IN ('pending', 'sending')";
 /// The most statements of one script.
 const STATEMENTS: usize = 200;
 
@@ -140,8 +143,8 @@ fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
         scripts
             .next(
                 "INSERT OR IGNORE INTO notifications (id, number, decided_at, state, attempts, \
-                 may_be_repeat, next_attempt, message, notification) VALUES (?,\
-                 (SELECT coalesce(max(number), 0) + 1 FROM notifications),?,?,?,?,?,?,?);",
+                 may_be_repeat, next_attempt, message, notifier, notification) VALUES (?,\
+                 (SELECT coalesce(max(number), 0) + 1 FROM notifications),?,?,?,?,?,?,?,?);",
             )
             .bind(new.notification.id.clone())
             .bind(new.notification.time)
@@ -150,6 +153,7 @@ fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
             .bind(new.may_be_repeat)
             .bind(new.next_attempt)
             .bind(new.message)
+            .bind(new.notification.notifier.as_str().to_owned())
             .bind(keep(new.notification)?);
     }
     for changed in change.delivered {
@@ -235,9 +239,14 @@ impl SqliteStore {
         filter: NotificationFilter,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
+        let mut notifier = None;
         let (condition, order) = match filter {
             NotificationFilter::All => ("1".to_owned(), "DESC"),
-            NotificationFilter::Open => ("state IN ('pending', 'sending')".to_owned(), "ASC"),
+            NotificationFilter::Open => (OPEN.to_owned(), "ASC"),
+            NotificationFilter::OpenOf(slot) => {
+                notifier = Some(slot.as_str().to_owned());
+                (format!("notifier = ? AND {OPEN}"), "ASC")
+            }
             NotificationFilter::State(state) => {
                 let open = matches!(state, DeliveryState::Pending | DeliveryState::Sending);
                 (format!("state = '{}'", state_text(state)), if open { "ASC" } else { "DESC" })
@@ -247,8 +256,22 @@ impl SqliteStore {
             "SELECT state, attempts, may_be_repeat, next_attempt, message, notification \
              FROM notifications WHERE {condition} ORDER BY number {order} LIMIT ?"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(limit);
-        let rows = query.fetch_all(&self.0.pool).await?;
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        if let Some(notifier) = notifier {
+            query = query.bind(notifier);
+        }
+        let rows = query.bind(limit).fetch_all(&self.0.pool).await?;
         rows.iter().map(delivery).collect()
+    }
+
+    pub(super) async fn read_open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
+        let sql = format!("SELECT DISTINCT notifier FROM notifications WHERE {OPEN}");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&self.0.pool).await?;
+        let slot = |row: &SqliteRow| {
+            SlotName::new(row.try_get(0)?).map_err(|e| StoreError::Damaged {
+                what: format!("a notification's notifier: {e}"),
+            })
+        };
+        rows.iter().map(slot).collect()
     }
 }

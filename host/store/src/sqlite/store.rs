@@ -11,7 +11,7 @@ use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
-use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sqlx::{Connection, Executor};
@@ -132,6 +132,10 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
         self.read_notifications(filter, limit).await
+    }
+
+    async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
+        self.read_open_notifiers().await
     }
 
     async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {

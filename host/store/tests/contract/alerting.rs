@@ -127,6 +127,39 @@ pub(crate) async fn a_notification_is_decided_once(store: &dyn Store) {
     assert_eq!(store.notifications(delivered, 9).await.unwrap(), [sent]);
 }
 
+pub(crate) async fn each_notifier_s_open_notifications_are_read_by_themselves(store: &dyn Store) {
+    let of = |id: &str, notifier: &str, state| {
+        let mut one = delivery(id, state);
+        one.notification.notifier = SlotName::new(notifier).unwrap();
+        one
+    };
+    let decided = vec![
+        of("p1", "pager", DeliveryState::Pending),
+        of("c1", "chat", DeliveryState::Sending),
+        of("p2", "pager", DeliveryState::Sending),
+        of("p3", "pager", DeliveryState::Pending),
+        of("m1", "mail", DeliveryState::Dead),
+    ];
+    let change = AlertingChange { decided, ..AlertingChange::default() };
+    store.save_alerting(change).await.unwrap();
+    let mut notifiers = store.open_notifiers().await.unwrap();
+    notifiers.sort();
+    assert_eq!(notifiers.iter().map(SlotName::as_str).collect::<Vec<_>>(), ["chat", "pager"]);
+    let open = async |slot: &str, limit| {
+        let filter = NotificationFilter::OpenOf(SlotName::new(slot).unwrap());
+        let found = store.notifications(filter, limit).await.unwrap();
+        found.into_iter().map(|d| d.notification.id).collect::<Vec<_>>()
+    };
+    assert_eq!(open("pager", 9).await, ["p1", "p2", "p3"]);
+    assert_eq!(open("pager", 2).await, ["p1", "p2"]);
+    assert_eq!(open("chat", 1).await, ["c1"]);
+    assert!(open("mail", 9).await.is_empty());
+    let dead = of("p1", "pager", DeliveryState::Dead);
+    let change = AlertingChange { delivered: vec![dead], ..AlertingChange::default() };
+    store.save_alerting(change).await.unwrap();
+    assert_eq!(open("pager", 9).await, ["p2", "p3"]);
+}
+
 pub(crate) async fn slots_keep_their_state(store: &dyn Store) {
     let write = |key: &str, value: Option<&[u8]>| (key.to_owned(), value.map(<[u8]>::to_vec));
     let writes = vec![write("a", Some(b"1")), write("b", Some(b"")), write("c", Some(b"3"))];

@@ -101,6 +101,7 @@ contract![
     alerting::rules_follow_each_other,
     alerting::alerts_and_history_come_back_bit_by_bit,
     alerting::a_notification_is_decided_once,
+    alerting::each_notifier_s_open_notifications_are_read_by_themselves,
     alerting::slots_keep_their_state,
     alerting::statuses_are_replaced,
     fleet::desired_sets_are_numbered_without_a_gap,

@@ -35,8 +35,6 @@ use tokio::task::JoinHandle;
 
 /// Attempts that one notifier makes at once.
 pub const SENDS_AT_ONCE: usize = 4;
-/// The most open deliveries that are read from the journal at once.
-const JOURNAL_PAGE: u32 = 100_000;
 /// The longest sleep of a lane: a clock may be set meanwhile.
 const MAX_SLEEP_MS: i64 = 60_000;
 
@@ -107,19 +105,21 @@ impl Notifications {
             Patience::new("the journal of notifications is stuck", parts.metrics.clone());
         let shared = Shared { parts, patience, lanes: Mutex::default(), stop };
         let notifications = Self(Arc::new(shared));
-        let (open, overflown) = notifications.0.journal().await;
-        let recovered = open.iter().filter(|d| d.state == DeliveryState::Sending).count();
-        if !open.is_empty() {
+        let store = &notifications.0.parts.store;
+        for slot in notifications.0.patience.until(|| store.open_notifiers()).await {
+            let (open, more) = notifications.0.journal(&slot).await;
+            let recovered = open.iter().filter(|d| d.state == DeliveryState::Sending).count();
             tracing::info!(
+                notifier = slot.as_str(),
                 open = open.len(),
                 recovered,
+                more,
                 "going on with the notifications that were open"
             );
-        }
-        notifications.enqueue(notifications.0.recover(open).await);
-        if overflown {
-            let lanes = notifications.0.lanes.lock();
-            lanes.values().for_each(|(lane, _)| lane.state.lock().overflown = true);
+            notifications.enqueue(notifications.0.recover(open).await);
+            let lane = notifications.lane(&slot);
+            lane.state.lock().overflown |= more;
+            lane.wake.notify_one();
         }
         notifications
     }
@@ -192,13 +192,15 @@ impl Notifications {
 }
 
 impl Shared {
-    /// What the journal says is open, oldest first, and whether there may be more.
-    async fn journal(&self) -> (Vec<Delivery>, bool) {
-        let store = &self.parts.store;
-        let read = || store.notifications(NotificationFilter::Open, JOURNAL_PAGE);
+    /// As many of a notifier's open deliveries as its lane holds, in the order in which they
+    /// were decided, and whether the journal has more.
+    async fn journal(&self, slot: &SlotName) -> (Vec<Delivery>, bool) {
+        let (store, queued) = (&self.parts.store, self.parts.queued);
+        let page = u32::try_from(queued).unwrap_or(u32::MAX).saturating_add(1);
+        let read = || store.notifications(NotificationFilter::OpenOf(slot.clone()), page);
         let mut open = self.patience.until(read).await;
-        open.sort_by_key(|delivery| delivery.notification.time);
-        let more = open.len() >= JOURNAL_PAGE as usize;
+        let more = open.len() > queued;
+        open.truncate(queued);
         (open, more)
     }
 
@@ -350,8 +352,7 @@ async fn refill(shared: &Shared, lane: &Lane) {
         // Before reading: what is left in the journal from now on may not be read.
         state.left = false;
     }
-    let (mut open, more) = shared.journal().await;
-    open.retain(|delivery| delivery.notification.notifier == lane.slot);
+    let (open, more) = shared.journal(&lane.slot).await;
     let open = shared.recover(open).await;
     let mut state = lane.state.lock();
     state.overflown = more || state.left;

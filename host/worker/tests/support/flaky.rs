@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
-use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sentinel_store::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
@@ -123,6 +123,9 @@ impl Store for FlakyStore {
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
         self.inner.notifications(filter, limit).await
+    }
+    async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
+        self.inner.open_notifiers().await
     }
     async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         self.inner.slot_state(slot).await
