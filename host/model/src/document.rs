@@ -158,7 +158,7 @@ impl Document {
             Err(e) => return Err(Problems(vec![self.problem(base, format!("its schema: {e}"))])),
         };
         let problems = validator.iter_errors(value).take(MAX_PROBLEMS);
-        let said = problems.flat_map(|error| describe::describe(&error));
+        let said = problems.flat_map(|error| describe::describe(&error, schema));
         let problem = |(path, message)| self.problem(&format!("{base}{path}"), message);
         Problems(said.map(problem).collect()).into_result()
     }

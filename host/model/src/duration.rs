@@ -100,7 +100,9 @@ impl schemars::JsonSchema for Millis {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "A duration such as 90s, 5m, 1h30m or 7d.",
+            "title": "duration",
+            "description": "A duration: numbers with units, the largest first.",
+            "examples": ["5s", "10m", "1h30m", "7d"],
             "pattern": "^(0|([0-9]+(w|d|h|ms|m|s))+)$",
         })
     }

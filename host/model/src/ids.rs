@@ -106,6 +106,8 @@ macro_rules! name {
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
                     "type": "string",
+                    "title": $what,
+                    "description": "1 to 64 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit.",
                     "pattern": "^[a-z0-9][a-z0-9._-]*$",
                     "minLength": 1,
                     "maxLength": MAX_NAME,

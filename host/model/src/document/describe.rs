@@ -4,67 +4,123 @@
 //! documented, a tagged enum, an optional value. Which of the shapes was meant is found out here,
 //! so that the answer lists the values that are allowed, or names what is wrong with the shape
 //! that was meant, and not that none of several schemas fits.
+//!
+//! What a schema says in `title` (a noun), `examples` and `description` of a value is told to
+//! who wrote another.
+
+mod words;
 
 use jsonschema::ValidationError;
-use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 use std::collections::BTreeSet;
-
-/// The most characters of a message that comes from a value or a schema.
-const MAX_TEXT: usize = 300;
-/// The most characters of a value that is shown.
-const MAX_VALUE: usize = 60;
+use words::{MAX_TEXT, Wanted, excerpt, nearest, one_of, sentence, shorten};
 
 /// A JSON Pointer and what is wrong there.
 pub(super) type Said = (String, String);
 
 type Branch<'e> = Vec<&'e ValidationError<'static>>;
 
-/// Everything to say of one error.
-pub(super) fn describe(error: &ValidationError<'_>) -> Vec<Said> {
+/// Everything to say of one error against a schema.
+pub(super) fn describe(error: &ValidationError<'_>, schema: &Value) -> Vec<Said> {
     let path = error.instance_path().as_str().to_owned();
     match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } => {
-            let at = |key: &String| {
-                let escaped = key.replace('~', "~0").replace('/', "~1");
-                (format!("{path}/{escaped}"), "this key has no meaning here".to_owned())
-            };
-            unexpected.iter().map(at).collect()
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            unexpected.iter().map(|key| unknown_key(error, schema, key)).collect()
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             let branches = context.iter().map(|errors| errors.iter().collect()).collect();
-            alternatives(error, branches)
+            alternatives(error, schema, branches)
         }
         ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => {
-            vec![(path, expected(error.instance(), &literals(error), &BTreeSet::new()))]
+            vec![(path, expected(error, one_of(&literals(error), &[])))]
+        }
+        ValidationErrorKind::Required { property } => {
+            vec![(path, missing(error, schema, property))]
+        }
+        ValidationErrorKind::Type { .. } => {
+            let wanted = Wanted::of(error, node(error, schema));
+            vec![(path, expected(error, wanted.said(error.instance())))]
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            let wanted = Wanted::of(error, node(error, schema)).matching(pattern);
+            vec![(path, expected(error, wanted.said(error.instance())))]
         }
         _ => vec![(path, shorten(&error.to_string(), MAX_TEXT))],
     }
 }
 
+/// The schema of the value that an error is about.
+fn node<'s>(error: &ValidationError<'_>, schema: &'s Value) -> Option<&'s Value> {
+    let keyword = error.schema_path().as_str();
+    schema.pointer(&keyword[..keyword.rfind('/')?])
+}
+
+fn unknown_key(error: &ValidationError<'_>, schema: &Value, key: &str) -> Said {
+    let escaped = key.replace('~', "~0").replace('/', "~1");
+    let known = node(error, schema).and_then(|node| node.get("properties"));
+    let known: Vec<&str> = known
+        .and_then(Value::as_object)
+        .map(|all| all.keys().map(String::as_str).collect())
+        .unwrap_or_default();
+    let hint = match nearest(key, &known) {
+        Some(meant) => format!("; did you mean {meant:?}?"),
+        None if known.is_empty() => String::new(),
+        None => shorten(&format!("; the keys are {}", known.join(", ")), MAX_TEXT),
+    };
+    let at = format!("{}/{escaped}", error.instance_path().as_str());
+    (at, format!("this key has no meaning here{hint}"))
+}
+
+fn missing(error: &ValidationError<'_>, schema: &Value, property: &Value) -> String {
+    let described = property
+        .as_str()
+        .and_then(|name| node(error, schema)?.get("properties")?.get(name))
+        .and_then(sentence);
+    match described {
+        Some(what) => format!("{property} is missing: {what}"),
+        None => format!("{property} is missing"),
+    }
+}
+
 /// None of the branches fits; each is the errors that one shape has.
-fn alternatives(error: &ValidationError<'_>, branches: Vec<Branch<'_>>) -> Vec<Said> {
+fn alternatives(
+    error: &ValidationError<'_>,
+    schema: &Value,
+    branches: Vec<Branch<'_>>,
+) -> Vec<Said> {
     let at = error.instance_path().as_str();
-    let (mut values, mut types, mut shapes) = (Vec::new(), BTreeSet::new(), Vec::new());
+    let (mut values, mut wanted, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
     for branch in flat(at, branches) {
-        let is_whole = branch
-            .iter()
-            .all(|e| is_here(e, at) && (type_names(e).is_some() || !literals(e).is_empty()));
+        let is_whole =
+            branch.iter().all(|e| is_here(e, at) && (is_type(e) || !literals(e).is_empty()));
         let listed: Vec<Value> = branch.iter().flat_map(|e| literals(e)).collect();
         match (is_whole, listed.is_empty()) {
             (false, _) => shapes.push(branch),
             (true, false) => values.extend(listed),
-            (true, true) => types.extend(branch.iter().filter_map(|e| type_names(e)).flatten()),
+            (true, true) => wanted.extend(branch.iter().map(|e| Wanted::of(e, node(e, schema)))),
         }
     }
-    if shapes.is_empty() {
-        return vec![(at.to_owned(), expected(error.instance(), &values, &types))];
+    if !shapes.is_empty() {
+        return shape(error, schema, shapes);
     }
-    shape(error, at, shapes)
+    wanted.retain(|one| !one.is_nothing());
+    let said = match &wanted[..] {
+        [one] if values.is_empty() => one.said(error.instance()),
+        several => {
+            let mut nouns: Vec<&str> = several.iter().map(Wanted::noun).collect();
+            nouns.sort_unstable();
+            nouns.dedup();
+            one_of(&values, &nouns)
+        }
+    };
+    vec![(at.to_owned(), expected(error, said))]
 }
 
 /// What is wrong with the shape that was meant.
-fn shape(error: &ValidationError<'_>, at: &str, mut shapes: Vec<Branch<'_>>) -> Vec<Said> {
+fn shape(error: &ValidationError<'_>, schema: &Value, mut shapes: Vec<Branch<'_>>) -> Vec<Said> {
+    let at = error.instance_path().as_str();
     let is_other = |branch: &Branch<'_>| branch.iter().any(|e| is_tag(e, at));
     if shapes.iter().all(is_other) {
         // The value of the tag is none that there is.
@@ -72,8 +128,7 @@ fn shape(error: &ValidationError<'_>, at: &str, mut shapes: Vec<Branch<'_>>) -> 
         let path = tags[0].instance_path().as_str();
         let same = tags.iter().filter(|e| is_here(e, path));
         let values: Vec<Value> = same.flat_map(|e| literals(e)).collect();
-        let message = expected(tags[0].instance(), &values, &BTreeSet::new());
-        return vec![(path.to_owned(), message)];
+        return vec![(path.to_owned(), expected(tags[0], one_of(&values, &[])))];
     }
     shapes.retain(|branch| !is_other(branch));
     let missing = |branch: &Branch<'_>| {
@@ -85,7 +140,7 @@ fn shape(error: &ValidationError<'_>, at: &str, mut shapes: Vec<Branch<'_>>) -> 
         let keys: Vec<Value> = keys.into_iter().map(Value::String).collect();
         let message = match &keys[..] {
             [one] => format!("{one} is missing"),
-            _ => format!("{} is needed here", one_of(&keys, &BTreeSet::new())),
+            _ => format!("{} is needed here", one_of(&keys, &[])),
         };
         return vec![(at.to_owned(), message)];
     }
@@ -97,7 +152,8 @@ fn shape(error: &ValidationError<'_>, at: &str, mut shapes: Vec<Branch<'_>>) -> 
         branch.iter().map(|e| e.instance_path().as_str().matches('/').count()).max()
     };
     let meant = shapes.into_iter().max_by_key(|b| (depth(b), std::cmp::Reverse(b.len())));
-    let said: Vec<Said> = meant.into_iter().flatten().flat_map(describe).collect();
+    let said: Vec<Said> =
+        meant.into_iter().flatten().flat_map(|error| describe(error, schema)).collect();
     if said.is_empty() {
         return vec![(at.to_owned(), shorten(&error.to_string(), MAX_TEXT))];
     }
@@ -133,6 +189,10 @@ fn is_here(error: &ValidationError<'_>, at: &str) -> bool {
     error.instance_path().as_str() == at
 }
 
+fn is_type(error: &ValidationError<'_>) -> bool {
+    matches!(error.kind(), ValidationErrorKind::Type { .. })
+}
+
 /// Whether an error says that a key of the value has not the one value that names this shape.
 fn is_tag(error: &ValidationError<'_>, at: &str) -> bool {
     let below = error.instance_path().as_str().strip_prefix(at).and_then(|p| p.strip_prefix('/'));
@@ -159,152 +219,9 @@ fn literals(error: &ValidationError<'_>) -> Vec<Value> {
     }
 }
 
-fn type_names(error: &ValidationError<'_>) -> Option<Vec<&'static str>> {
-    match error.kind() {
-        ValidationErrorKind::Type { kind: TypeKind::Single(one) } => Some(vec![one.as_str()]),
-        ValidationErrorKind::Type { kind: TypeKind::Multiple(all) } => {
-            Some(all.iter().map(|one| one.as_str()).collect())
-        }
-        _ => None,
-    }
-}
-
-fn expected(found: &Value, values: &[Value], types: &BTreeSet<&'static str>) -> String {
-    let found = shorten(&found.to_string(), MAX_VALUE);
-    format!("{found} is not allowed here; write {}", one_of(values, types))
-}
-
-/// "a", "b" or a string.
-fn one_of(values: &[Value], types: &BTreeSet<&'static str>) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for value in values {
-        let word = value.to_string();
-        if !words.contains(&word) && *value != Value::Null {
-            words.push(word);
-        }
-    }
-    for name in types {
-        let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        // Nothing is the absence of a value: said only where it is all that may stand there.
-        match *name {
-            "null" if !words.is_empty() || types.len() > 1 => {}
-            "null" => words.push("null".to_owned()),
-            name => words.push(format!("{article} {name}")),
-        }
-    }
-    match words.split_last() {
-        Some((last, rest)) if !rest.is_empty() => {
-            shorten(&format!("{} or {last}", rest.join(", ")), MAX_TEXT)
-        }
-        Some((last, _)) => last.clone(),
-        None => "something else".to_owned(),
-    }
-}
-
-fn shorten(message: &str, max: usize) -> String {
-    let count = message.chars().count();
-    if count <= max {
-        return message.to_owned();
-    }
-    let head: String = message.chars().take(max / 2).collect();
-    let tail: String = message.chars().skip(count - max / 2).collect();
-    format!("{head} … {tail}")
+fn expected(error: &ValidationError<'_>, wanted: String) -> String {
+    format!("{} is not allowed here; write {wanted}", excerpt(error.instance()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Document;
-    use schemars::JsonSchema;
-    use serde::Deserialize;
-
-    /// Variants with words of their own.
-    #[derive(Debug, Deserialize, JsonSchema)]
-    #[serde(rename_all = "kebab-case")]
-    #[allow(dead_code, reason = "only its schema is used")]
-    enum Sync {
-        /// Each record.
-        Always,
-        /// Now and then.
-        Interval,
-        /// Left to the kernel.
-        Never,
-    }
-
-    /// Variants without.
-    #[derive(Debug, Deserialize, JsonSchema)]
-    #[serde(rename_all = "lowercase")]
-    #[allow(dead_code, reason = "only its schema is used")]
-    enum Plain {
-        Up,
-        Down,
-    }
-
-    /// Told apart by a key.
-    #[derive(Debug, Deserialize, JsonSchema)]
-    #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-    #[allow(dead_code, reason = "only its schema is used")]
-    enum Target {
-        /// A file.
-        File { path: String },
-        /// An address.
-        Http { url: String, port: u16 },
-    }
-
-    /// Told apart by which key there is.
-    #[derive(Debug, Deserialize, JsonSchema)]
-    #[serde(rename_all = "lowercase", deny_unknown_fields)]
-    #[allow(dead_code, reason = "only its schema is used")]
-    enum Place {
-        /// In a header.
-        Header(String),
-        /// In the address.
-        Query { name: String },
-        /// Nowhere.
-        None,
-    }
-
-    #[derive(Debug, Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only its schema is used")]
-    struct Config {
-        sync: Option<Sync>,
-        plain: Option<Plain>,
-        target: Option<Target>,
-        targets: Option<Vec<Target>>,
-        place: Option<Place>,
-        count: Option<u8>,
-    }
-
-    fn problems(text: &str) -> String {
-        Document::parse("c.yaml", text).unwrap().read::<Config>().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn of_an_enum_the_allowed_values_are_listed() {
-        insta::assert_snapshot!(problems("sync: allways\nplain: left\ncount: 300\nother: 1\n"));
-        insta::assert_snapshot!(problems("sync: 7\nplain: [up]\ncount: one\n"));
-    }
-
-    #[test]
-    fn of_a_tagged_enum_what_is_wrong_with_the_shape_that_was_meant_is_said() {
-        insta::assert_snapshot!(problems("target: {kind: ftp, path: x}\n"));
-        insta::assert_snapshot!(problems("target:\n  kind: http\n  port: 99999\n  uri: x\n"));
-        insta::assert_snapshot!(problems("target: {path: x}\n"));
-        insta::assert_snapshot!(problems(
-            "targets:\n  - {kind: file, path: x}\n  - {kind: file, path: 1}\n  - nothing\n"
-        ));
-    }
-
-    #[test]
-    fn of_several_shapes_the_one_that_was_meant_is_found() {
-        insta::assert_snapshot!(problems("place: {query: {nam: x}}\n"));
-        insta::assert_snapshot!(problems("place: {body: x}\n"));
-        insta::assert_snapshot!(problems("place: nowhere\n"));
-    }
-
-    #[test]
-    fn long_values_are_cut_at_a_character() {
-        let said = problems(&format!("sync: {}\n", "ü".repeat(500)));
-        assert!(said.chars().count() < 250, "{said}");
-    }
-}
+mod tests;
