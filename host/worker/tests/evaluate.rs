@@ -9,7 +9,6 @@ use sentinel_runtime::evaluator::{Aggregate, Instance, Need, Outcome, Plan, Quer
 use sentinel_store::Store as _;
 use sentinel_store::alerting::NotificationFilter;
 use sentinel_worker::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
-use sentinel_worker::ingest::{Ingest, IngestParts};
 use sentinel_worker::notify::{Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, EvaluatorError, EvaluatorStage, NotifierStage, Stages};
 use std::sync::Arc;
@@ -285,15 +284,7 @@ async fn after_a_start_no_alert_ends_before_all_samples_can_be_there() {
 #[tokio::test]
 async fn evaluators_see_what_was_stored_before_and_what_is_committed_since() {
     let rig = Rig::new().await;
-    let mut ingest = Ingest::new(IngestParts {
-        store: rig.store.clone(),
-        keys: rig.keys(),
-        stages: rig.stages.clone(),
-        windows: rig.windows.clone(),
-        clock: rig.clock.clone(),
-        metrics: rig.metrics.clone(),
-        transform_wait: Duration::from_millis(1),
-    });
+    let mut ingest = rig.ingest();
     ingest.take(&[1, 2, 3].map(|seq| rig.sample(seq, 1))).await;
     let selector: Arc<_> = Arc::new("requests_total{agent=\"web-1\"}".parse().unwrap());
     let need = Need { selector: Arc::clone(&selector), window_ms: 60_000 };

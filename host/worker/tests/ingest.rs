@@ -8,25 +8,12 @@ use sentinel_model::codec;
 use sentinel_store::Store as _;
 use sentinel_wire::envelope::Content;
 use sentinel_wire::key::AgentKey;
-use sentinel_worker::ingest::{Ingest, IngestParts, TRANSFORM_ATTEMPTS, consume};
+use sentinel_worker::ingest::{TRANSFORM_ATTEMPTS, consume};
 use sentinel_worker::stages::TransformError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 use support::{Rig, TransformFn, agent, batch, position, until};
 use tokio::sync::watch;
-
-fn ingest(rig: &Rig) -> Ingest {
-    Ingest::new(IngestParts {
-        store: rig.store.clone(),
-        keys: rig.keys(),
-        stages: rig.stages.clone(),
-        windows: rig.windows.clone(),
-        clock: rig.clock.clone(),
-        metrics: rig.metrics.clone(),
-        transform_wait: Duration::from_millis(1),
-    })
-}
 
 const LABELS: &str = r#"{agent="web-1", code="200"}"#;
 
@@ -41,7 +28,7 @@ async fn what_the_bus_delivers_is_stored_once_in_order_under_the_agents_name() {
     let (stop, stopping) = watch::channel(false);
     let caught_up = Arc::new(AtomicBool::new(false));
     let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
-    let task = tokio::spawn(consume(bus, ingest(&rig), metrics, caught_up.clone(), stopping));
+    let task = tokio::spawn(consume(bus, rig.ingest(), metrics, caught_up.clone(), stopping));
     until("everything is acknowledged", async || rig.bus.depth().messages == 0).await;
     until("that is noticed", async || caught_up.load(Ordering::Relaxed)).await;
     stop.send(true).unwrap();
@@ -53,7 +40,7 @@ async fn what_the_bus_delivers_is_stored_once_in_order_under_the_agents_name() {
 #[tokio::test]
 async fn a_gap_is_dropped_and_the_agent_asked_until_it_is_closed() {
     let rig = Rig::new().await;
-    let mut ingest = ingest(&rig);
+    let mut ingest = rig.ingest();
     ingest.take(&[rig.sample(1, 1), rig.sample(3, 1), rig.sample(4, 1)]).await;
     let state = rig.store.stream_state(&agent(), position(1).epoch).await.unwrap();
     assert_eq!((state.committed, state.rewind_attempt), (1, 2));
@@ -69,8 +56,8 @@ async fn a_gap_is_dropped_and_the_agent_asked_until_it_is_closed() {
 #[tokio::test]
 async fn a_worker_that_starts_in_the_middle_goes_on_where_the_store_is() {
     let rig = Rig::new().await;
-    ingest(&rig).take(&[1, 2].map(|seq| rig.sample(seq, 1))).await;
-    ingest(&rig).take(&[2, 3].map(|seq| rig.sample(seq, 1))).await;
+    rig.ingest().take(&[1, 2].map(|seq| rig.sample(seq, 1))).await;
+    rig.ingest().take(&[2, 3].map(|seq| rig.sample(seq, 1))).await;
     assert_eq!((rig.committed().await, rig.records("duplicate")), (3, 1));
 }
 
@@ -83,7 +70,7 @@ async fn nobody_without_the_key_writes_anything() {
     *bent.last_mut().unwrap() ^= 1;
     let messages =
         [stranger.sample(1, 1), Bytes::from(bent), Bytes::from_static(b"\xff"), rig.sample(1, 1)];
-    ingest(&rig).take(&messages).await;
+    rig.ingest().take(&messages).await;
     assert_eq!((rig.records("refused"), rig.records("committed")), (3, 1));
 }
 
@@ -91,7 +78,7 @@ async fn nobody_without_the_key_writes_anything() {
 async fn a_record_that_comes_again_with_another_content_is_noticed_and_the_first_stays() {
     let rig = Rig::new().await;
     let other = Content::Batch(codec::encode(&batch(9)).into());
-    ingest(&rig).take(&[rig.sample(1, 1), rig.message(1, 2, other)]).await;
+    rig.ingest().take(&[rig.sample(1, 1), rig.message(1, 2, other)]).await;
     assert_eq!((rig.stored().await[0].1.clone(), rig.records("contradiction")), (vec![1.0], 1));
 }
 
@@ -112,7 +99,7 @@ async fn what_cannot_be_processed_is_kept_as_dead_and_the_rest_goes_on() {
         rig.sample(3, 1),
         rig.sample(4, 1),
     ];
-    ingest(&rig).take(&messages).await;
+    rig.ingest().take(&messages).await;
     assert_eq!(rig.stored().await[0].1, [1.0, 4.0]);
     assert_eq!((rig.committed().await, rig.records("dead")), (4, 2));
     let mut dead = rig.store.dead_letters(9).await.unwrap();
@@ -137,7 +124,7 @@ async fn a_transform_that_fails_for_a_while_costs_nothing_and_one_that_goes_on_c
         }
     };
     rig.transforms(vec![Arc::new(TransformFn(flaky))]);
-    ingest(&rig).take(&[1, 2, 3].map(|seq| rig.sample(seq, 1))).await;
+    rig.ingest().take(&[1, 2, 3].map(|seq| rig.sample(seq, 1))).await;
     assert_eq!((rig.stored().await[0].1.clone(), rig.records("dead")), (vec![1.0, 3.0], 1));
     assert_eq!(rig.store.dead_letters(9).await.unwrap()[0].seq, 2);
 }
@@ -147,7 +134,7 @@ async fn nothing_passes_by_a_transform_that_is_not_loaded() {
     let rig = Rig::new().await;
     let missing = |_| Err(TransformError::NotLoaded("no such plugin".into()));
     rig.transforms(vec![Arc::new(TransformFn(missing))]);
-    let (mut ingest, messages) = (ingest(&rig), [rig.sample(1, 1)]);
+    let (mut ingest, messages) = (rig.ingest(), [rig.sample(1, 1)]);
     let task = tokio::spawn(async move { ingest.take(&messages).await });
     let attempts = || rig.metrics.transform_failures.get();
     until("it was tried more often than gives up", async || {
@@ -167,7 +154,7 @@ async fn while_the_store_is_full_nothing_is_acknowledged_and_afterwards_all_goes
     for seq in 1..=3 {
         rig.publish(seq, 1, rig.sample(seq, 1)).await;
     }
-    let ingest = ingest(&rig);
+    let ingest = rig.ingest();
     let trouble = ingest.trouble();
     let (stop, stopping) = watch::channel(false);
     let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
@@ -186,7 +173,7 @@ async fn while_the_store_is_full_nothing_is_acknowledged_and_afterwards_all_goes
 async fn what_an_agent_says_it_lost_is_passed_over() {
     let rig = Rig::new().await;
     let messages = [rig.sample(1, 1), rig.message(2, 1, Content::SkippedTo(9)), rig.sample(10, 1)];
-    ingest(&rig).take(&messages).await;
+    rig.ingest().take(&messages).await;
     assert_eq!((rig.committed().await, rig.stored().await[0].1.clone()), (10, vec![1.0, 10.0]));
 }
 
@@ -198,7 +185,7 @@ async fn a_worker_that_ends_in_the_middle_leaves_its_messages_to_the_next() {
     let (_stop, stopping) = watch::channel(false);
     let run = || {
         let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
-        tokio::spawn(consume(bus, ingest(&rig), metrics, Arc::default(), stopping.clone()))
+        tokio::spawn(consume(bus, rig.ingest(), metrics, Arc::default(), stopping.clone()))
     };
     let killed = run();
     until("the store was asked", async || rig.metrics.store_failures.get() > 0).await;
@@ -227,7 +214,7 @@ async fn a_transform_that_is_left_alone_after_failures_costs_no_record_that_it_w
         }
     };
     rig.transforms(vec![Arc::new(TransformFn(resting))]);
-    let (mut ingest, messages) = (ingest(&rig), [rig.sample(1, 1)]);
+    let (mut ingest, messages) = (rig.ingest(), [rig.sample(1, 1)]);
     let task = tokio::spawn(async move { ingest.take(&messages).await });
     until("it was asked often", async || calls.load(Ordering::SeqCst) > TRANSFORM_ATTEMPTS).await;
     task.abort();
@@ -254,7 +241,7 @@ async fn a_batch_passes_each_transform_once_however_they_are_replaced_meanwhile(
         let rig = Rig::new().await;
         let fails = Arc::new(TransformFn(|_| Err(TransformError::NotLoaded("not yet".into()))));
         rig.transforms(vec![marking("a"), fails]);
-        let (mut ingest, messages) = (ingest(&rig), [rig.sample(1, 1)]);
+        let (mut ingest, messages) = (rig.ingest(), [rig.sample(1, 1)]);
         let task = tokio::spawn(async move { ingest.take(&messages).await });
         until("it waits", async || rig.metrics.transform_failures.get() > 1).await;
         rig.transforms(after.iter().map(|name| marking(name)).collect());

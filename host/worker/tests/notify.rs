@@ -2,47 +2,20 @@
 
 mod support;
 
-use sentinel_alerting::delivery::{self, OnUnknown, Outcome};
-use sentinel_model::alert::{
-    Alert, AlertState, Delivery, DeliveryState, Fingerprint, Notification, NotificationStatus,
-};
-use sentinel_model::series::Labels;
+use sentinel_alerting::delivery::{OnUnknown, Outcome};
+use sentinel_model::alert::{Delivery, DeliveryState};
 use sentinel_store::Store as _;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
 use sentinel_worker::notify::{Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, NotifierStage, Stages};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use support::alerts::decided;
 use support::{NotifierFn, Rig, START, slot, until};
 use tokio::sync::watch;
 
 /// More than any test has open at once, but the one that wants to see what happens then.
 const QUEUED: usize = 60;
-
-fn decided(id: &str, notifier: &str, alert: u64) -> Delivery {
-    let alert = Alert {
-        fingerprint: Fingerprint(alert),
-        rule: "r".into(),
-        state: AlertState::Firing,
-        labels: Labels::default(),
-        annotations: Labels::default(),
-        summary: String::new(),
-        value: 1.0,
-        active_since: START,
-        fired_at: Some(START),
-        last_active: START,
-        resolved_at: None,
-        incident: 1,
-    };
-    delivery::open(Notification {
-        id: id.into(),
-        notifier: slot(notifier),
-        time: START,
-        status: NotificationStatus::Firing,
-        group: Labels::default(),
-        alerts: vec![alert],
-    })
-}
 
 fn delivered() -> Option<Attempt> {
     Some(Attempt::Made(Outcome::Delivered { message: "taken".into() }))
@@ -50,6 +23,16 @@ fn delivered() -> Option<Attempt> {
 
 fn retry() -> Option<Attempt> {
     Some(Attempt::Made(Outcome::Retry { message: "503".into(), after_ms: None }))
+}
+
+/// A notifier that takes nothing until the switch is on.
+fn ill() -> (Arc<NotifierFn>, Arc<AtomicBool>) {
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let answer = move |_: &_, _, _| {
+        if is_well.load(Ordering::SeqCst) { delivered() } else { retry() }
+    };
+    (NotifierFn::new(answer), well)
 }
 
 fn stages(rig: &Rig, notifiers: &[(&str, &Arc<NotifierFn>)], on_unknown: OnUnknown) {
@@ -173,11 +156,7 @@ async fn a_target_that_never_answers_delays_no_other() {
 #[tokio::test]
 async fn resolved_waits_until_firing_has_arrived() {
     let rig = Rig::new().await;
-    let well = Arc::new(AtomicBool::new(false));
-    let is_well = well.clone();
-    let moody = NotifierFn::new(
-        move |_, _, _| if is_well.load(Ordering::SeqCst) { delivered() } else { retry() },
-    );
+    let (moody, well) = ill();
     stages(&rig, &[("pager", &moody)], OnUnknown::Retry);
     let (notifications, _stop) = start(&rig).await;
     decide(&rig, &notifications, vec![decided("firing", "pager", 1)]).await;
@@ -228,11 +207,7 @@ async fn what_never_will_be_taken_is_dead_at_once() {
 #[tokio::test]
 async fn what_is_new_does_not_pass_what_is_still_in_the_journal() {
     let rig = Rig::new().await;
-    let well = Arc::new(AtomicBool::new(false));
-    let is_well = well.clone();
-    let moody = NotifierFn::new(
-        move |_, _, _| if is_well.load(Ordering::SeqCst) { delivered() } else { retry() },
-    );
+    let (moody, well) = ill();
     stages(&rig, &[("pager", &moody)], OnUnknown::Retry);
     let (notifications, _stop) = start(&rig).await;
     let many = QUEUED as u64 + 1;

@@ -5,11 +5,7 @@ mod support;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use prometheus::Registry;
-use sentinel_alerting::delivery;
-use sentinel_model::alert::{
-    Alert, AlertState, Delivery, DeliveryState, Fingerprint, Notification, NotificationStatus,
-};
-use sentinel_model::series::Labels;
+use sentinel_model::alert::{Delivery, DeliveryState};
 use sentinel_registry_client::{PluginSource, SourceError};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
@@ -25,7 +21,7 @@ use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::{Rig, START, slot, until};
+use support::{Rig, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -122,28 +118,7 @@ impl Receiver {
 }
 
 fn decided(number: u64) -> Delivery {
-    let alert = Alert {
-        fingerprint: Fingerprint(number),
-        rule: "r".into(),
-        state: AlertState::Firing,
-        labels: Labels::default(),
-        annotations: Labels::default(),
-        summary: String::new(),
-        value: 1.0,
-        active_since: START,
-        fired_at: Some(START),
-        last_active: START,
-        resolved_at: None,
-        incident: 1,
-    };
-    delivery::open(Notification {
-        id: format!("n{number:02}"),
-        notifier: slot("hook"),
-        time: START,
-        status: NotificationStatus::Firing,
-        group: Labels::default(),
-        alerts: vec![alert],
-    })
+    support::alerts::decided(&format!("n{number:02}"), "hook", number)
 }
 
 fn config(origin: &str) -> WorkerConfig {

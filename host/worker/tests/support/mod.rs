@@ -2,6 +2,7 @@
 //! plugins made of closures, a clock that stands still, and a store that can be made to refuse.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod alerts;
 pub mod flaky;
 
 use arc_swap::ArcSwap;
@@ -22,7 +23,7 @@ use sentinel_store::{Store, StoreError};
 use sentinel_wire::envelope::{self, Content, Record};
 use sentinel_wire::key::AgentKey;
 use sentinel_worker::clock::Clock;
-use sentinel_worker::ingest::AgentKeys;
+use sentinel_worker::ingest::{AgentKeys, Ingest, IngestParts};
 use sentinel_worker::metrics::Metrics;
 use sentinel_worker::stages::{
     Attempt, Evaluator, EvaluatorError, Notifier, Stages, Transform, TransformError, TransformStage,
@@ -94,6 +95,19 @@ impl Rig {
 
     pub fn keys(&self) -> Arc<OneKey> {
         Arc::new(OneKey(self.key.clone()))
+    }
+
+    /// The way of its records into its store.
+    pub fn ingest(&self) -> Ingest {
+        Ingest::new(IngestParts {
+            store: self.store.clone(),
+            keys: self.keys(),
+            stages: self.stages.clone(),
+            windows: self.windows.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            transform_wait: Duration::from_millis(1),
+        })
     }
 
     pub fn records(&self, outcome: &str) -> u64 {
