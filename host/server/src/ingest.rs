@@ -1,37 +1,32 @@
 //! The gRPC service: enrolment, pushes, heartbeats.
 
+mod heartbeat;
+mod push;
+
 use crate::enrolment::{EnrolmentError, EnrolmentTokens, claim};
 use crate::fleet::FleetBoard;
 use crate::keyring::{AgentAccess, KeyRing};
 use crate::keywrap::KeyWrap;
 use crate::metrics::Metrics;
 use crate::replay::{ReplayWindow, Verdict};
-use bytes::Bytes;
 use parking_lot::Mutex;
-use sentinel_bus::{Bus, BusError, Message, MessageId};
+use sentinel_bus::Bus;
 use sentinel_model::ids::{AgentId, Epoch};
-use sentinel_store::agents::{AgentState, Enrolled, Heartbeat, NewAgent};
+use sentinel_store::agents::{AgentState, Enrolled, NewAgent};
 use sentinel_store::ingest::StreamState;
 use sentinel_store::{Store, StoreError};
-use sentinel_trust::fleet::HostReport;
-use sentinel_wire::envelope::{self, EnvelopeError, MAX_ENVELOPES};
-use sentinel_wire::heartbeat;
+use sentinel_wire::envelope::MAX_ENVELOPES;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::ingest_server::Ingest;
 use sentinel_wire::v1::{
-    EpochState, FleetRequest, FleetSet, HeartbeatRequest, HeartbeatResponse, Label, PushRequest,
+    EpochState, FleetRequest, FleetSet, HeartbeatRequest, HeartbeatResponse, PushRequest,
     PushResponse, Refusal, RegisterRequest, RegisterResponse,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-/// The most epochs, slots and warnings that one heartbeat may name.
-const MAX_LISTED: usize = 256;
-/// The most bytes of a heartbeat's report.
-const MAX_REPORT: usize = 1 << 20;
 /// The most labels of an agent, and the most bytes of one's key or value and of what else it says
 /// of itself.
 const MAX_LABELS: usize = 64;
@@ -125,94 +120,6 @@ impl IngestService {
         }
     }
 
-    /// Takes one envelope: verified, not seen before, and on the bus when this returns.
-    async fn take(
-        &self,
-        sealed: &sentinel_wire::v1::Envelope,
-        progress: &mut Progress,
-    ) -> Result<(), Refused> {
-        let agent = AgentId::new(&sealed.agent_id)
-            .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
-        progress.belongs_to(&agent)?;
-        let access = self.access(&agent).await?;
-        let key = Self::key(&agent, &access, sealed.key_id)?;
-        let record = envelope::open(sealed, key).map_err(|e| {
-            let kind = match e {
-                EnvelopeError::Signature { .. } => Refusal::Signature,
-                _ => Refusal::Malformed,
-            };
-            Refused::new(kind, e.to_string())
-        })?;
-        self.judge(sealed.sent_at_ms, &sealed.nonce)?;
-        let epoch = record.position.epoch;
-        let state = progress.state(self, &agent, epoch).await?;
-        // What is in the database already needs no second way through the bus.
-        if record.last() > state.committed {
-            let id = MessageId { agent, epoch, seq: record.position.seq, attempt: record.attempt };
-            let payload = Bytes::from(prost::Message::encode_to_vec(sealed));
-            self.bus.publish(Message { id, payload }).await.map_err(|e| match e {
-                // Larger than any message may be: the agent keeps it aside and sends a skip.
-                BusError::TooLarge { .. } => Refused::new(Refusal::Malformed, e.to_string()),
-                BusError::Busy { retry_after_ms } => Refused::busy(
-                    "the bus is at its bound",
-                    u32::try_from(retry_after_ms).unwrap_or(BUSY_MS),
-                ),
-                other => Refused::busy(other.to_string(), BUSY_MS),
-            })?;
-        }
-        progress.accepted(epoch, record.last());
-        self.metrics.envelopes.inc();
-        self.metrics.bytes.inc_by(sealed.payload.len() as u64);
-        Ok(())
-    }
-
-    async fn push_all(&self, request: &PushRequest) -> PushResponse {
-        let mut progress = Progress::default();
-        let mut refused = None;
-        for sealed in &request.envelopes {
-            if let Err(refusal) = self.take(sealed, &mut progress).await {
-                self.metrics.refused.with_label_values(&[refusal.kind.as_str_name()]).inc();
-                tracing::debug!(agent = %sealed.agent_id, seq = sealed.seq, reason = %refusal.text, "refused");
-                refused = Some(refusal);
-                break;
-            }
-        }
-        let mut response = PushResponse {
-            epochs: progress.finish(self).await,
-            server_time_ms: self.now(),
-            incarnation: self.bus.incarnation().0.to_vec(),
-            ..PushResponse::default()
-        };
-        if let Some(refusal) = refused {
-            response.retry_after_ms = refusal.retry_after_ms;
-            response.refusal = refusal.kind.into();
-            response.refusal_text = refusal.text;
-        }
-        response
-    }
-
-    async fn beat(&self, request: &HeartbeatRequest) -> Result<Vec<EpochState>, Refused> {
-        let agent = AgentId::new(&request.agent_id)
-            .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
-        let access = self.access(&agent).await?;
-        let key = Self::key(&agent, &access, request.key_id)?;
-        if !heartbeat::fits(request, key) {
-            return Err(Refused::new(Refusal::Signature, "the heartbeat's signature does not fit"));
-        }
-        self.judge(request.sent_at_ms, &request.nonce)?;
-        let report = report(request)?;
-        let heartbeat = Heartbeat { id: agent.clone(), version: request.version.clone(), report };
-        let busy = |e: StoreError| Refused::busy(e.to_string(), BUSY_MS);
-        self.store.save_heartbeat(heartbeat, self.now()).await.map_err(busy)?;
-        let mut epochs = Vec::new();
-        for offsets in &request.offsets {
-            let Ok(bytes) = <[u8; 16]>::try_from(offsets.epoch.as_slice()) else { continue };
-            let state = self.store.stream_state(&agent, Epoch(bytes)).await.map_err(busy)?;
-            epochs.push(epoch_state(Epoch(bytes), 0, state));
-        }
-        Ok(epochs)
-    }
-
     async fn may_follow(&self, request: &FleetRequest) -> Result<(), Refused> {
         let agent = AgentId::new(&request.agent_id)
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
@@ -235,115 +142,9 @@ fn epoch_state(epoch: Epoch, accepted: u64, state: StreamState) -> EpochState {
     }
 }
 
-/// The heartbeat's body as the store keeps it.
-fn report(request: &HeartbeatRequest) -> Result<String, Refused> {
-    let listed = request.offsets.len().max(request.slots.len()).max(request.warnings.len());
-    if listed > MAX_LISTED {
-        return Err(Refused::new(Refusal::Malformed, "a heartbeat lists at most 256 of anything"));
-    }
-    let slots: Vec<serde_json::Value> =
-        request.slots.iter().filter_map(|s| serde_json::from_str(&s.json).ok()).collect();
-    let offsets: Vec<serde_json::Value> = request
-        .offsets
-        .iter()
-        .map(|o| {
-            serde_json::json!({
-                "epoch": hex::encode(&o.epoch), "written": o.written, "synced": o.synced,
-                "accepted": o.accepted, "committed": o.committed, "bytes": o.bytes,
-            })
-        })
-        .collect();
-    let mut report =
-        serde_json::json!({ "offsets": offsets, "slots": slots, "warnings": request.warnings });
-    if let Ok(fleet) = serde_json::from_str::<HostReport>(&request.fleet) {
-        report["fleet"] = serde_json::to_value(fleet).unwrap_or_default();
-    }
-    report["labels"] = labels(&request.labels)?;
-    let text = report.to_string();
-    if text.len() > MAX_REPORT {
-        return Err(Refused::new(
-            Refusal::Malformed,
-            "the heartbeat's report is larger than 1 MiB",
-        ));
-    }
-    Ok(text)
-}
-
-/// An agent's labels, within what an enrolment may say too.
-fn labels(labels: &[Label]) -> Result<serde_json::Value, Refused> {
-    let fits = labels.len() <= MAX_LABELS
-        && labels.iter().all(|label| is_short(&label.key) && is_short(&label.value));
-    if !fits {
-        return Err(Refused::new(
-            Refusal::Malformed,
-            "a heartbeat has too many labels, or one that is too long or holds control characters",
-        ));
-    }
-    Ok(labels
-        .iter()
-        .map(|label| (label.key.clone(), serde_json::Value::from(label.value.clone())))
-        .collect())
-}
-
 /// Whether a text that an agent says of itself is one that is kept.
 fn is_short(text: &str) -> bool {
     text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
-}
-
-/// How far one push came.
-#[derive(Default)]
-struct Progress {
-    agent: Option<AgentId>,
-    epochs: BTreeMap<Epoch, (u64, StreamState)>,
-}
-
-impl Progress {
-    fn belongs_to(&mut self, agent: &AgentId) -> Result<(), Refused> {
-        match &self.agent {
-            Some(first) if first != agent => {
-                Err(Refused::new(Refusal::Malformed, "a push carries one agent's records"))
-            }
-            _ => {
-                self.agent = Some(agent.clone());
-                Ok(())
-            }
-        }
-    }
-
-    async fn state(
-        &mut self,
-        service: &IngestService,
-        agent: &AgentId,
-        epoch: Epoch,
-    ) -> Result<StreamState, Refused> {
-        if let Some((_, state)) = self.epochs.get(&epoch) {
-            return Ok(*state);
-        }
-        let state = service
-            .store
-            .stream_state(agent, epoch)
-            .await
-            .map_err(|e| Refused::busy(e.to_string(), BUSY_MS))?;
-        self.epochs.insert(epoch, (0, state));
-        Ok(state)
-    }
-
-    fn accepted(&mut self, epoch: Epoch, last: u64) {
-        if let Some((accepted, _)) = self.epochs.get_mut(&epoch) {
-            *accepted = last.max(*accepted);
-        }
-    }
-
-    /// The answer's offsets, committed ones read again: workers were at it meanwhile.
-    async fn finish(self, service: &IngestService) -> Vec<EpochState> {
-        let Some(agent) = self.agent else { return Vec::new() };
-        let mut out = Vec::new();
-        for (epoch, (accepted, before)) in self.epochs {
-            let state = service.store.stream_state(&agent, epoch).await.unwrap_or(before);
-            out.push(epoch_state(epoch, accepted, state));
-        }
-        out
-    }
 }
 
 #[tonic::async_trait]

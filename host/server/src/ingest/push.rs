@@ -1,0 +1,134 @@
+//! Pushes: each envelope verified, not seen before, and on the bus when it is accepted.
+
+use super::{BUSY_MS, IngestService, Refused, epoch_state};
+use bytes::Bytes;
+use sentinel_bus::{BusError, Message, MessageId};
+use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_store::ingest::StreamState;
+use sentinel_wire::envelope::{self, EnvelopeError};
+use sentinel_wire::v1::{EpochState, PushRequest, PushResponse, Refusal};
+use std::collections::BTreeMap;
+
+impl IngestService {
+    /// Takes one envelope: verified, not seen before, and on the bus when this returns.
+    async fn take(
+        &self,
+        sealed: &sentinel_wire::v1::Envelope,
+        progress: &mut Progress,
+    ) -> Result<(), Refused> {
+        let agent = AgentId::new(&sealed.agent_id)
+            .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
+        progress.belongs_to(&agent)?;
+        let access = self.access(&agent).await?;
+        let key = Self::key(&agent, &access, sealed.key_id)?;
+        let record = envelope::open(sealed, key).map_err(|e| {
+            let kind = match e {
+                EnvelopeError::Signature { .. } => Refusal::Signature,
+                _ => Refusal::Malformed,
+            };
+            Refused::new(kind, e.to_string())
+        })?;
+        self.judge(sealed.sent_at_ms, &sealed.nonce)?;
+        let epoch = record.position.epoch;
+        let state = progress.state(self, &agent, epoch).await?;
+        // What is in the database already needs no second way through the bus.
+        if record.last() > state.committed {
+            let id = MessageId { agent, epoch, seq: record.position.seq, attempt: record.attempt };
+            let payload = Bytes::from(prost::Message::encode_to_vec(sealed));
+            self.bus.publish(Message { id, payload }).await.map_err(|e| match e {
+                // Larger than any message may be: the agent keeps it aside and sends a skip.
+                BusError::TooLarge { .. } => Refused::new(Refusal::Malformed, e.to_string()),
+                BusError::Busy { retry_after_ms } => Refused::busy(
+                    "the bus is at its bound",
+                    u32::try_from(retry_after_ms).unwrap_or(BUSY_MS),
+                ),
+                other => Refused::busy(other.to_string(), BUSY_MS),
+            })?;
+        }
+        progress.accepted(epoch, record.last());
+        self.metrics.envelopes.inc();
+        self.metrics.bytes.inc_by(sealed.payload.len() as u64);
+        Ok(())
+    }
+
+    pub(super) async fn push_all(&self, request: &PushRequest) -> PushResponse {
+        let mut progress = Progress::default();
+        let mut refused = None;
+        for sealed in &request.envelopes {
+            if let Err(refusal) = self.take(sealed, &mut progress).await {
+                self.metrics.refused.with_label_values(&[refusal.kind.as_str_name()]).inc();
+                tracing::debug!(agent = %sealed.agent_id, seq = sealed.seq, reason = %refusal.text, "refused");
+                refused = Some(refusal);
+                break;
+            }
+        }
+        let mut response = PushResponse {
+            epochs: progress.finish(self).await,
+            server_time_ms: self.now(),
+            incarnation: self.bus.incarnation().0.to_vec(),
+            ..PushResponse::default()
+        };
+        if let Some(refusal) = refused {
+            response.retry_after_ms = refusal.retry_after_ms;
+            response.refusal = refusal.kind.into();
+            response.refusal_text = refusal.text;
+        }
+        response
+    }
+}
+
+/// How far one push came.
+#[derive(Default)]
+struct Progress {
+    agent: Option<AgentId>,
+    epochs: BTreeMap<Epoch, (u64, StreamState)>,
+}
+
+impl Progress {
+    fn belongs_to(&mut self, agent: &AgentId) -> Result<(), Refused> {
+        match &self.agent {
+            Some(first) if first != agent => {
+                Err(Refused::new(Refusal::Malformed, "a push carries one agent's records"))
+            }
+            _ => {
+                self.agent = Some(agent.clone());
+                Ok(())
+            }
+        }
+    }
+
+    async fn state(
+        &mut self,
+        service: &IngestService,
+        agent: &AgentId,
+        epoch: Epoch,
+    ) -> Result<StreamState, Refused> {
+        if let Some((_, state)) = self.epochs.get(&epoch) {
+            return Ok(*state);
+        }
+        let state = service
+            .store
+            .stream_state(agent, epoch)
+            .await
+            .map_err(|e| Refused::busy(e.to_string(), BUSY_MS))?;
+        self.epochs.insert(epoch, (0, state));
+        Ok(state)
+    }
+
+    fn accepted(&mut self, epoch: Epoch, last: u64) {
+        if let Some((accepted, _)) = self.epochs.get_mut(&epoch) {
+            *accepted = last.max(*accepted);
+        }
+    }
+
+    /// The answer's offsets, committed ones read again: workers were at it meanwhile.
+    async fn finish(self, service: &IngestService) -> Vec<EpochState> {
+        let Some(agent) = self.agent else { return Vec::new() };
+        let mut out = Vec::new();
+        for (epoch, (accepted, before)) in self.epochs {
+            let state = service.store.stream_state(&agent, epoch).await.unwrap_or(before);
+            out.push(epoch_state(epoch, accepted, state));
+        }
+        out
+    }
+}
