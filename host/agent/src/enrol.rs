@@ -3,6 +3,7 @@
 use crate::link::{Link, LinkError};
 use async_trait::async_trait;
 use sentinel_files::{PrivateError, private_or_made, read_private};
+use sentinel_fleet::{EnrolmentError, Pins};
 use sentinel_model::ids::AgentId;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::RegisterRequest;
@@ -13,6 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
+/// The file of what the agent was given at its enrolment, beside its identity.
+pub const ENROLMENT: &str = "enrolment.json";
 /// The most bytes of an identity's file.
 const MAX_FILE: usize = 64 << 10;
 /// Bytes of an enrolment's nonce.
@@ -50,6 +53,9 @@ pub enum EnrolError {
         /// Why.
         source: LinkError,
     },
+    /// The token or the enrolment is not what it should be; nothing of it was kept.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
     /// There is none now.
     #[error("no token for the enrolment: {0}")]
     Token(String),
@@ -208,9 +214,10 @@ impl Identity {
         let attempt = path.with_extension("enrolling");
         let nonce = nonce(&attempt)?;
         let token = enrolment.token().await.map_err(EnrolError::Token)?;
+        let (secret, pins) = Pins::split(&token)?;
         let hw_id = hardware_id(&hostname);
         let request = RegisterRequest {
-            token: token.to_string(),
+            token: secret.to_owned(),
             agent_id: id.to_string(),
             hw_id: hw_id.clone(),
             hostname,
@@ -223,6 +230,10 @@ impl Identity {
         let key = AgentKey::new(answer.key_id, &answer.key);
         answer.key.zeroize();
         let key = key.map_err(|e| server(LinkError::Answer(e.to_string())))?;
+        if let Some(pins) = pins {
+            let promised = pins.check(&answer.enrolment)?;
+            promised.save(&path.with_file_name(ENROLMENT))?;
+        }
         let identity = Self { id, key };
         if !answer.approved {
             let asked = Waiting { id: &identity.id, key_id: answer.key_id, hw_id: &hw_id };

@@ -105,6 +105,7 @@ async fn serve(user: &User) -> Server {
         tokens: Arc::new(EnrolmentTokens::open(&user.path("enrolment.json")).unwrap()),
         plugins: Arc::new(plugins.unwrap()),
         operators: None,
+        enrolment: None,
         rules: Arc::new(Rules),
         registry: prometheus::Registry::new(),
         clock: Arc::new(|| NOW),

@@ -7,6 +7,7 @@
 //! | [`machine`] | what to do next: a state machine without I/O |
 //! | [`memory`] | the one durable file: pinned operators, the last good set, the newest seen |
 //! | [`follower`] | fetching, applying, keeping, reporting: the I/O around the machine |
+//! | [`enrolment`] | what a host is given once, and the token that promises it |
 //! | [`carrier`] | asking whoever carries sets, again and again, never too often |
 //!
 //! Promises:
@@ -23,6 +24,7 @@
 //! [`Carrier`] does).
 
 pub mod carrier;
+pub mod enrolment;
 pub mod follower;
 pub mod keeper;
 pub mod machine;
@@ -30,6 +32,7 @@ pub mod memory;
 pub mod place;
 
 pub use carrier::{Carrier, CarrierError};
+pub use enrolment::{EnrolmentError, HostEnrolment, Pins};
 pub use follower::{Follower, FollowerParts, Handle, Placing};
 pub use keeper::{ApplyError, Keeping, SlotKeeper, Wanted};
 pub use memory::{Memory, MemoryError};

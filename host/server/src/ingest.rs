@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::replay::{ReplayWindow, Verdict};
 use parking_lot::Mutex;
 use sentinel_bus::Bus;
+use sentinel_fleet::HostEnrolment;
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::agents::{AgentState, Enrolled, NewAgent};
 use sentinel_store::ingest::StreamState;
@@ -48,6 +49,7 @@ pub struct IngestService {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) fleet: Arc<FleetBoard>,
+    pub(crate) enrolment: Option<Arc<HostEnrolment>>,
     /// True when the server stops, so that streams end.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -205,6 +207,7 @@ impl Ingest for IngestService {
             key_id: record.key_id,
             agent_id: id.to_string(),
             server_time_ms: now,
+            enrolment: self.enrolment.iter().flat_map(|it| it.bytes()).copied().collect(),
         }))
     }
 

@@ -25,6 +25,7 @@ use keyring::KeyRing;
 use keywrap::KeyWrap;
 use prometheus::Registry;
 use sentinel_bus::Bus;
+use sentinel_fleet::HostEnrolment;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginFolder;
 use sentinel_store::Store;
@@ -127,6 +128,8 @@ pub struct ServerParts {
     pub plugins: Arc<PluginFolder>,
     /// Who decides what the fleet runs; nobody where it is absent.
     pub operators: Option<Operators>,
+    /// What hosts that enrol here begin with, if it is known; their tokens promise it.
+    pub enrolment: Option<Arc<HostEnrolment>>,
     /// Who knows rules.
     pub rules: Arc<dyn RuleChecker>,
     /// What is served at `/metrics`.
@@ -221,6 +224,7 @@ impl Server {
             metrics,
             clock: Arc::clone(&parts.clock),
             fleet: Arc::clone(&fleet),
+            enrolment: parts.enrolment.clone(),
             stop: stop.subscribe(),
         })
         .max_decoding_message_size(MAX_PUSH + (1 << 20));
@@ -237,6 +241,7 @@ impl Server {
                 bus: parts.bus,
                 keys,
                 tokens: parts.tokens,
+                enrolment: parts.enrolment,
                 plugins: parts.plugins,
                 fleet: Arc::clone(&fleet),
                 rules: parts.rules,

@@ -56,6 +56,7 @@ async fn serve() -> Served {
         plugins: Arc::new(PluginFolder::open(vec![path("plugins")], Vec::new()).unwrap()),
         rules: Arc::new(NoRules),
         operators: None,
+        enrolment: None,
         registry: prometheus::Registry::new(),
         clock: Arc::new(|| NOW),
     };

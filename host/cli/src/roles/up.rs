@@ -198,6 +198,7 @@ async fn start(
             tokens,
             plugins: Arc::clone(folder),
             operators: None,
+            enrolment: None,
             rules: Arc::new(Rules(worker.checker())),
             registry: registry.clone(),
             clock: Arc::new(move || clock.now()),

@@ -67,5 +67,10 @@ pub(super) async fn create_token(
         .tokens
         .create(request.uses, expires_at, now)
         .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    // The server's own secret, and what the host will be able to check of the rest.
+    let token = match &context.enrolment {
+        Some(enrolment) => enrolment.pins().token(&token),
+        None => token,
+    };
     Ok(Json(TokenBody { token, expires_at }))
 }

@@ -24,6 +24,7 @@ use bounds::{Bounds, bound};
 pub(crate) use failure::Failure;
 use prometheus::Registry;
 use sentinel_bus::Bus;
+use sentinel_fleet::HostEnrolment;
 use sentinel_registry_client::PluginFolder;
 use sentinel_store::Store;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub struct Context {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) tokens: Arc<EnrolmentTokens>,
+    pub(crate) enrolment: Option<Arc<HostEnrolment>>,
     pub(crate) plugins: Arc<PluginFolder>,
     pub(crate) fleet: Arc<FleetBoard>,
     pub(crate) rules: Arc<dyn RuleChecker>,

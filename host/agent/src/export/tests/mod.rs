@@ -4,4 +4,5 @@
 mod agent;
 mod behaviour;
 mod machine;
+mod pins;
 mod server;

@@ -170,6 +170,7 @@ impl Ingest for Script {
                 key_id: KEY_ID,
                 agent_id: request.agent_id,
                 server_time_ms: now,
+                enrolment: Vec::new(),
             },
         };
         Ok(Response::new(answer))
