@@ -1,5 +1,6 @@
 //! The agent as a whole: started, configured anew while it runs, stopped.
 
+mod failed;
 mod fleet;
 mod slots;
 
@@ -328,12 +329,16 @@ fn report(
         let Some(inner) = inner.upgrade() else { return Said::default() };
         let status = inner.status();
         let slots = status.slots.iter().filter_map(|slot| serde_json::to_string(slot).ok());
-        let mut all: Vec<String> = status.log_error.into_iter().collect();
+        let mut slots: Vec<String> = slots.collect();
+        let mut all: Vec<String> = status.log_error.iter().cloned().collect();
         all.extend(warnings());
-        all.extend(status.failed.iter().map(|(slot, error)| format!("slot {slot}: {error}")));
+        let runs = |slot: &SlotName| status.slots.iter().any(|one| one.name == *slot);
+        let (rows, old) = failed::said(&status.failed, runs, &inner.config.borrow().collectors);
+        slots.extend(rows);
+        all.extend(old);
         let id = enrolled.borrow().as_ref().map(|identity| identity.id.to_string());
         Said {
-            slots: slots.collect(),
+            slots,
             warnings: all,
             fleet: status.fleet.and_then(|it| serde_json::to_string(&it).ok()).unwrap_or_default(),
             labels: labels(&inner.config.borrow(), id.as_deref()),

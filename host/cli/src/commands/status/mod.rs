@@ -12,6 +12,8 @@ use crate::output::{Look, Printer, clean, human};
 
 /// An agent that has not been heard of for so long is shown as lost.
 const SILENT_MS: i64 = 60_000;
+/// The state of a slot in which nothing runs, since its plugin could not be loaded.
+const FAILED: &str = "failed";
 
 pub(super) async fn run(client: &Client, printer: &Printer) -> Result<(), Failure> {
     let status: StatusBody = client.get("/v1/status", &[]).await?;
@@ -45,6 +47,9 @@ fn text(status: &StatusBody, server: &str, look: Look) -> String {
     let slots = slots.chain(
         workers.iter().flat_map(|(name, _, report)| report.slots.iter().map(|slot| (*name, slot))),
     );
+    let failed: Vec<(&str, Slot)> =
+        workers.iter().flat_map(|(name, _, r)| failed(name, r)).collect();
+    let slots = slots.chain(failed.iter().map(|(name, slot)| (*name, slot)));
     let slots: Vec<(&str, &Slot)> = slots.collect();
     if !slots.is_empty() {
         parts.push(slot_table(&slots, look));
@@ -187,8 +192,11 @@ fn slot_table(slots: &[(&str, &Slot)], look: Look) -> String {
         table.toned([
             (slot.name.clone(), Tone::Plain),
             ((*place).to_owned(), Tone::Plain),
-            (format!("{}@{}", slot.plugin, slot.version), Tone::Plain),
-            (slot.generation.to_string(), Tone::Plain),
+            (plugin(slot), Tone::Plain),
+            (
+                if slot.generation == 0 { "-".to_owned() } else { slot.generation.to_string() },
+                Tone::Plain,
+            ),
             (slot.state.clone(), slot_tone(&slot.state)),
             (human::count(slot.calls), Tone::Plain),
             (human::count(failures), if failures > 0 { Tone::Warning } else { Tone::Plain }),
@@ -199,10 +207,31 @@ fn slot_table(slots: &[(&str, &Slot)], look: Look) -> String {
     table.text()
 }
 
+/// The slots of a worker in which nothing runs, since they could not be loaded.
+fn failed<'a>(name: &'a str, report: &WorkerReport) -> Vec<(&'a str, Slot)> {
+    let runs = |slot: &String| report.slots.iter().any(|one| one.name == *slot);
+    let row = |(slot, why): (&String, &String)| Slot {
+        name: slot.clone(),
+        state: FAILED.to_owned(),
+        reason: Some(why.clone()),
+        ..Slot::default()
+    };
+    report.problems.iter().filter(|(slot, _)| !runs(slot)).map(|one| (name, row(one))).collect()
+}
+
+/// What is in a slot, or should be.
+fn plugin(slot: &Slot) -> String {
+    match (slot.plugin.as_str(), slot.version.as_str()) {
+        ("", _) => "-".to_owned(),
+        (plugin, "") => plugin.to_owned(),
+        (plugin, version) => format!("{plugin}@{version}"),
+    }
+}
+
 fn slot_tone(state: &str) -> Tone {
     match state {
         "running" => Tone::Good,
-        "quarantined" | "empty" => Tone::Bad,
+        "quarantined" | "empty" | FAILED => Tone::Bad,
         _ => Tone::Warning,
     }
 }
@@ -233,7 +262,8 @@ fn warnings(
         slot_warnings(slot, status.now, &mut |text| add(format!("{place} {}", slot.name), text));
     }
     for (name, _, report) in workers {
-        for (slot, problem) in &report.problems {
+        let runs = |slot: &str| report.slots.iter().any(|one| one.name == slot);
+        for (slot, problem) in report.problems.iter().filter(|(slot, _)| runs(slot)) {
             add(format!("{name} {slot}"), problem.clone());
         }
         let troubles = [&report.ingest.store_trouble, &report.rules.store_trouble];

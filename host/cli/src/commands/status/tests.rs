@@ -39,6 +39,10 @@ fn busy() -> serde_json::Value {
                         "failures": { "trap": 5 },
                         "reason": "slot nginx: acme/nginx@1.0.0: collect: panicked\n  0: parse\u{1b}[2J",
                     },
+                    {
+                        "name": "mysql", "plugin": "acme/mysql@^1", "kind": "collector",
+                        "state": "failed", "reason": "no registry lists acme/mysql",
+                    },
                 ],
                 "warnings": ["secrets are kept with a key that lies beside them"],
             },
