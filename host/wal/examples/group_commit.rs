@@ -10,9 +10,8 @@
 //!
 //! What each writes to: the bare loop to room reserved with fallocate and synced before the clock starts. The log in use
 //! is one log for all rounds, commits what is synced as it goes, as a log's owner does, and has gone round in its
-//! segments before the clock starts: it writes to files of segments whose records are committed. The log opened anew writes to
-//! segments of which the first is reserved only, and the next are written with zeros by its housekeeping thread while the
-//! clock runs.
+//! segments before the clock starts: it writes to files of segments whose records are committed. The log opened anew reserves
+//! its segments, all but the first while the clock runs.
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -89,7 +88,7 @@ fn main() {
         names.iter().enumerate().map(|(i, name)| format!("\"{name}\":{:.3}", median(i))).collect();
     println!(
         "{{\"writers\":{},\"record_bytes\":{},\"records\":{},\"rounds\":{},\
-         \"log_file\":\"segments of 16 MiB, in files of committed ones; of the fresh log the first reserved, the next zero-filled while the clock runs\",\
+         \"log_file\":\"segments of 16 MiB, in files of committed ones; of the fresh log reserved with fallocate while the clock runs\",\
          \"bare_file\":\"reserved with fallocate before the clock starts\",{}}}",
         setup.writers,
         setup.bytes,

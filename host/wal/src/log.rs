@@ -334,7 +334,6 @@ impl Log {
     fn keep_if_alone(&self) {
         if !self.shared.options.background {
             self.shared.prepare_spare();
-            while self.shared.fill_spare() {}
             let active = self.shared.tail.lock().active_number();
             let due = {
                 let state = self.shared.state.lock();

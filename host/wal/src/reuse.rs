@@ -1,7 +1,6 @@
 //! The files of committed segments hold the next ones.
 //!
-//! A file that was written before is the cheapest there is: its sync has nothing to journal, and no zeros need to be
-//! written ahead of it. One is kept at a time.
+//! A file that was written before is the cheapest there is: its sync has nothing to journal. One is kept at a time.
 //!
 //! What it held stays in it, up to where the new segment has overwritten it. Each record says its epoch and its number, and
 //! the old ones are of the same epoch, with lower numbers than any in the new segment: no reader and no recovery takes
@@ -11,7 +10,7 @@
 use crate::format::segment_name;
 use crate::log::Shared;
 use crate::state::Free;
-use crate::turn::{Gate, Spare};
+use crate::turn::Spare;
 use crate::{Error, Result};
 
 /// Whether the file of a committed segment is kept to be used again.
@@ -33,14 +32,7 @@ impl Shared {
             Ok(file)
         });
         match renamed {
-            Ok(file) => Some(Spare {
-                number,
-                file,
-                reserved: free.disk,
-                filled: free.disk,
-                reused: true,
-                gate: Gate::default(),
-            }),
+            Ok(file) => Some(Spare { number, file, reserved: free.disk, reused: true }),
             Err(error) => {
                 tracing::warn!(%error, segment = free.number, "a segment file could not be used again");
                 for name in [old, new] {

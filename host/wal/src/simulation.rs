@@ -97,14 +97,6 @@ impl Simulation {
         contents.map(|c| c.live.clone()).unwrap_or_default()
     }
 
-    /// The end of what was written to a file and synced: room that is only reserved, or was never synced, does not count.
-    #[must_use]
-    pub fn written_through(&self, name: &str) -> u64 {
-        let world = self.world.lock();
-        let contents = world.names.get(name).and_then(|f| world.files.get(f));
-        contents.map_or(0, |c| c.written_through as u64)
-    }
-
     /// Puts other bytes in a file's place, durably, creating it where it is missing: damage, or a copy.
     pub fn set_contents(&self, name: &str, bytes: Vec<u8>) {
         let mut world = self.world.lock();

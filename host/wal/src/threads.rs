@@ -48,9 +48,6 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
         while keeper.keep_bell.wait(Duration::ZERO) == Heard::Work {
             keeper.prepare_spare();
             keeper.keep();
-            if keeper.fill_spare() {
-                keeper.keep_bell.ring();
-            }
         }
     };
     let sync = start("wal-sync", Box::new(sync))?;

@@ -1,13 +1,6 @@
-//! From one segment to the next: making room, the segment prepared ahead of time, filling it with zeros.
-//!
-//! Room that is only reserved consists of unwritten extents: the first sync of each block would have to journal its
-//! conversion, and wait for that. So the prepared segment is written with zeros and synced, little by little while the
-//! one before it fills (ahead of it, and never in one burst): a sync then has only records to bring to the disk. A
-//! segment that is needed before it is filled, such as the first one, serves as well, only slower.
+//! From one segment to the next: making room, and the segment prepared ahead of time, so that no writer waits for it.
 
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::log::Shared;
@@ -16,39 +9,13 @@ use crate::state::Segment;
 use crate::writer::{Active, Tail};
 use crate::{AtCap, Error, MAX_EPOCHS, Result, StorageFile, SyncPolicy};
 
-/// The prepared segment is filled in steps of this part of a segment,
-const FILL_STEPS: u64 = 16;
-/// none of them smaller
-const MIN_FILL_BYTES: u64 = 4 << 10;
-/// or larger than this,
-const MAX_FILL_BYTES: u64 = 1 << 20;
-/// and so many times as quickly as the segment before it fills.
-const FILL_LEAD: u64 = 2;
-
 /// A segment file created and reserved ahead of time, its name durable.
 pub(crate) struct Spare {
     pub(crate) number: u64,
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) reserved: u64,
-    /// Zeros up to here are written and synced.
-    pub(crate) filled: u64,
     /// The file held another segment before.
     pub(crate) reused: bool,
-    pub(crate) gate: Gate,
-}
-
-/// Held while zeros are written; `true` once the segment has its first record: no zeros from then on.
-pub(crate) type Gate = Arc<Mutex<bool>>;
-
-impl Spare {
-    fn step(&self) -> u64 {
-        (self.reserved / FILL_STEPS).clamp(MIN_FILL_BYTES, MAX_FILL_BYTES)
-    }
-
-    /// Where the zeros should reach when the segment before it is filled up to `offset`.
-    fn goal(&self, offset: u64) -> u64 {
-        (offset * FILL_LEAD).next_multiple_of(self.step()).min(self.reserved)
-    }
 }
 
 impl Shared {
@@ -71,7 +38,6 @@ impl Shared {
                 self.new_file(tail, size)?
             }
         };
-        *spare.gate.lock() = true;
         let header =
             SegmentHeader { epoch: self.epoch, number: spare.number, first, reused: spare.reused };
         if let Err(e) = spare.file.write_at(&header.encode(), 0) {
@@ -130,7 +96,7 @@ impl Shared {
             let _ = self.storage.remove(&name);
             return Err(error);
         }
-        Ok(Spare { number, file, reserved: size, filled: 0, reused: false, gate: Gate::default() })
+        Ok(Spare { number, file, reserved: size, reused: false })
     }
 
     /// Keeps within the cap: removes what is committed, then what is oldest, if it may.
@@ -187,58 +153,13 @@ impl Shared {
         let mut tail = self.tail.lock();
         if tail.spare.is_none() && tail.active_number().is_some_and(|active| active < number) {
             tail.spare = Some(spare);
-            // Its records so far ask for zeros ahead of them.
-            self.keep_bell.ring();
         } else {
             let _ = self.storage.remove(&segment_name(number));
         }
     }
 
-    /// Writes and syncs the next zeros of the prepared segment; whether there are more to write by now.
-    pub(crate) fn fill_spare(&self) -> bool {
-        let (number, file, gate, from, to) = {
-            let tail = self.tail.lock();
-            let Some(spare) = tail.spare.as_ref().filter(|_| self.wants_zeros(&tail)) else {
-                return false;
-            };
-            let to = (spare.filled + spare.step()).min(spare.reserved);
-            (spare.number, spare.file.clone(), spare.gate.clone(), spare.filled, to)
-        };
-        let outcome = {
-            let begun = gate.lock();
-            if *begun {
-                return false;
-            }
-            let zeros = vec![0; (to - from) as usize];
-            file.write_at(&zeros, from).and_then(|()| file.sync_data())
-        };
-        let mut tail = self.tail.lock();
-        let Some(spare) = tail.spare.as_mut().filter(|s| s.number == number) else {
-            return false;
-        };
-        match outcome {
-            Ok(()) => spare.filled = to,
-            Err(error) => {
-                // Pages of it may be marked clean that are not on the disk: nothing is to be written to it.
-                tracing::warn!(%error, segment = number, "a segment could not be prepared");
-                self.discard_spare(&mut tail);
-            }
-        }
-        true
-    }
-
-    /// Whether the prepared segment is behind with its zeros. Where nothing waits for a sync they would only be written
-    /// for nothing.
-    pub(crate) fn wants_zeros(&self, tail: &Tail) -> bool {
-        let (Some(spare), Some(active)) = (&tail.spare, &tail.active) else {
-            return false;
-        };
-        self.options.sync != SyncPolicy::Never && spare.filled < spare.goal(active.offset)
-    }
-
     pub(crate) fn discard_spare(&self, tail: &mut Tail) {
         if let Some(spare) = tail.spare.take() {
-            *spare.gate.lock() = true;
             let _ = self.storage.remove(&segment_name(spare.number));
         }
     }

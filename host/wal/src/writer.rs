@@ -160,9 +160,6 @@ impl Shared {
         }
         drop(state);
         tail.note_unsynced(number, &file, end);
-        if self.wants_zeros(tail) {
-            self.keep_bell.ring();
-        }
         Ok((len, count))
     }
 

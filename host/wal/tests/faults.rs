@@ -11,7 +11,7 @@ use harness::{
     sweeps, tag_of,
 };
 use sentinel_wal::simulation::Simulation;
-use sentinel_wal::{AtCap, Error, GapReason, Item, Log, LogState, Options, Result, SyncPolicy};
+use sentinel_wal::{AtCap, Error, GapReason, Item, Log, LogState, Options, Result};
 
 /// Appends, syncs, commits, closes and opens, until the machine goes down or the script ends.
 fn script(disk: &Simulation, promised: &mut Promised, seed: u64) {
@@ -260,51 +260,14 @@ fn segments_prepared_and_never_used_are_removed() {
 }
 
 #[test]
-fn the_next_segment_is_filled_with_zeros_while_the_one_before_it_fills() {
+fn the_next_segment_is_reserved_as_soon_as_one_is_begun() {
     let disk = Simulation::new();
     let (log, _) = open_with(&disk, Options { segment_bytes: 64 << 10, ..options() });
     log.append(&payload(0, 600)).unwrap();
-    let next = prepared(&disk).expect("it is prepared with the first record");
-    assert_eq!(disk.contents(&next).len(), 64 << 10, "its room is reserved at once");
-    let mut filled = disk.written_through(&next);
-    assert!((1 << 10..16 << 10).contains(&filled), "little by little: {filled}");
-    for n in 1..50 {
-        log.append(&payload(n, 600)).unwrap();
-        assert!(disk.written_through(&next) >= filled.max((n + 1) * 1200).min(64 << 10));
-        filled = disk.written_through(&next);
-    }
-    assert_eq!(filled, 64 << 10, "before the first half of the segment before it is full");
+    let next = prepared(&disk).expect("prepared");
+    assert_eq!(disk.contents(&next).len(), 64 << 10);
     assert_eq!(log.stats().disk_bytes, 128 << 10, "it counts");
-    fill(&log, 50, 60);
+    fill(&log, 1, 109);
     assert!(segments(&disk).contains(&next));
     assert_eq!(records(&read_all(&log)).len(), 110);
-}
-
-#[test]
-fn a_segment_whose_zeros_could_not_be_synced_is_not_used() {
-    let disk = Simulation::new();
-    let (log, _) = open_with(&disk, Options { segment_bytes: 64 << 10, ..options() });
-    fill(&log, 0, 1);
-    let broken = prepared(&disk).expect("prepared");
-    disk.fail_syncs(1);
-    // Appends do not sync here, so that the failing sync is that of the zeros.
-    for n in 1..60 {
-        log.append(&payload(n, 600)).unwrap();
-    }
-    assert!(!disk.names().contains(&broken));
-    assert_eq!(log.stats().sync_failures, 0, "no record was concerned");
-    assert_ne!(prepared(&disk), None, "another one took its place");
-    fill(&log, 60, 60);
-    assert_eq!(records(&read_all(&log)).len(), 120);
-    drop(log);
-    let (log, recovery) = open(&disk.after_power_loss(1));
-    assert_eq!((records(&read_all(&log)).len(), recovery.gaps.len()), (120, 0));
-}
-
-#[test]
-fn where_nothing_waits_for_a_sync_no_zeros_are_written() {
-    let disk = Simulation::new();
-    let (log, _) = open_with(&disk, Options { sync: SyncPolicy::Never, ..options() });
-    fill(&log, 0, 5);
-    assert_eq!(disk.written_through(&prepared(&disk).expect("prepared")), 0);
 }

@@ -27,8 +27,6 @@ pub(super) struct Contents {
     pub(super) live: Vec<u8>,
     pub(super) durable: Vec<u8>,
     pub(super) unsynced: Vec<Change>,
-    /// Up to here bytes were written and synced, not only reserved.
-    pub(super) written_through: usize,
 }
 
 #[derive(Clone)]
@@ -178,9 +176,6 @@ impl World {
         }
         for change in changes {
             change.apply(&mut contents.durable);
-            if let Change::Write { offset, bytes } = change {
-                contents.written_through = contents.written_through.max(offset + bytes.len());
-            }
         }
         Ok(())
     }
