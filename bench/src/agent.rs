@@ -65,11 +65,18 @@ fn swallow(stream: &mut TcpStream) -> Option<()> {
     }
 }
 
+/// What an agent joins.
+struct Joined {
+    server: String,
+    registry: String,
+    enrolment: String,
+}
+
 struct Place {
     dir: tempfile::TempDir,
     sentinel: PathBuf,
     plugins: PathBuf,
-    trust: PathBuf,
+    publisher_key: PathBuf,
     services: Services,
 }
 
@@ -85,14 +92,11 @@ impl Place {
     fn started(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).env("HOME", self.dir.path()).env("XDG_RUNTIME_DIR", self.dir.path());
-        if matches!(args[0], "up" | "agent") {
-            command.arg("--plugins").arg(&self.plugins).arg("--trust").arg(&self.trust);
-        }
         command
     }
 
     /// A server for the agent to send to; it is not measured.
-    fn server(&self) -> Result<(Process, String)> {
+    fn server(&self) -> Result<(Process, Joined)> {
         let config = self.path("server.yaml");
         fs::write(
             &config,
@@ -103,16 +107,26 @@ impl Place {
         fs::copy(&self.sentinel, &program)?;
         let mut command =
             self.started(&program, &["up", "--listen", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        command.args(["--registry", "127.0.0.1:0"]).arg("--plugins").arg(&self.plugins);
+        command.arg("--publisher-key").arg(&self.publisher_key);
         command.arg("--data").arg(self.path("server")).arg("--config").arg(config);
         let process = Process::start(&mut command, &self.path("server.log"))?;
         let run = self.path("sentinel/up.json");
         wait("the server", || run.exists())?;
         let run: Value = serde_json::from_slice(&fs::read(run)?)?;
-        Ok((process, run["grpc"].as_str().context("grpc")?.to_owned()))
+        let said =
+            |what: &str| Ok::<_, anyhow::Error>(run[what].as_str().context("run file")?.to_owned());
+        let joined = Joined {
+            server: said("grpc")?,
+            registry: said("registry")?,
+            enrolment: said("enrolment")?,
+        };
+        Ok((process, joined))
     }
 
-    fn agent(&self, join: &str, listen: u16) -> Command {
-        let mut command = self.sentinel(&["agent", "--join", join]);
+    fn agent(&self, join: &Joined, listen: u16) -> Command {
+        let mut command = self.sentinel(&["agent", "--join", &join.server]);
+        command.args(["--registry", &join.registry, "--enrolment", &join.enrolment]);
         command.arg("--data").arg(self.path("agent")).arg("--config").arg(self.path("agent.yaml"));
         command.arg("--token-file").arg(self.path("token"));
         command.args(["--listen", &format!("127.0.0.1:{listen}")]);
@@ -180,7 +194,7 @@ agent:
 }
 
 /// Time from the start of the process to the first record in its log.
-fn start_ms(place: &Place, join: &str) -> Result<f64> {
+fn start_ms(place: &Place, join: &Joined) -> Result<f64> {
     let log = place.path("agent/log");
     let known: Vec<PathBuf> = fs::read_dir(&log)?.flatten().map(|e| e.path()).collect();
     let mut command = place.agent(join, free_port()?);
@@ -205,7 +219,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         dir: tempfile::tempdir()?,
         sentinel: given("SENTINEL_BIN")?,
         plugins: given("SENTINEL_PLUGINS")?,
-        trust: given("SENTINEL_TRUST")?,
+        publisher_key: given("SENTINEL_PUBLISHER_KEY")?,
         services: Services::read(&given("SENTINEL_SERVICES")?)?,
     };
     let nginx = Nginx::start(&place.services, &place.path("nginx"))?;

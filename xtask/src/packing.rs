@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -88,25 +89,77 @@ fn pack_one(
         feed_file(&mut digest, input)?;
     }
     let inputs = hex(digest);
-    let stamped = || -> Option<String> {
-        let outputs = outputs_digest(&out, &signature).ok()?;
-        Some(format!("{inputs} {outputs}"))
-    };
-    if fs::read_to_string(&stamp).ok().is_some_and(|old| Some(old) == stamped()) {
+    let known = fs::read_to_string(&stamp).ok().and_then(|text| Stamp::read(&text));
+    if let Some(known) = &known
+        && known.inputs == inputs
+        && outputs_digest(&out, &signature).ok().as_ref() == Some(&known.outputs)
+    {
         return Ok(false);
     }
-    fs::create_dir_all(&folder)?;
-    let mut pack = Command::new(sentinel);
-    pack.args(["plugin", "pack"]).arg(core).arg("--manifest").arg(&manifest);
-    process::quietly(pack.arg("-o").arg(&out), None)?;
+    fs::create_dir_all(stamp.parent().context("a stamp lies in a folder")?)?;
+    let packed = |to: &Path, patch: Option<u64>| {
+        let mut pack = Command::new(sentinel);
+        pack.args(["plugin", "pack"]).arg(core).arg("--manifest").arg(&manifest);
+        pack.arg("-o").arg(to);
+        pack.args(patch.iter().flat_map(|patch| ["--patch".to_owned(), patch.to_string()]));
+        process::quietly(&mut pack, None)
+    };
+    // Beside the stamp first: whoever looks at the folder sees finished plugins only.
+    let fresh = stamp.with_extension("fresh");
+    packed(&fresh, None)?;
+    let mut content = Sha256::new();
+    feed_file(&mut content, &fresh)?;
+    let content = hex(content);
+    // A registry never takes other bytes for a version that it has, so what changes in a
+    // checkout gets a version of its own: the time takes the place of the patch number. The
+    // first build of a checkout has the version that its manifest says, as releases do.
+    let patch = match known {
+        None => None,
+        Some(known) if known.content == content => known.patch,
+        Some(_) => Some(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
+    };
+    match patch {
+        None => fs::rename(&fresh, &out)?,
+        Some(patch) => {
+            fs::remove_file(&fresh)?;
+            packed(&out, Some(patch))?;
+        }
+    }
     let mut sign = Command::new(sentinel);
     sign.args(["plugin", "sign"]).arg(&out).arg("--key").arg(&key.key);
     process::quietly(&mut sign, None)?;
-    let stamped = stamped().with_context(|| {
+    let outputs = outputs_digest(&out, &signature).with_context(|| {
         format!("`sentinel plugin` left no {} with its .sig beside it", out.display())
     })?;
-    replace(&stamp, stamped.as_bytes())?;
+    replace(&stamp, Stamp { inputs, outputs, content, patch }.text().as_bytes())?;
     Ok(true)
+}
+
+/// What is known of the last packing of a plugin.
+struct Stamp {
+    /// Of everything that decides what comes out.
+    inputs: String,
+    /// Of the files that came out.
+    outputs: String,
+    /// Of the plugin with the version that its manifest says.
+    content: String,
+    /// The patch number that it was given in place of the manifest's.
+    patch: Option<u64>,
+}
+
+impl Stamp {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ').map(str::to_owned);
+        let [inputs, outputs, content] = [parts.next()?, parts.next()?, parts.next()?];
+        let patch = parts.next().map(|patch| patch.parse()).transpose().ok()?;
+        Some(Self { inputs, outputs, content, patch })
+    }
+
+    fn text(&self) -> String {
+        let Self { inputs, outputs, content, patch } = self;
+        let patch = patch.map(|patch| format!(" {patch}")).unwrap_or_default();
+        format!("{inputs} {outputs} {content}{patch}")
+    }
 }
 
 fn stamp_path(folder: &Path, name: &str) -> PathBuf {
@@ -256,7 +309,8 @@ case "$2" in
 keygen)
     echo key > "$6"; chmod 600 "$6"; echo "public_key: ed25519:AbC$$= (for policies)" ;;
 pack)
-    cat "$3" "$5" > "$7"; echo "$7" >> "$(dirname "$0")/packed" ;;
+    cat "$3" "$5" > "$7"; echo >> "$7"; echo "$9" >> "$7"
+    [ "${7##*.}" = fresh ] && echo "$7" >> "$(dirname "$0")/packed"; true ;;
 sign)
     cksum < "$3" > "$3.sig" ;;
 esac
@@ -336,6 +390,27 @@ esac
         }
         fs::remove_file(toy.dir.path().join("target/plugins/g.wasm")).unwrap();
         assert_eq!(toy.pack(&guests), packed + 1);
+    }
+
+    #[test]
+    fn a_changed_plugin_is_another_version_and_an_unchanged_one_stays_what_it_was() {
+        let toy = Toy::new();
+        let guests = [toy.guest.clone()];
+        let root = toy.dir.path();
+        let patch = || -> Option<u64> {
+            toy.pack(&guests);
+            let packed = fs::read_to_string(root.join("target/plugins/g.wasm")).unwrap();
+            packed.lines().last().and_then(|line| line.parse().ok())
+        };
+        assert_eq!(patch(), None, "the first has the version of its manifest");
+        fs::write(root.join("wit/a.wit"), "package b;").unwrap();
+        assert_eq!(patch(), None, "what comes out the same is the same version");
+        fs::write(root.join("core.wasm"), "other").unwrap();
+        let changed = patch();
+        assert!(changed.is_some());
+        fs::write(root.join("wit/a.wit"), "package c;").unwrap();
+        fs::remove_file(root.join("target/plugins/g.wasm.sig")).unwrap();
+        assert_eq!(patch(), changed, "and stays that version until it changes");
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection
     command
         .env("SENTINEL_BIN", checkout.host_program(HostProfile::Dev, "sentinel"))
         .env("SENTINEL_PLUGINS", checkout.target("plugins"))
-        .env("SENTINEL_TRUST", checkout.target("dev-keys/trust.yaml"))
+        .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
         .env("SENTINEL_SERVICES", services::list_path(checkout))
         .envs(&selection.variables);
 }

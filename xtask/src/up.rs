@@ -29,8 +29,8 @@ pub(crate) fn up(
         .arg("up")
         .arg("--plugins")
         .arg(checkout.target("plugins"))
-        .arg("--trust")
-        .arg(checkout.target("dev-keys/trust.yaml"))
+        .arg("--publisher-key")
+        .arg(checkout.target("dev-keys/sentinel.key"))
         .args(arguments);
     // The system is the same process from here on: it gets the terminal and its signals.
     let error = command.exec();

@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// Alerting rules.
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Plugins: on the server, and as files that are packed and signed.
+    /// Plugins: on this machine, in registries, and as files that are packed and signed.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// What runs on which hosts: begin a fleet, see what became of decisions.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, redirect};
 use sentinel_server::api::ErrorBody;
 use serde::Serialize;
@@ -131,25 +131,6 @@ impl Client {
             return Ok(Err(refused(&self.base, status, &body).message));
         }
         self.answer(status, &body).map(Ok)
-    }
-
-    /// Hands over bytes.
-    pub(crate) async fn post_bytes<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        headers: HeaderMap,
-        body: Vec<u8>,
-    ) -> Result<T, Failure> {
-        self.send(self.request(Method::POST, path, &[])?.headers(headers).body(body)).await
-    }
-
-    /// Removes something.
-    pub(crate) async fn delete<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, String)],
-    ) -> Result<T, Failure> {
-        self.send(self.request(Method::DELETE, path, query)?).await
     }
 
     fn request(

@@ -48,8 +48,6 @@ fn without_a_server_every_command_says_how_to_start_one() {
         &["alerts", "notifications"],
         &["rules", "show"],
         &["rules", "apply", "rules.yaml"],
-        &["plugin", "list"],
-        &["plugin", "remove", "a/b"],
         &["agents"],
         &["agents", "block", "0123"],
         &["token", "create"],

@@ -6,10 +6,9 @@ use std::fs;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use program::{Said, User, module};
+use program::{Said, User};
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::PluginFolder;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
@@ -52,15 +51,6 @@ struct Served {
 impl Served {
     fn new() -> Self {
         let user = User::new();
-        user.write("core.wasm", module::transform(r#"{"type":"object"}"#));
-        user.write(
-            "plugin.yaml",
-            "name: acme/toy\nversion: 1.2.3\nkind: transform\ndescription: A toy.\nlicense: MIT\n",
-        );
-        let key = user.done(&["plugin", "keygen", "--publisher", "acme", "--out", "acme.key"]).data;
-        let policy = format!("publishers:\n  acme:\n    keys: [\"{}\"]\n", key.trim());
-        user.write("trust.yaml", policy);
-        user.done(&["plugin", "pack", "core.wasm", "-m", "plugin.yaml", "-o", "toy.wasm"]);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let server = runtime.block_on(serve(&user));
         let url = format!("http://{}", server.rest());
@@ -97,13 +87,11 @@ async fn serve(user: &User) -> Server {
     let store = SqliteStore::open(user.path("sentinel.db"), StoreOptions::default()).await.unwrap();
     let bus = user.path("bus");
     fs::create_dir(&bus).unwrap();
-    let plugins = PluginFolder::open(vec![user.path("plugins")], vec![user.path("trust.yaml")]);
     let parts = ServerParts {
         store: Arc::new(store),
         bus: Arc::new(EmbeddedBus::open(&bus, EmbeddedOptions::default()).unwrap()),
         wrap: Arc::new(KeyWrap::open(&user.path("server.key")).unwrap()),
         tokens: Arc::new(EnrolmentTokens::open(&user.path("enrolment.json")).unwrap()),
-        plugins: Arc::new(plugins.unwrap()),
         operators: None,
         enrolment: None,
         rules: Arc::new(Rules),
@@ -153,28 +141,6 @@ fn rules_are_applied_whole_or_every_problem_is_said() {
 }
 
 #[test]
-fn only_a_trusted_plugin_is_installed() {
-    let served = Served::new();
-    let user = &served.user;
-    let install = || served.whole(&user.run(&["plugin", "install", "toy.wasm"]));
-    insta::assert_snapshot!("install-unsigned", install());
-    user.done(&["plugin", "keygen", "--publisher", "acme", "--out", "other.key"]);
-    user.done(&["plugin", "sign", "toy.wasm", "--key", "other.key"]);
-    let mut settings = insta::Settings::clone_current();
-    settings.add_filter("[0-9a-f]{16}", "[id]");
-    settings.bind(|| insta::assert_snapshot!("install-untrusted", install()));
-    user.done(&["plugin", "sign", "toy.wasm", "--key", "acme.key"]);
-    insta::assert_snapshot!("install", install());
-    let listed = served.json(&["plugin", "list"]);
-    assert_eq!((&listed[0]["name"], &listed[0]["version"]), (&"acme/toy".into(), &"1.2.3".into()));
-    assert!(user.done(&["plugin", "list"]).data.contains("acme/toy"));
-    let other = user.run(&["plugin", "remove", "acme/toy@9.9.9"]);
-    assert_eq!((other.code, other.data.as_str()), (1, ""));
-    user.done(&["plugin", "remove", "acme/toy@1.2.3"]);
-    assert_eq!(served.json(&["plugin", "list"]), serde_json::json!([]));
-}
-
-#[test]
 fn what_is_empty_says_so_and_exits_with_0() {
     let served = Served::new();
     for arguments in [
@@ -184,7 +150,6 @@ fn what_is_empty_says_so_and_exits_with_0() {
         &["alerts", "history"],
         &["alerts", "notifications", "--limit", "3"],
         &["rules", "show"],
-        &["plugin", "list"],
         &["agents"],
     ] {
         let said = served.user.done(arguments);

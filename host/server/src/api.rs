@@ -230,26 +230,6 @@ pub struct NotificationsBody {
     pub notifications: Vec<Delivery>,
 }
 
-/// A plugin file.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct PluginBody {
-    /// `publisher/name`.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its kind.
-    pub kind: String,
-    /// `sha256:…`.
-    pub digest: String,
-    /// The file on the server.
-    pub file: String,
-    /// One line.
-    pub description: String,
-    /// Why it must not run; absent where it may.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-}
-
 /// A token to make.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TokenRequest {

@@ -27,7 +27,6 @@ use prometheus::Registry;
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::PluginFolder;
 use sentinel_store::Store;
 use sentinel_trust::fleet::Operators;
 use sentinel_wire::envelope::MAX_PUSH;
@@ -124,8 +123,6 @@ pub struct ServerParts {
     pub wrap: Arc<KeyWrap>,
     /// Who may enrol.
     pub tokens: Arc<EnrolmentTokens>,
-    /// Plugins to list, install and remove.
-    pub plugins: Arc<PluginFolder>,
     /// Who decides what the fleet runs; nobody where it is absent.
     pub operators: Option<Operators>,
     /// What hosts that enrol here begin with, if it is known; their tokens promise it.
@@ -242,7 +239,6 @@ impl Server {
                 keys,
                 tokens: parts.tokens,
                 enrolment: parts.enrolment,
-                plugins: parts.plugins,
                 fleet: Arc::clone(&fleet),
                 rules: parts.rules,
                 registry: parts.registry,

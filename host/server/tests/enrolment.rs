@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
 use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
-use sentinel_registry_client::PluginFolder;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
@@ -53,7 +52,6 @@ async fn serve() -> Served {
         bus: Arc::new(EmbeddedBus::open(&path("bus"), EmbeddedOptions::default()).unwrap()),
         wrap: Arc::new(KeyWrap::open(&path("server.key")).unwrap()),
         tokens: Arc::clone(&tokens),
-        plugins: Arc::new(PluginFolder::open(vec![path("plugins")], Vec::new()).unwrap()),
         rules: Arc::new(NoRules),
         operators: None,
         enrolment: None,

@@ -38,12 +38,14 @@ mod tokens;
 
 pub use access::{Identity, Rates};
 pub use admission::{SIGNATURE, WASM_CONFIG, WASM_LAYER};
-pub use listener::ListenError;
+pub use listener::{ListenError, Listener};
 pub use names::{NameError, Reference, Repository, Tag};
 pub use options::{Clock, Limits, MAX_MANIFEST_BYTES, Options, Tls};
 pub use patience::Patience;
 pub use rate::Rate;
 pub use refusal::Code;
-pub use service::{InstallError, Registry, ServeError, install_metadata, serve};
+pub use service::{
+    InstallError, Registry, ServeError, install_metadata, metadata_in_force, serve, serve_on,
+};
 pub use store::{OpenError, Place, Progress, Store, StoreError};
 pub use tokens::{Token, TokenError};

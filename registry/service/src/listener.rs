@@ -122,22 +122,48 @@ impl Drop for Counted {
     }
 }
 
-/// Listens, and serves `router` until told to stop.
-pub(crate) async fn listen(
-    options: &Options,
+/// Where a registry will be served: taken before anything else is done, so that an address in
+/// use is found out at once. Connections wait until [`serve_on`](crate::serve_on) serves them.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Tls>,
+}
+
+impl Listener {
+    /// Takes the address that the options name; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// An address that may not or cannot be listened on.
+    pub async fn bind(options: &Options) -> Result<Self, ListenError> {
+        let wished = options.listen;
+        if options.tls.is_none() && !wished.ip().is_loopback() {
+            return Err(ListenError::NotLoopback(wished));
+        }
+        let bind = |source| ListenError::Bind { address: wished, source };
+        let listener = TcpListener::bind(wished).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        Ok(Self { listener, address, tls: options.tls.clone() })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Serves `router` until told to stop.
+pub(crate) fn listen(
+    listener: Listener,
+    limits: Limits,
     router: Router,
     stopped: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, JoinHandle<()>), ListenError> {
-    let wished = options.listen;
-    if options.tls.is_none() && !wished.ip().is_loopback() {
-        return Err(ListenError::NotLoopback(wished));
-    }
-    let acceptor = options.tls.as_ref().map(tls).transpose()?;
-    let bind = |source| ListenError::Bind { address: wished, source };
-    let listener = TcpListener::bind(wished).await.map_err(bind)?;
-    let address = listener.local_addr().map_err(bind)?;
-    let serving = Serving { router, limits: options.limits, acceptor, stopped };
-    Ok((address, tokio::spawn(accept(listener, Arc::new(serving)))))
+    let acceptor = listener.tls.as_ref().map(tls).transpose()?;
+    let serving = Serving { router, limits, acceptor, stopped };
+    Ok((listener.address, tokio::spawn(accept(listener.listener, Arc::new(serving)))))
 }
 
 /// Ends once it is told to stop, or nobody is left who could.

@@ -18,7 +18,7 @@ use crate::cache::BlobCache;
 use crate::catalogue::Catalogue;
 use crate::downloads::{Downloads, Totals};
 use crate::held::Room;
-use crate::listener::{self, ListenError};
+use crate::listener::{self, ListenError, Listener};
 use crate::oci;
 use crate::options::Options;
 use crate::refusal::Refusal;
@@ -120,6 +120,20 @@ pub async fn serve(
     store: Store,
     keys: Option<OnlineKeys>,
 ) -> Result<Registry, ServeError> {
+    let listener = Listener::bind(&options).await?;
+    serve_on(listener, options, store, keys)
+}
+
+/// The same where the address is taken already. Needs a runtime of tokio.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn serve_on(
+    listener: Listener,
+    options: Options,
+    store: Store,
+    keys: Option<OnlineKeys>,
+) -> Result<Registry, ServeError> {
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(|error| ServeError::NoRandomness(error.to_string()))?;
     let shared = Arc::new(Shared {
@@ -136,9 +150,9 @@ pub async fn serve(
         options,
     });
     let (stop, stopped) = watch::channel(false);
-    let options = &shared.options;
+    let limits = shared.options.limits;
     let (address, listening) =
-        listener::listen(options, router(Arc::clone(&shared)), stopped.clone()).await?;
+        listener::listen(listener, limits, router(Arc::clone(&shared)), stopped.clone())?;
     let chores = tokio::spawn(chores(Arc::clone(&shared), stopped));
     Ok(Registry { address, stop, tasks: vec![listening, chores], shared })
 }
@@ -158,6 +172,20 @@ pub async fn install_metadata(
 ) -> Result<(), InstallError> {
     let catalogue = Catalogue::new(store.clone(), Some(keys));
     catalogue.install(root, targets, now).await.map_err(|refusal| InstallError(refusal.message))
+}
+
+/// The root and the targets in force at `now`, for who has the store at hand; nothing where
+/// the registry was never begun.
+///
+/// # Errors
+/// A store that fails, in words.
+pub async fn metadata_in_force(
+    store: &Store,
+    now: i64,
+) -> Result<Option<(MetadataFile, MetadataFile)>, InstallError> {
+    let catalogue = Catalogue::new(store.clone(), None);
+    let state = catalogue.current(now).await.map_err(|refusal| InstallError(refusal.message))?;
+    Ok(state.map(|state| state.offline()))
 }
 
 /// Why metadata was not brought into force.

@@ -34,6 +34,11 @@ impl State {
         self.trusted.as_ref().map(Trusted::view)
     }
 
+    /// The root and the targets.
+    pub(crate) fn offline(&self) -> (MetadataFile, MetadataFile) {
+        (self.online.root.clone(), self.online.targets.clone())
+    }
+
     /// Checks a root and targets that somebody brought against those in force, whether or not
     /// a host would believe these at this moment: expired metadata gives nobody a new right.
     pub(crate) fn check_offline(

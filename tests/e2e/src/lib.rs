@@ -3,7 +3,7 @@
 //! with its owner.
 //!
 //! `cargo xtask test` says where things are: `SENTINEL_BIN`, `SENTINEL_PLUGINS`,
-//! `SENTINEL_TRUST`, `SENTINEL_SERVICES`.
+//! `SENTINEL_PUBLISHER_KEY`, `SENTINEL_SERVICES`.
 
 pub mod counter;
 pub mod receiver;

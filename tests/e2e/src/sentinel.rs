@@ -22,6 +22,12 @@ pub struct Home {
     plugins: Vec<PathBuf>,
 }
 
+/// The key with which the checkout's plugins are published.
+#[must_use]
+pub fn publisher_key() -> PathBuf {
+    given("SENTINEL_PUBLISHER_KEY", "dev-keys/sentinel.key")
+}
+
 /// What a CLI command printed and how it ended.
 #[derive(Debug)]
 pub struct Said {
@@ -85,8 +91,9 @@ impl Home {
     pub fn up_command(&self) -> Command {
         let mut command = self.command();
         command.args(["up", "--listen", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        command.args(["--registry", "127.0.0.1:0"]);
         command.arg("--data").arg(self.data());
-        command.arg("--trust").arg(given("SENTINEL_TRUST", "dev-keys/trust.yaml"));
+        command.arg("--publisher-key").arg(publisher_key());
         for folder in &self.plugins {
             command.arg("--plugins").arg(folder);
         }

@@ -157,3 +157,45 @@ async fn kill_9_at_random_moments_loses_and_doubles_no_synced_sample_and_no_aler
     assert!(up.stop().await?.success());
     Ok(())
 }
+
+/// Kills of one run while an `up` begins its registry and publishes.
+const EARLY: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_while_the_registry_is_begun_and_filled_leaves_nothing_half_published() -> Result<()>
+{
+    let kills = count("SENTINEL_KILLS", EARLY);
+    let seed = count("SENTINEL_SEED", rand::random::<u32>() as usize) as u64;
+    let hint = format!("SENTINEL_SEED={seed} SENTINEL_KILLS={kills}");
+    println!("{hint}");
+    let mut lot = StdRng::seed_from_u64(seed);
+    let home = Home::new()?;
+    home.configure("version: 1\nagent: {collectors: [{slot: s, plugin: sentinel/system, grants: {system: true}}]}\n")?;
+    for kill in 0..kills {
+        let mut child = home.up_command().stderr(std::process::Stdio::null()).spawn()?;
+        // From before the first file is made to after the last plugin is published.
+        let last = 400 * (kill % EARLY + 1) as u64;
+        tokio::time::sleep(Duration::from_millis(lot.random_range(0..last))).await;
+        child.kill()?;
+        child.wait()?;
+    }
+    let up = home.up().await.with_context(|| hint.clone())?;
+    let listed = home.json(&["plugin", "list"]).with_context(|| hint.clone())?;
+    let listed = listed.as_array().context("list")?;
+    for plugin in listed {
+        ensure!(plugin["refused"].is_null(), "{hint}: {plugin}");
+    }
+    let built = |name: &str| listed.iter().any(|one| one["name"] == name);
+    for name in ["alert-dsl", "nginx", "rows", "system", "webhook", "counter", "hostile"] {
+        ensure!(built(&format!("sentinel/{name}")), "{hint}: {name} is not published: {listed:?}");
+    }
+    up.until("the collector runs", "/v1/status", SOON, |status| {
+        let slots = status["agents"][0]["report"]["slots"].as_array()?;
+        slots.iter().any(|slot| slot["state"] == "running").then_some(())
+    })
+    .await
+    .with_context(|| hint.clone())?;
+    ensure!(!home.log().contains("is not published"), "{hint}: {}", home.log());
+    assert!(up.stop().await?.success());
+    Ok(())
+}

@@ -16,7 +16,7 @@ use crate::roles::data::default_folder;
 use crate::running;
 
 /// Most bytes of a file of certificates.
-const MAX_CA_BYTES: usize = 1 << 20;
+pub(crate) const MAX_CA_BYTES: usize = 1 << 20;
 /// Most bytes of a token's file.
 const MAX_TOKEN_BYTES: usize = 4096;
 /// Where the owner of a `sentinel up` keeps what is known of its registry, below its data folder.

@@ -3,20 +3,26 @@
 
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
+use super::up::INSTALLED;
 use super::{COMPILE_CHILD, StopSignal, memory};
+use crate::commands::now;
+use crate::commands::reach::MAX_CA_BYTES;
 use crate::failure::with_causes;
+use crate::files;
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::enrol::GivenToken;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions};
-use sentinel_registry_client::{FolderSource, PluginFolder, PluginSource};
+use sentinel_registry_client::{FetchLimits, HostOptions, HostPlugins, REFRESH, RegistryOptions};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
+use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 use zeroize::Zeroizing;
 
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,12 +44,16 @@ pub(crate) struct AgentArgs {
     /// Configuration: the part `agent` is used
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Further folder of signed plugins, beside DIR/plugins
-    #[arg(long, value_name = "DIR")]
-    plugins: Vec<PathBuf>,
-    /// Further trust policy, beside DIR/trust.yaml
+    /// The registry that plugins are installed from
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:5000")]
+    registry: Url,
+    /// What hosts of that registry are given, needed the first time: the file that `sentinel
+    /// registry enrolment` writes, or `registry/enrolment.json` in the data folder of an `up`
     #[arg(long, value_name = "FILE")]
-    trust: Vec<PathBuf>,
+    enrolment: Option<PathBuf>,
+    /// Certificates (PEM) that are trusted for the registry beside the system's
+    #[arg(long, value_name = "FILE")]
+    registry_ca: Option<PathBuf>,
     /// Serve the agent's own health and metrics here (loopback)
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -56,12 +66,8 @@ pub(crate) struct AgentArgs {
 pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     let data =
         DataFolder::open(&args.data.clone().unwrap_or_else(|| default_folder().join("agent")))?;
-    let mut folders = vec![data.join("plugins")];
-    folders.extend(args.plugins.iter().cloned());
-    let mut policies = vec![data.join("trust.yaml")];
-    policies.extend(args.trust.iter().cloned());
-    let folder = Arc::new(PluginFolder::open(folders, policies)?);
-    let plugins: Arc<dyn PluginSource> = FolderSource::watch(folder);
+    let plugins = Arc::new(plugins(&args, &data)?);
+    let fresh = plugins.keep_fresh();
     let mut config = Loaded::read(&args.config, Part::Agent, &*plugins).await?;
     let token = match &args.token_file {
         Some(file) => {
@@ -82,7 +88,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         server: args.join.clone(),
         enrolment: Arc::new(GivenToken(token)),
         runtime,
-        plugins: Arc::clone(&plugins),
+        plugins: Arc::clone(&plugins) as Arc<_>,
         operators: None,
         secrets: Arc::clone(&secrets) as Arc<_>,
         warnings: Arc::new(move || kept.warning().into_iter().collect()),
@@ -125,5 +131,30 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         }
     }
     stop.doing("the agent was ending its collectors and closing its log");
-    agent.shutdown().await.context("the agent did not stop cleanly")
+    let stopped = agent.shutdown().await;
+    fresh.stop().await;
+    stopped.context("the agent did not stop cleanly")
+}
+
+/// What this host has of its registry, which is asked nothing here: what was installed before
+/// starts first, and without it.
+fn plugins(args: &AgentArgs, data: &DataFolder) -> Result<HostPlugins> {
+    let read = |file: &PathBuf, max| {
+        files::read(file, max).map_err(|failure| anyhow::Error::msg(failure.message))
+    };
+    let enrolment = match &args.enrolment {
+        None => None,
+        Some(file) => Some(
+            Enrolment::from_json(&read(file, MAX_ENROLMENT_BYTES)?)
+                .with_context(|| format!("{} is no enrolment", file.display()))?,
+        ),
+    };
+    let registry = RegistryOptions {
+        url: args.registry.clone(),
+        folder: data.join(INSTALLED),
+        ca: args.registry_ca.as_ref().map(|file| read(file, MAX_CA_BYTES)).transpose()?,
+        limits: FetchLimits::default(),
+    };
+    let options = HostOptions { registry, refresh: REFRESH, clock: Arc::new(now) };
+    HostPlugins::open(options, enrolment.as_ref()).context("plugins cannot be installed here")
 }

@@ -6,6 +6,7 @@ mod connect;
 pub(crate) mod data;
 pub(crate) mod memory;
 mod own;
+pub(crate) mod own_registry;
 pub(crate) mod registry;
 pub(crate) mod up;
 

@@ -4,7 +4,9 @@ use super::config::{DEFAULT, Loaded, Part};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
 use super::own::OwnAgent;
+use super::own_registry::{Folders, OwnRegistry, Serving};
 use super::{COMPILE_CHILD, StopSignal};
+use crate::commands::now;
 use crate::failure::with_causes;
 use crate::running::{self, Running};
 use anyhow::{Context, Result};
@@ -13,7 +15,10 @@ use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions, IDENTITY};
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
-use sentinel_registry_client::{FolderSource, PluginFolder, PluginSource};
+use sentinel_registry_client::{
+    FetchLimits, Freshness, HostOptions, HostPlugins, PluginSource, REFRESH, RegistryOptions,
+};
+use sentinel_registry_service::{Listener, Options};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keyring::KeyRing;
@@ -22,7 +27,7 @@ use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_worker::clock::{Clock, SystemClock};
-use sentinel_worker::{Worker, WorkerOptions, WorkerParts};
+use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,21 +52,36 @@ pub(crate) struct UpArgs {
     /// Configuration [default: DIR/sentinel.yaml, made the first time]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Further folder of signed plugins, beside DIR/plugins
+    /// Address of the registry; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    registry: SocketAddr,
+    /// Folder of plugins that are published to the registry, now and whenever they change
     #[arg(long, value_name = "DIR")]
     plugins: Vec<PathBuf>,
-    /// Further trust policy, beside DIR/trust.yaml
+    /// Secret key with which plugins of its publisher are published; the publisher is approved
     #[arg(long, value_name = "FILE")]
-    trust: Vec<PathBuf>,
+    publisher_key: Vec<PathBuf>,
 }
+
+/// The folder below the data folder with what this host has of the registry.
+pub(crate) const INSTALLED: &str = "installed";
 
 /// Everything that runs, in the order in which it was started.
 struct Up {
+    plugins: Plugins,
     store: Arc<SqliteStore>,
     bus: Arc<EmbeddedBus>,
     worker: Worker,
     server: Server,
     agent: Agent,
+}
+
+/// The registry, and the host's own plugins out of it.
+struct Plugins {
+    own: Arc<OwnRegistry>,
+    serving: Serving,
+    host: Arc<HostPlugins>,
+    fresh: Freshness,
 }
 
 fn say(text: &str) {
@@ -76,13 +96,15 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let began = Instant::now();
     let data = DataFolder::open(&args.data.clone().unwrap_or_else(default_folder))?;
     let listeners = Listeners::bind(args.listen, args.grpc).await?;
-    let plugins = plugin_folder(&args, &data)?;
-    let source: Arc<dyn PluginSource> = FolderSource::watch(Arc::clone(&plugins));
-    let config = load_config(&args, &data, &*source).await?;
+    let options = Options::new(args.registry);
+    let listener = Listener::bind(&options).await.context("the registry (--registry)")?;
+    let mut folders = Folders::new(&args.plugins, &args.publisher_key)?;
+    say(&format!("Starting on {} …", data.path().display()));
+    let plugins = plugins(listener, options, &data, &mut folders).await?;
+    let config = load_config(&args, &data, &*plugins.host).await?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let token = data.secret_text("api.token", fresh_token)?;
-    say(&format!("Starting on {} …", data.path().display()));
-    let up = start(listeners, &data, &config, (&plugins, &source), &secrets, &token).await?;
+    let up = start(listeners, &data, &config, plugins, &secrets, &token).await?;
     let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
         server: format!("http://{}", up.server.rest()),
@@ -90,14 +112,14 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         data: data.path().to_owned(),
         token_file: data.join("api.token"),
         pid: std::process::id(),
-        registry: None,
-        enrolment: None,
+        registry: Some(up.plugins.serving.url()),
+        enrolment: Some(up.plugins.own.enrolment_file()),
     });
     if let Err(error) = &registered {
         tracing::warn!(%error, "other commands will not find this server by themselves");
     }
     welcome(&up, &data, &config, began.elapsed());
-    attend(&up, config, &*source, &mut stop).await;
+    attend(&up, config, &mut folders, &mut stop).await;
     say("Stopping … (Ctrl-C again ends it at once)");
     if registered.is_ok() {
         running::remove();
@@ -107,15 +129,46 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     stopped
 }
 
-fn plugin_folder(args: &UpArgs, data: &DataFolder) -> Result<Arc<PluginFolder>> {
-    let mut folders = vec![data.join("plugins")];
-    folders.extend(args.plugins.iter().cloned());
-    for trust in &args.trust {
-        anyhow::ensure!(trust.exists(), "there is no trust policy {}", trust.display());
+/// Starts the registry, publishes the folders to it, and opens what the host has of it.
+async fn plugins(
+    listener: Listener,
+    options: Options,
+    data: &DataFolder,
+    folders: &mut Folders,
+) -> Result<Plugins> {
+    let own = Arc::new(OwnRegistry::open_or_found(data.path()).await?);
+    // What cannot be renewed or approved keeps nothing from running that is there.
+    let approved = folders.approved();
+    for approved in std::iter::once(&[][..]).chain(approved.chunks(1)) {
+        if let Err(error) = own.tend(approved, now()).await {
+            tracing::error!("the registry's metadata was not signed anew: {error:#}");
+        }
     }
-    let mut policies = vec![data.join("trust.yaml")];
-    policies.extend(args.trust.iter().cloned());
-    Ok(Arc::new(PluginFolder::open(folders, policies)?))
+    let serving = own.serve(listener, options)?;
+    let registry = RegistryOptions {
+        url: serving.url().parse()?,
+        folder: data.join(INSTALLED),
+        ca: None,
+        limits: FetchLimits::default(),
+    };
+    let options = HostOptions { registry, refresh: REFRESH, clock: Arc::new(now) };
+    let host = Arc::new(HostPlugins::open(options, Some(&own.enrolment()?))?);
+    publish(&own, &host, folders, true).await;
+    let fresh = host.keep_fresh();
+    Ok(Plugins { own, serving, host, fresh })
+}
+
+/// Publishes what is new in the folders, and moves this host up to it.
+async fn publish(own: &OwnRegistry, host: &HostPlugins, folders: &mut Folders, at_start: bool) {
+    let published = folders.publish(own, host.client(), at_start).await;
+    match host.follow(&published).await {
+        Ok(moved) => {
+            for one in moved {
+                tracing::info!(range = %one.range, version = %one.to.version, "follows what was published");
+            }
+        }
+        Err(error) => tracing::error!(%error, "this host does not run what was published"),
+    }
 }
 
 async fn load_config(
@@ -147,7 +200,7 @@ async fn start(
     listeners: Listeners,
     data: &DataFolder,
     config: &Loaded,
-    (folder, plugins): (&Arc<PluginFolder>, &Arc<dyn PluginSource>),
+    plugins: Plugins,
     secrets: &Arc<SecretStore>,
     token: &str,
 ) -> Result<Up> {
@@ -168,13 +221,16 @@ async fn start(
     let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
     worker_options.forbidden_paths = vec![data.path().to_owned()];
     worker_options.link = format!("http://{}", listeners.rest());
+    let operators = plugins.own.operators()?;
+    let file = data.join("worker.fleet");
+    worker_options.fleet = Some(FleetOptions { operators: operators.clone(), file });
     let worker = Worker::start(
         worker_options,
         WorkerParts {
             store: Arc::clone(&store_dyn),
             bus: Arc::clone(&bus) as Arc<_>,
             runtime: Arc::clone(&runtime),
-            plugins: Arc::clone(plugins),
+            plugins: Arc::clone(&plugins.host) as Arc<_>,
             keys: Arc::new(Keys(KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)))),
             secrets: Arc::clone(secrets) as Arc<_>,
             clock: Arc::new(clock),
@@ -196,8 +252,7 @@ async fn start(
             bus: Arc::clone(&bus) as Arc<_>,
             wrap,
             tokens,
-            plugins: Arc::clone(folder),
-            operators: None,
+            operators: Some(operators.clone()),
             enrolment: None,
             rules: Arc::new(Rules(worker.checker())),
             registry: registry.clone(),
@@ -215,8 +270,8 @@ async fn start(
         server: format!("http://{}", server.grpc()),
         enrolment: Arc::new(own),
         runtime,
-        plugins: Arc::clone(plugins),
-        operators: None,
+        plugins: Arc::clone(&plugins.host) as Arc<_>,
+        operators: Some(operators),
         secrets: Arc::clone(secrets) as Arc<_>,
         warnings: Arc::new(move || kept.warning().into_iter().collect()),
         forbidden: vec![data.path().to_owned()],
@@ -224,7 +279,7 @@ async fn start(
         registry,
     })
     .await?;
-    Ok(Up { store, bus, worker, server, agent })
+    Ok(Up { plugins, store, bus, worker, server, agent })
 }
 
 fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
@@ -239,6 +294,7 @@ Sentinel is running ({} {}, up in {:.1} s).
 
   REST API   http://{rest}  (description: /openapi.json, health: /healthz, metrics: /metrics)
   agents     http://{}  (gRPC)
+  registry   {}  (what it has and what runs: `sentinel plugin list`)
   config     {}  (read again when it changes)
   data       {}
 
@@ -253,20 +309,32 @@ Ctrl-C stops it.",
         if status.slots.len() == 1 { "collector" } else { "collectors" },
         took.as_secs_f64(),
         up.server.grpc(),
+        up.plugins.serving.url(),
         config.path.display(),
         data.path().display(),
     ));
 }
 
 /// Follows the configuration and the plugins until asked to stop.
-async fn attend(up: &Up, mut config: Loaded, plugins: &dyn PluginSource, stop: &mut StopSignal) {
-    let mut changes = plugins.changes();
+async fn attend(up: &Up, mut config: Loaded, folders: &mut Folders, stop: &mut StopSignal) {
+    let Plugins { own, host, .. } = &up.plugins;
+    let mut changes = host.changes();
+    let mut metadata = own.change();
     loop {
         tokio::select! {
             () = stop.asked() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        if let Some(fresh) = config.again(Part::Whole, plugins).await {
+        publish(own, host, folders, false).await;
+        // What the owner revokes counts at once.
+        let now = own.change();
+        if now != metadata {
+            metadata = now;
+            if let Err(error) = host.refresh().await {
+                tracing::warn!(%error, "the registry was changed, and what it says now is not taken");
+            }
+        }
+        if let Some(fresh) = config.again(Part::Whole, &**host).await {
             reconfigure(up, &mut config, fresh).await;
         }
         if changes.has_changed().unwrap_or(false) {
@@ -320,6 +388,9 @@ async fn shut_down(up: Up, stop: &StopSignal) -> Result<()> {
     let bus = Arc::clone(&up.bus);
     let bus_closed = tokio::task::spawn_blocking(move || bus.close()).await?;
     let store = up.store.close().await;
+    stop.doing("the registry was ending its requests");
+    up.plugins.fresh.stop().await;
+    up.plugins.serving.shutdown().await;
     agent.context("the agent did not stop cleanly")?;
     bus_closed.context("the bus did not stop cleanly")?;
     store.context("the database did not close cleanly")

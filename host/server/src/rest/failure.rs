@@ -4,7 +4,6 @@ use crate::api::{ErrorBody, ProblemBody};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use sentinel_model::document::{Problem, Problems};
-use sentinel_registry_client::PluginError;
 use sentinel_store::StoreError;
 
 /// A status and what to say.
@@ -49,23 +48,6 @@ impl From<StoreError> for Failure {
             StoreError::TooMuch { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             StoreError::Damaged { .. } | StoreError::Engine(_) => {
                 tracing::error!(%error, "store");
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        };
-        Self::new(status, error)
-    }
-}
-
-impl From<PluginError> for Failure {
-    fn from(error: PluginError) -> Self {
-        let status = match &error {
-            PluginError::Reference { .. } => StatusCode::BAD_REQUEST,
-            PluginError::NotFound { .. } => StatusCode::NOT_FOUND,
-            PluginError::Refused { .. } | PluginError::NotInstalled(_) => StatusCode::FORBIDDEN,
-            PluginError::Elsewhere { .. } => StatusCode::CONFLICT,
-            PluginError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            PluginError::Io { .. } | PluginError::Policy(_) => {
-                tracing::error!(%error, "plugins");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };

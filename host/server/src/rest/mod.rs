@@ -5,8 +5,6 @@ mod alerts;
 mod bounds;
 mod failure;
 mod fleet;
-mod plugins;
-pub use plugins::SIGNATURES_HEADER;
 mod query;
 mod rules;
 mod status;
@@ -25,7 +23,6 @@ pub(crate) use failure::Failure;
 use prometheus::Registry;
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
-use sentinel_registry_client::PluginFolder;
 use sentinel_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +33,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The largest request body: a plugin of 64 MiB and its signatures.
-const MAX_BODY: usize = 65 << 20;
+/// The largest request body: rules, and desired sets, with room to spare.
+const MAX_BODY: usize = 8 << 20;
 /// The longest a request may take, waiting for its turn included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most requests under /v1 that are worked on at once, over all routes.
@@ -53,7 +50,6 @@ pub struct Context {
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) tokens: Arc<EnrolmentTokens>,
     pub(crate) enrolment: Option<Arc<HostEnrolment>>,
-    pub(crate) plugins: Arc<PluginFolder>,
     pub(crate) fleet: Arc<FleetBoard>,
     pub(crate) rules: Arc<dyn RuleChecker>,
     pub(crate) registry: Registry,
@@ -88,9 +84,6 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(alerts::alerts))
         .routes(routes!(alerts::history))
         .routes(routes!(alerts::notifications))
-        .routes(routes!(plugins::list))
-        .routes(routes!(plugins::install))
-        .routes(routes!(plugins::remove))
         .routes(routes!(fleet::put, fleet::sealed))
         .routes(routes!(fleet::history))
         .routes(routes!(fleet::set))

@@ -243,7 +243,7 @@ fn tell(decided: &Decided, printer: &Printer) -> Result<(), Failure> {
 ///
 /// # Errors
 /// A no, or nobody who could answer.
-fn confirm(question: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Err(Failure::new("nothing was changed: nobody is there to say yes")

@@ -42,6 +42,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Whether nobody is to be asked.
+    pub(crate) const fn agreed(&self) -> bool {
+        self.decide.yes
+    }
+
     /// Whether anything is said that concerns a fleet alone.
     pub(crate) const fn for_a_fleet(&self) -> bool {
         self.on.is_some() || self.slot.is_some()

@@ -38,6 +38,13 @@ pub(crate) struct Options {
     reach: Reach,
 }
 
+impl Options {
+    /// Whether nobody is to be asked.
+    pub(crate) const fn agreed(&self) -> bool {
+        self.decide.yes
+    }
+}
+
 /// Moves every slot that has the plugin to the newest version in its range, or in the one that
 /// is given and stays its range from then on.
 pub(crate) async fn run(

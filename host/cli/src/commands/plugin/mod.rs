@@ -5,6 +5,8 @@ mod inspect;
 mod install;
 mod installed;
 mod keygen;
+mod machine;
+mod own;
 mod pack;
 mod publish;
 pub(super) mod requests;
@@ -30,13 +32,13 @@ const MAX_MODULE_BYTES: usize = 2 * MAX_COMPONENT_BYTES;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// List the plugins that a server has.
-    List,
-    /// Install a plugin on hosts of the fleet; or a signed file on a server.
+    /// List the plugins of this machine, and what its registry has beside.
+    List(installed::List),
+    /// Install a plugin on hosts of the fleet; or, from a file, on this machine.
     Install(install::Install),
-    /// Move the fleet's slots of a plugin to a newer version.
+    /// Move the fleet's slots of a plugin to a newer version; or those of this machine.
     Upgrade(install::Upgrade),
-    /// Remove a plugin from a server.
+    /// Forget a plugin on this machine.
     Remove(installed::Remove),
     /// Go back to what the fleet ran before: a new set with an older one's content.
     Rollback(switch::Rollback),
@@ -92,16 +94,10 @@ pub(super) fn run(
     printer: &Printer,
 ) -> Result<(), Failure> {
     match command {
-        PluginCommand::List => ask(global, async |client| installed::list(client, printer).await),
-        PluginCommand::Install(command) => {
-            ask(global, async |client| install::run(command, client, printer).await)
-        }
-        PluginCommand::Upgrade(command) => {
-            ask(global, async |client| install::upgrade(command, client, printer).await)
-        }
-        PluginCommand::Remove(command) => {
-            ask(global, async |client| installed::remove(command, client, printer).await)
-        }
+        PluginCommand::List(command) => wait(installed::list(command, printer)),
+        PluginCommand::Install(command) => install::run(command, global, printer),
+        PluginCommand::Upgrade(command) => install::upgrade(command, global, printer),
+        PluginCommand::Remove(command) => wait(installed::remove(command, printer)),
         PluginCommand::Rollback(command) => {
             ask(global, async |client| switch::rollback(command, client, printer).await)
         }

@@ -30,6 +30,10 @@ pub(crate) struct Pack {
     /// The plugin to write.
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
+    /// Give it this patch number in place of the manifest's: for builds in development, each of
+    /// which is a release of its own to whoever installs it.
+    #[arg(long, value_name = "N")]
+    patch: Option<u64>,
 }
 
 /// What an author writes: the manifest but for what the plugin itself says.
@@ -56,10 +60,11 @@ fn contract() -> Version {
 }
 
 pub(super) fn run(command: Pack, printer: &Printer) -> Result<(), Failure> {
-    let Pack { file, manifest: source, out } = command;
+    let Pack { file, manifest: source, out, patch } = command;
     let named = |error: String| Failure::new(format!("{}: {error}", file.display()));
     let text = files::read_text(&source, MAX_DOCUMENT)?;
-    let written: Source = Document::parse(&source.display().to_string(), &text)?.read()?;
+    let mut written: Source = Document::parse(&source.display().to_string(), &text)?.read()?;
+    written.version.patch = patch.unwrap_or(written.version.patch);
 
     let component = component(&file)?;
     let said = sentinel_runtime::describe(&component).map_err(|error| named(error.to_string()))?;

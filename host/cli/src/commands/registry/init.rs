@@ -8,6 +8,7 @@ use sentinel_trust::repository::{
     Enrolment, KeyPurpose, MinimumVersions, Publishers, Role, RoleSpec, RootSpec, TargetsSpec,
     root_file, targets_file,
 };
+use sentinel_trust::{KeyId, PublicKey};
 use serde_json::json;
 
 use super::keys;
@@ -31,11 +32,43 @@ pub(super) async fn run(
     printer: &Printer,
 ) -> Result<(), Failure> {
     let Init { offline } = command;
-    let at = now();
-    let store = open()?;
-    keys::folder(&offline)?;
-    let root_key = keys::make(&offline, KeyPurpose::Root)?;
-    let targets_key = keys::make(&offline, KeyPurpose::Targets)?;
+    let founded = found(&offline, folder, &open()?, Vec::new(), now()).await?;
+    explain(&offline, folder, &founded.enrolment, printer);
+    let shown = json!({
+        "offline": [
+            keys::path(&offline, KeyPurpose::Root), keys::path(&offline, KeyPurpose::Targets),
+        ],
+        "online": folder.join("keys"),
+        "enrolment": founded.enrolment,
+        "root": founded.root,
+        "targets": founded.targets,
+    });
+    printer.data(&shown, |_| founded.enrolment.display().to_string())
+}
+
+/// A registry that was begun.
+pub(crate) struct Founded {
+    /// The file of what hosts are given.
+    pub(crate) enrolment: PathBuf,
+    /// Its first root key.
+    root: KeyId,
+    /// Its first targets key.
+    targets: KeyId,
+}
+
+/// Begins a registry at `at` (unix milliseconds): the offline keys in one folder, the online
+/// keys and the enrolment in its own, the first metadata in its store. Hosts believe `operators`
+/// where desired sets and bundles are concerned.
+pub(crate) async fn found(
+    offline: &Path,
+    folder: &Path,
+    store: &Store,
+    operators: Vec<PublicKey>,
+    at: i64,
+) -> Result<Founded, Failure> {
+    keys::folder(offline)?;
+    let root_key = keys::make(offline, KeyPurpose::Root)?;
+    let targets_key = keys::make(offline, KeyPurpose::Targets)?;
     let online = keys::make_online(&folder.join("keys"))?;
     let one = |key: &sentinel_trust::repository::RoleKey| RoleSpec::one(key.public());
     let root = RootSpec {
@@ -48,23 +81,13 @@ pub(super) async fn run(
     let targets = TargetsSpec { publishers: Publishers::default(), index: one(&online.index) };
     let until = at + Role::Targets.lifetime_ms();
     let targets = targets_file(&root, None, &targets, &[&targets_key], until)?;
-    install_metadata(&store, online, Some(&root), Some(&targets), at).await?;
+    install_metadata(store, online, Some(&root), Some(&targets), at).await?;
     let minimum =
         MinimumVersions { targets: 1, index: 1, snapshot: 1, timestamp: 1, ..Default::default() };
-    let enrolment = Enrolment { root, minimum, operators: Vec::new() };
     let file = folder.join("enrolment.json");
-    files::replace(&file, enrolment.to_json().as_bytes(), 0o644)?;
-    explain(&offline, folder, &file, printer);
-    let shown = json!({
-        "offline": [
-            keys::path(&offline, KeyPurpose::Root), keys::path(&offline, KeyPurpose::Targets),
-        ],
-        "online": folder.join("keys"),
-        "enrolment": file,
-        "root": root_key.id(),
-        "targets": targets_key.id(),
-    });
-    printer.data(&shown, |_| file.display().to_string())
+    let json = Enrolment { root, minimum, operators }.to_json();
+    files::replace(&file, json.as_bytes(), 0o644)?;
+    Ok(Founded { enrolment: file, root: root_key.id(), targets: targets_key.id() })
 }
 
 /// What to keep where, said plainly.

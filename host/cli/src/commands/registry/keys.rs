@@ -11,26 +11,26 @@ use crate::failure::Failure;
 use crate::files;
 
 /// Makes a folder for keys that only its owner may look into.
-pub(super) fn folder(path: &Path) -> Result<(), Failure> {
+pub(crate) fn folder(path: &Path) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
         Failure::new(format!("the folder {} cannot be made: {error}", path.display()))
     })
 }
 
 /// Where a folder has the key for something.
-pub(super) fn path(folder: &Path, purpose: KeyPurpose) -> PathBuf {
+pub(crate) fn path(folder: &Path, purpose: KeyPurpose) -> PathBuf {
     folder.join(format!("{purpose}.key"))
 }
 
 /// Makes a key and its file, which must not be there yet.
-pub(super) fn make(folder: &Path, purpose: KeyPurpose) -> Result<RoleKey, Failure> {
+pub(crate) fn make(folder: &Path, purpose: KeyPurpose) -> Result<RoleKey, Failure> {
     let key = RoleKey::generate(purpose)?;
     files::create(&path(folder, purpose), key.to_file_text().as_bytes(), 0o600)?;
     Ok(key)
 }
 
 /// Makes the three keys of the service.
-pub(super) fn make_online(folder: &Path) -> Result<OnlineKeys, Failure> {
+pub(crate) fn make_online(folder: &Path) -> Result<OnlineKeys, Failure> {
     self::folder(folder)?;
     Ok(OnlineKeys {
         index: make(folder, KeyPurpose::Index)?,
@@ -40,7 +40,7 @@ pub(super) fn make_online(folder: &Path) -> Result<OnlineKeys, Failure> {
 }
 
 /// Reads them.
-pub(super) fn read_online(folder: &Path) -> Result<OnlineKeys, Failure> {
+pub(crate) fn read_online(folder: &Path) -> Result<OnlineKeys, Failure> {
     let read = |purpose| role_key(&path(folder, purpose), purpose);
     Ok(OnlineKeys {
         index: read(KeyPurpose::Index)?,

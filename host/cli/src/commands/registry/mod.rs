@@ -1,8 +1,8 @@
 //! `sentinel registry`, for its owner: keys, publishers, revocations.
 
 mod change;
-mod init;
-mod keys;
+pub(crate) mod init;
+pub(crate) mod keys;
 mod rotate;
 mod status;
 
