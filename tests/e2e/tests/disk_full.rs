@@ -37,17 +37,19 @@ agent:
       grants: {kv: {max_bytes: 4096}}
 ";
 
-/// `up` in a mount namespace of its own, where `folder` is a file system of so many MiB.
-fn on_small_disk(home: &Home, folder: &Path, mebibytes: u32) -> Result<Command> {
-    std::fs::create_dir_all(folder)?;
+/// `up` in a mount namespace of its own, where each folder is a file system of so many MiB.
+fn on_small_disks(home: &Home, disks: &[(&Path, u32)]) -> Command {
     let up = home.up_command();
     let mut command = Command::new("unshare");
     command.env_clear().envs(up.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    let script =
-        format!("mount -t tmpfs -o size={mebibytes}m,mode=700 sentinel \"$0\" && exec \"$@\"");
-    command.args(["-r", "-m", "sh", "-c", &script]).arg(folder);
+    let mount = "mkdir -p \"$1\" && mount -t tmpfs -o \"size=${2}m,mode=700\" sentinel \"$1\" && shift 2 && ";
+    let script = format!("{}exec \"$@\"", mount.repeat(disks.len()));
+    command.args(["-r", "-m", "sh", "-c", &script, "sh"]);
+    for (folder, mebibytes) in disks {
+        command.arg(folder).arg(mebibytes.to_string());
+    }
     command.arg(up.get_program()).args(up.get_args());
-    Ok(command)
+    command
 }
 
 /// Takes all that is left of a file system.
@@ -73,7 +75,7 @@ async fn a_full_disk_is_said_survived_and_loses_and_doubles_nothing() -> Result<
     let home = Home::new()?;
     home.configure(CONFIG)?;
     let began = now() - 60_000;
-    let up = home.start(on_small_disk(&home, &home.data(), 96)?).await?;
+    let up = home.start(on_small_disks(&home, &[(&home.data(), 96)])).await?;
     let inside = PathBuf::from(format!("/proc/{}/root", up.pid()));
     let data = inside.join(home.data().strip_prefix("/")?);
     let before = beyond(&up, began, 1000).await?;
@@ -115,12 +117,15 @@ async fn a_full_disk_under_the_log_is_said_survived_and_loses_and_doubles_nothin
     home.configure(BUSY_CONFIG)?;
     let began = now() - 60_000;
     let folder = home.data().join("agent/log");
-    let up = home.start(on_small_disk(&home, &folder, 8)?).await?;
-    let inside = PathBuf::from(format!("/proc/{}/root", up.pid())).join(folder.strip_prefix("/")?);
+    let up = home.start(on_small_disks(&home, &[(&home.data(), 96), (&folder, 8)])).await?;
+    let root = PathBuf::from(format!("/proc/{}/root", up.pid()));
+    let (data, inside) =
+        (root.join(home.data().strip_prefix("/")?), root.join(folder.strip_prefix("/")?));
     beyond(&up, began, 5000).await?;
     ensure!(said(&home, &["no space left"]).is_none(), "{}", home.log());
 
-    // Committed segments go and leave room again: that is taken too, until a new segment finds none.
+    // While records are committed the log goes round in the files that it has: nothing else is to go on either.
+    let filled = fill(&data)?;
     let refused = eventually("the log says that it has no room", SOON, || {
         let filled = fill(&inside);
         let line = said(&home, &["collection not kept", "no space left on the device", ".seg"]);
@@ -128,10 +133,16 @@ async fn a_full_disk_under_the_log_is_said_survived_and_loses_and_doubles_nothin
     })
     .await?;
     println!("said: {refused}");
-    // Everything else goes on, and what was in the log arrives.
-    up.get("/v1/status").await.with_context(|| home.log())?;
-    let before = Counted::since(&up, began).await?.last().unwrap_or(0);
 
+    // Everything else goes on, and what was in the log arrives.
+    std::fs::remove_file(filled)?;
+    let before = eventually("the status is told again", SOON, || async {
+        if up.get("/v1/status").await.is_err() {
+            return Ok(None);
+        }
+        Ok(Counted::since(&up, began).await.ok().and_then(|counted| counted.last()))
+    })
+    .await?;
     std::fs::remove_file(fill(&inside)?)?;
     let last = beyond(&up, began, before + 20_000).await.with_context(|| home.log())?;
     Counted::since(&up, began).await?.assert_each_once(last, "after the log had no room");
