@@ -1,5 +1,8 @@
 //! Who an agent is: its id and its key, got once from the server.
 
+use crate::agent::IDENTITY;
+use crate::config::AgentConfig;
+use crate::fleet::labels;
 use crate::link::{Link, LinkError};
 use async_trait::async_trait;
 use sentinel_files::{PrivateError, private_or_made, read_private};
@@ -249,6 +252,24 @@ impl Identity {
         let _ = fs::remove_file(&attempt);
         Ok(identity)
     }
+}
+
+/// Enrols an agent before it is started, unless it is enrolled: one attempt. What its token
+/// promises is kept beside its identity, in [`ENROLMENT`].
+///
+/// # Errors
+/// [`EnrolError`]; [`EnrolError::Server`] may be otherwise later.
+pub async fn join(
+    folder: &Path,
+    config: &AgentConfig,
+    server: &str,
+    enrolment: &dyn Enrolment,
+) -> Result<Identity, EnrolError> {
+    let failed = |source| EnrolError::Server { server: server.to_owned(), source };
+    let mut link = Link::new(server).map_err(failed)?;
+    let labels = labels(config, None);
+    Identity::obtain(&folder.join(IDENTITY), config.id.as_ref(), &labels, enrolment, &mut link)
+        .await
 }
 
 /// The nonce of the enrolment that is under way, durable before it is used.

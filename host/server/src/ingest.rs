@@ -126,9 +126,8 @@ impl IngestService {
         let agent = AgentId::new(&request.agent_id)
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         let access = self.access(&agent).await?;
-        let fits =
-            access.key(request.key_id).is_some_and(|key| sentinel_wire::fleet::fits(request, key));
-        if !fits {
+        let key = Self::key(&agent, &access, request.key_id)?;
+        if !sentinel_wire::fleet::fits(request, key) {
             return Err(Refused::new(Refusal::Signature, "the question's signature does not fit"));
         }
         self.judge(request.sent_at_ms, &request.nonce)

@@ -6,6 +6,7 @@
 //! `SENTINEL_PUBLISHER_KEY`, `SENTINEL_SERVICES`.
 
 pub mod counter;
+pub mod fleet;
 pub mod receiver;
 pub mod sentinel;
 pub mod told;

@@ -20,12 +20,26 @@ const STOP: Duration = Duration::from_secs(30);
 pub struct Home {
     dir: TempDir,
     plugins: Vec<PathBuf>,
+    /// Of REST, gRPC and the registry; 0 where each start picks a free one.
+    ports: [u16; 3],
 }
 
 /// The key with which the checkout's plugins are published.
 #[must_use]
 pub fn publisher_key() -> PathBuf {
     given("SENTINEL_PUBLISHER_KEY", "dev-keys/sentinel.key")
+}
+
+/// A port on which nobody listens, below those that the system gives to anybody who asks for
+/// none, so that it is still free after a restart.
+fn free_port() -> Result<u16> {
+    for _ in 0..1000 {
+        let port = rand::random_range(12_000..30_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port is free")
 }
 
 /// What a CLI command printed and how it ended.
@@ -47,7 +61,19 @@ impl Home {
     pub fn new() -> Result<Self> {
         let plugins = given("SENTINEL_PLUGINS", "plugins");
         let fixtures = plugins.join("fixtures");
-        Ok(Self { dir: tempfile::tempdir()?, plugins: vec![plugins, fixtures] })
+        Ok(Self { dir: tempfile::tempdir()?, plugins: vec![plugins, fixtures], ports: [0; 3] })
+    }
+
+    /// A new one, whose `up` has the same addresses after each start.
+    ///
+    /// # Errors
+    /// Where no folder can be made, or no port is free.
+    pub fn on_ports_of_its_own() -> Result<Self> {
+        let mut ports = [0; 3];
+        for port in &mut ports {
+            *port = free_port()?;
+        }
+        Ok(Self { ports, ..Self::new()? })
     }
 
     /// Its folder.
@@ -75,7 +101,9 @@ impl Home {
         Ok(path)
     }
 
-    fn command(&self) -> Command {
+    /// The program, with nothing of this process's environment.
+    #[must_use]
+    pub fn command(&self) -> Command {
         let mut command = Command::new(given("SENTINEL_BIN", "debug/sentinel"));
         command
             .env_clear()
@@ -90,8 +118,10 @@ impl Home {
     #[must_use]
     pub fn up_command(&self) -> Command {
         let mut command = self.command();
-        command.args(["up", "--listen", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.args(["--registry", "127.0.0.1:0"]);
+        command.arg("up");
+        for (option, port) in ["--listen", "--grpc", "--registry"].into_iter().zip(self.ports) {
+            command.arg(option).arg(format!("127.0.0.1:{port}"));
+        }
         command.arg("--data").arg(self.data());
         command.arg("--publisher-key").arg(publisher_key());
         for folder in &self.plugins {
@@ -226,6 +256,15 @@ impl Up<'_> {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Its address for agents, `http://…`.
+    ///
+    /// # Errors
+    /// A run file that is gone.
+    pub fn grpc(&self) -> Result<String> {
+        let run: Value = serde_json::from_str(&std::fs::read_to_string(self.home.run_file())?)?;
+        Ok(run["grpc"].as_str().context("grpc")?.to_owned())
     }
 
     /// The process started.

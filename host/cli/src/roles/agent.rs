@@ -3,6 +3,7 @@
 
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
+use super::join::{self, Beginning, Said};
 use super::up::INSTALLED;
 use super::{COMPILE_CHILD, StopSignal, memory};
 use crate::commands::now;
@@ -17,13 +18,11 @@ use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions};
 use sentinel_registry_client::{FetchLimits, HostOptions, HostPlugins, REFRESH, RegistryOptions};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
-use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use zeroize::Zeroizing;
 
 const LOOK: Duration = Duration::from_secs(2);
 /// Looks after a start or a new configuration until what only those needed is given back.
@@ -44,11 +43,11 @@ pub(crate) struct AgentArgs {
     /// Configuration: the part `agent` is used
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The registry that plugins are installed from
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:5000")]
-    registry: Url,
-    /// What hosts of that registry are given, needed the first time: the file that `sentinel
-    /// registry enrolment` writes, or `registry/enrolment.json` in the data folder of an `up`
+    /// The registry that plugins are installed from [default: the one that the enrolment names]
+    #[arg(long, value_name = "URL")]
+    registry: Option<Url>,
+    /// What hosts of that registry are given, where the token promises nothing: the file that
+    /// `sentinel registry enrolment` writes, or `registry/enrolment.json` of an `up`
     #[arg(long, value_name = "FILE")]
     enrolment: Option<PathBuf>,
     /// Certificates (PEM) that are trusted for the registry beside the system's
@@ -66,17 +65,20 @@ pub(crate) struct AgentArgs {
 pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     let data =
         DataFolder::open(&args.data.clone().unwrap_or_else(|| default_folder().join("agent")))?;
-    let plugins = Arc::new(plugins(&args, &data)?);
+    let mut stop = StopSignal::listen()?;
+    let token = args.token_file.as_deref().map(join::token).transpose()?;
+    let said = Said {
+        config: &args.config,
+        server: &args.join,
+        registry: args.registry.as_ref(),
+        enrolment: args.enrolment.as_ref(),
+        token: token.as_ref(),
+    };
+    let Some(beginning) = join::begin(&data, &said, &mut stop).await? else { return Ok(()) };
+    let operators = beginning.operators.clone();
+    let plugins = Arc::new(plugins(&args, &data, beginning)?);
     let fresh = plugins.keep_fresh();
     let mut config = Loaded::read(&args.config, Part::Agent, &*plugins).await?;
-    let token = match &args.token_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("the token file {} cannot be read", file.display()))?;
-            Some(Zeroizing::new(Zeroizing::new(text).trim().to_owned()))
-        }
-        None => None,
-    };
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let registry = Registry::new();
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
@@ -89,7 +91,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         enrolment: Arc::new(GivenToken(token)),
         runtime,
         plugins: Arc::clone(&plugins) as Arc<_>,
-        operators: None,
+        operators,
         secrets: Arc::clone(&secrets) as Arc<_>,
         warnings: Arc::new(move || kept.warning().into_iter().collect()),
         forbidden: vec![data.path().to_owned()],
@@ -105,7 +107,6 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
     if let Some(address) = agent.listen() {
         eprintln!("Its health and metrics: http://{address}/healthz, /ready, /metrics, /status");
     }
-    let mut stop = StopSignal::listen()?;
     let mut looks: u32 = 0;
     loop {
         tokio::select! {
@@ -138,23 +139,17 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
 
 /// What this host has of its registry, which is asked nothing here: what was installed before
 /// starts first, and without it.
-fn plugins(args: &AgentArgs, data: &DataFolder) -> Result<HostPlugins> {
-    let read = |file: &PathBuf, max| {
-        files::read(file, max).map_err(|failure| anyhow::Error::msg(failure.message))
-    };
-    let enrolment = match &args.enrolment {
-        None => None,
-        Some(file) => Some(
-            Enrolment::from_json(&read(file, MAX_ENROLMENT_BYTES)?)
-                .with_context(|| format!("{} is no enrolment", file.display()))?,
-        ),
+fn plugins(args: &AgentArgs, data: &DataFolder, beginning: Beginning) -> Result<HostPlugins> {
+    let read = |file: &PathBuf| {
+        files::read(file, MAX_CA_BYTES).map_err(|failure| anyhow::Error::msg(failure.message))
     };
     let registry = RegistryOptions {
-        url: args.registry.clone(),
+        url: beginning.registry,
         folder: data.join(INSTALLED),
-        ca: args.registry_ca.as_ref().map(|file| read(file, MAX_CA_BYTES)).transpose()?,
+        ca: args.registry_ca.as_ref().map(read).transpose()?,
         limits: FetchLimits::default(),
     };
     let options = HostOptions { registry, refresh: REFRESH, clock: Arc::new(now) };
-    HostPlugins::open(options, enrolment.as_ref()).context("plugins cannot be installed here")
+    let plugins = HostPlugins::open(options, beginning.enrolment.as_ref());
+    plugins.context("plugins cannot be installed here")
 }

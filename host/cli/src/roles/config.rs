@@ -163,6 +163,14 @@ impl ConfigFile {
     }
 }
 
+/// What a file says, before it is known which plugins there are.
+pub(crate) fn shape(path: &Path) -> Result<ConfigFile> {
+    let text = text(path)?;
+    let said = || said(path);
+    let document = Document::parse(&path.display().to_string(), &text).with_context(said)?;
+    document.read().with_context(said)
+}
+
 fn text(path: &Path) -> Result<String> {
     fs::read_to_string(path)
         .with_context(|| format!("the configuration {} cannot be read", path.display()))

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 mod config;
 mod connect;
 pub(crate) mod data;
+mod join;
 pub(crate) mod memory;
 mod own;
 pub(crate) mod own_registry;

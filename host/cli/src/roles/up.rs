@@ -15,6 +15,7 @@ use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions, IDENTITY};
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
+use sentinel_fleet::HostEnrolment;
 use sentinel_registry_client::{
     FetchLimits, Freshness, HostOptions, HostPlugins, PluginSource, REFRESH, RegistryOptions,
 };
@@ -253,7 +254,11 @@ async fn start(
             wrap,
             tokens,
             operators: Some(operators.clone()),
-            enrolment: None,
+            enrolment: Some(Arc::new(HostEnrolment::new(
+                &plugins.serving.url(),
+                operators.fleet,
+                &plugins.own.enrolment()?,
+            )?)),
             rules: Arc::new(Rules(worker.checker())),
             registry: registry.clone(),
             clock: Arc::new(move || clock.now()),

@@ -1,0 +1,187 @@
+//! Hosts run what their operator signed: where it is for them, as a whole, whatever is killed.
+
+use anyhow::{Context, Result, ensure};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sentinel_e2e::count;
+use sentinel_e2e::counter::now;
+use sentinel_e2e::fleet::{Host, Operator, counter, host, on, runs, wish};
+use sentinel_e2e::sentinel::{Home, Up};
+use sentinel_trust::fleet::{Group, Wish};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(90);
+/// The promise for `disable`.
+const AT_ONCE: Duration = Duration::from_secs(5);
+const STATUS: &str = "/v1/fleet/status";
+
+fn group(text: &str, slots: Vec<Wish>) -> Group {
+    Group { on: on(text), slots }
+}
+
+/// Waits for something in `fleet/status`; what the hosts logged is in the message.
+async fn until<T>(
+    up: &Up<'_>,
+    hosts: &[&Host<'_>],
+    what: &str,
+    find: impl Fn(&Value) -> Option<T>,
+) -> Result<T> {
+    let found = up.until(what, STATUS, SOON, find).await;
+    match found {
+        Ok(found) => Ok(found),
+        Err(error) => {
+            let status = up.get(STATUS).await.unwrap_or_default();
+            let logs: Vec<String> = hosts.iter().map(|host| host.log()).collect();
+            Err(error.context(format!("{status:#}\n{}", logs.join("\n"))))
+        }
+    }
+}
+
+/// A hostile plugin that panics while it is configured.
+fn broken() -> Result<Wish> {
+    let grants = json!({
+        "http": {"origins": ["http://127.0.0.1:1"], "methods": ["GET"]},
+        "kv": {"max_bytes": 65536}
+    });
+    let config = json!({ "mode": "panic-in-configure" });
+    wish("broken", "fixtures/hostile.wasm", config, grants)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_reaches_the_hosts_it_is_for_and_a_broken_one_is_rolled_back() -> Result<()> {
+    let home = Home::new()?;
+    home.configure("version: 1\nworker: {settle: 0s}\n")?;
+    let up = home.up().await?;
+    let mut operator = Operator::of(&home, &up).await?;
+    let web = Host::start(&home, &up, "web-1", "web").await?;
+    let db = Host::start(&home, &up, "db-1", "db").await?;
+    let hosts = [&web, &db];
+    let pass = || wish("pass", "fixtures/pass.wasm", json!({ "version": "fleet" }), json!({}));
+
+    let first = operator.next();
+    let groups = || -> Result<Vec<Group>> {
+        Ok(vec![group("", vec![pass()?]), group("role=web", vec![counter("count", first)?])])
+    };
+    operator.decide(&up, groups()?).await?;
+    let running = until(&up, &hosts, "the set runs where it is for", |status| {
+        let web = runs(status, "web-1", 1, &[("count", "running")]);
+        let db = runs(status, "db-1", 1, &[]);
+        let worker = runs(status, "local", 1, &[("pass", "running")]);
+        (web && db && worker).then(|| host(status, "web-1").map(|it| it["slots"][0].clone()))
+    })
+    .await?;
+    let running = running.context("slots")?;
+    // Samples of the fleet's collector went through the fleet's transform.
+    let began = now();
+    up.until(
+        "samples",
+        &format!(
+            "/v1/query?selector=sentinel_test_counter&start={}&end={}",
+            began - 60_000,
+            began + 600_000
+        ),
+        SOON,
+        |found| {
+            let labels = found["series"][0]["labels"].to_string();
+            (labels.contains("fleet") && labels.contains("web-1")).then_some(())
+        },
+    )
+    .await?;
+
+    let mut second = groups()?;
+    second[1].slots.push(broken()?);
+    operator.decide(&up, second).await?;
+    until(&up, &hosts, "it is refused as a whole and says why", |status| {
+        let web = host(status, "web-1")?;
+        let why = web["problem"].as_str().unwrap_or_default();
+        let said = web["state"] == "refused" && why.contains("broken") && why.contains("configure");
+        let slot = &web["slots"][0];
+        let same = slot["generation"] == running["generation"] && slot["state"] == "running";
+        let alone = web["slots"].as_array()?.len() == 1;
+        (said && same && alone && web["number"] == 1 && runs(status, "db-1", 2, &[])).then_some(())
+    })
+    .await?;
+
+    let mut third = groups()?;
+    third[1].slots[0].disabled = true;
+    let decided = Instant::now();
+    operator.decide(&up, third).await?;
+    until(&up, &hosts, "the slot is empty", |status| {
+        let web = host(status, "web-1")?;
+        let empty = web["slots"].as_array()?.iter().all(|slot| slot["state"] != "running");
+        (web["number"] == 3 && empty).then_some(())
+    })
+    .await?;
+    let took = decided.elapsed();
+    println!("disabled within {took:?}");
+    ensure!(took < AT_ONCE, "disabled after {took:?}\n{}", web.log());
+
+    operator.decide(&up, groups()?).await?;
+    until(&up, &hosts, "it runs again", |status| {
+        runs(status, "web-1", 4, &[("count", "running")]).then_some(())
+    })
+    .await?;
+    drop((web, db));
+    assert!(up.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_during_installs_leaves_whole_sets_and_running_slots() -> Result<()> {
+    let kills = count("SENTINEL_KILLS", 5);
+    let seed = count("SENTINEL_SEED", rand::random::<u32>() as usize) as u64;
+    let hint = format!("SENTINEL_SEED={seed} SENTINEL_KILLS={kills}");
+    println!("{hint}");
+    let mut lot = StdRng::seed_from_u64(seed);
+    let home = Home::on_ports_of_its_own()?;
+    home.configure("version: 1\nworker: {settle: 0s}\n")?;
+    let mut up = home.up().await?;
+    let mut operator = Operator::of(&home, &up).await?;
+    let mut web = Host::start(&home, &up, "web-1", "web").await?;
+    let whole = [("a", "running"), ("b", "running")];
+    for kill in 0..kills {
+        let number = operator.next();
+        // Now with the other slots' names, so that slots come and go and come again.
+        let mut slots = vec![counter("a", number)?, counter("b", number)?];
+        if kill % 2 == 0 {
+            slots.push(counter("c", number)?);
+        }
+        let version = json!({ "version": number.to_string() });
+        let pass = wish("pass", "fixtures/pass.wasm", version, json!({}))?;
+        operator.decide(&up, vec![group("", vec![pass]), group("role=web", slots)]).await?;
+        tokio::time::sleep(Duration::from_millis(lot.random_range(0..1500))).await;
+        if lot.random_bool(0.5) {
+            web.kill_and_start().with_context(|| hint.clone())?;
+        } else {
+            up.kill()?;
+            up = home.up().await.with_context(|| hint.clone())?;
+        }
+        let mut wanted = whole.to_vec();
+        if kill % 2 == 0 {
+            wanted.push(("c", "running"));
+        }
+        until(&up, &[&web], "the newest set runs, whole", |status| {
+            let worker = runs(status, "local", number, &[("pass", "running")]);
+            (worker && runs(status, "web-1", number, &wanted)).then_some(())
+        })
+        .await
+        .with_context(|| format!("{hint}: after kill {kill}"))?;
+        // Every slot is called, all by the same set, and the worker reshapes by it.
+        for (slot, _) in &wanted {
+            let began = now();
+            let selector = format!(
+                "/v1/query?selector=sentinel_test_counter%7Bslot%3D%22{slot}%22,set%3D%22{number}%22,version%3D%22{number}%22%7D&start={}&end={}",
+                began - 600_000,
+                began + 600_000
+            );
+            up.until("samples of every slot", &selector, SOON, |found| {
+                found["series"].as_array().is_some_and(|all| !all.is_empty()).then_some(())
+            })
+            .await
+            .with_context(|| format!("{hint}: after kill {kill}, slot {slot}\n{}", web.log()))?;
+        }
+    }
+    drop(web);
+    assert!(up.stop().await?.success());
+    Ok(())
+}
