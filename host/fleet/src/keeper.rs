@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sentinel_trust::VerifiedComponent;
-use sentinel_trust::fleet::Wish;
+use sentinel_trust::fleet::{HostReport, RefusedSet, Wish};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,4 +49,24 @@ pub trait SlotKeeper: Send + Sync + 'static {
     /// applied as a whole runs again after a restart, or while something of it is missing.
     /// Slots that run what they are to run notice nothing. Those that are not as asked, and why.
     async fn keep(&self, set: Vec<Keeping>) -> BTreeMap<String, String>;
+}
+
+/// A report that says which slots of the set that runs were given up since for what ran before,
+/// and why: slot and reason of each.
+#[must_use]
+pub fn with_given_up(
+    mut report: HostReport,
+    slots: impl Iterator<Item = (String, String)>,
+) -> HostReport {
+    if report.refused.is_none() {
+        let said = |(slot, why)| {
+            format!(
+                "slot `{slot}`: what the set brought was given up, and what ran before runs again: {why}"
+            )
+        };
+        let all: Vec<String> = slots.map(said).collect();
+        let number = report.applied;
+        report.refused = (!all.is_empty()).then(|| RefusedSet { number, why: all.join("; ") });
+    }
+    report
 }

@@ -34,6 +34,6 @@ pub mod place;
 pub use carrier::{Carrier, CarrierError};
 pub use enrolment::{EnrolmentError, HostEnrolment, Pins};
 pub use follower::{Follower, FollowerParts, Handle, Placing};
-pub use keeper::{ApplyError, Keeping, SlotKeeper, Wanted};
+pub use keeper::{ApplyError, Keeping, SlotKeeper, Wanted, with_given_up};
 pub use memory::{Memory, MemoryError};
 pub use place::{FACTS, MAX_HOST_SLOTS, Place, facts, label_problems};

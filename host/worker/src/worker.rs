@@ -380,9 +380,11 @@ impl Shared {
     }
 
     pub(crate) async fn status(&self) -> WorkerStatus {
-        let (slots, problems) = {
+        let (slots, problems, fleet) = {
             let slots = self.slots.lock().await;
-            (slots.status(), slots.problems().clone())
+            let report = self.fleet_report.get().map(|report| report.borrow().clone());
+            let fleet = report.map(|report| slots.fleet_report(report));
+            (slots.status(), slots.problems().clone(), fleet)
         };
         let depth = self.bus.depth();
         let count = |outcome| (outcome, self.metrics.records.with_label_values(&[outcome]).get());
@@ -391,7 +393,7 @@ impl Shared {
             version: self.options.version.clone(),
             started_at: self.started_at,
             labels: fleet::labels(&self.config.lock(), &self.options.name),
-            fleet: self.fleet_report.get().map(|report| report.borrow().clone()),
+            fleet,
             slots,
             problems,
             ingest: IngestStatus {

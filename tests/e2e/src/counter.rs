@@ -26,8 +26,20 @@ impl Counted {
     /// # Errors
     /// As [`Up::get`].
     pub async fn since(up: &Up<'_>, since: i64) -> Result<Self> {
+        Self::of(up, "sentinel_test_counter", since).await
+    }
+
+    /// Asks for what one slot counted since a time.
+    ///
+    /// # Errors
+    /// As [`Up::get`].
+    pub async fn of_slot(up: &Up<'_>, slot: &str, since: i64) -> Result<Self> {
+        Self::of(up, &format!("sentinel_test_counter{{slot=\"{slot}\"}}"), since).await
+    }
+
+    async fn of(up: &Up<'_>, selector: &str, since: i64) -> Result<Self> {
         let mut values = BTreeMap::new();
-        for series in up.samples("sentinel_test_counter", since, now() + 60_000).await? {
+        for series in up.samples(selector, since, now() + 60_000).await? {
             for (_, value) in series {
                 *values.entry(value as u64).or_insert(0) += 1;
             }

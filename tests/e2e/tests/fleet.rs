@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sentinel_e2e::count;
-use sentinel_e2e::counter::now;
+use sentinel_e2e::counter::{Counted, now};
 use sentinel_e2e::fleet::{Host, Operator, counter, host, on, runs, wish};
 use sentinel_e2e::sentinel::{Home, Up};
 use sentinel_trust::fleet::{Group, Wish};
@@ -121,6 +121,18 @@ async fn a_set_reaches_the_hosts_it_is_for_and_a_broken_one_is_rolled_back() -> 
         runs(status, "web-1", 4, &[("count", "running")]).then_some(())
     })
     .await?;
+    // One that loads and then fails at every call is given up, and what ran before runs again.
+    let mut failing = Wish { slot: "count".to_owned(), ..broken()? };
+    failing.config = json!({ "mode": "panic" });
+    operator.decide(&up, vec![group("role=web", vec![failing])]).await?;
+    until(&up, &hosts, "it goes back and says why", |status| {
+        let web = host(status, "web-1")?;
+        let why = web["problem"].as_str().unwrap_or_default();
+        let slot = &web["slots"][0];
+        let back = slot["plugin"] == "sentinel/counter" && slot["state"] == "running";
+        (back && web["state"] == "refused" && why.contains("was given up")).then_some(())
+    })
+    .await?;
     drop((web, db));
     assert!(up.stop().await?.success());
     Ok(())
@@ -138,6 +150,7 @@ async fn kill_9_during_installs_leaves_whole_sets_and_running_slots() -> Result<
     let mut up = home.up().await?;
     let mut operator = Operator::of(&home, &up).await?;
     let mut web = Host::start(&home, &up, "web-1", "web").await?;
+    let began = now();
     let whole = [("a", "running"), ("b", "running")];
     for kill in 0..kills {
         let number = operator.next();
@@ -180,6 +193,13 @@ async fn kill_9_during_installs_leaves_whole_sets_and_running_slots() -> Result<
             .await
             .with_context(|| format!("{hint}: after kill {kill}, slot {slot}\n{}", web.log()))?;
         }
+    }
+    // Whatever came and went, in agent and worker: what was counted is there, each value once.
+    for slot in ["a", "b"] {
+        let counted = Counted::of_slot(&up, slot, began).await?;
+        let last = counted.last().context("values")?;
+        ensure!(last > 5 * kills as u64, "{hint}: slot {slot} counted to {last}");
+        counted.assert_each_once(last, &hint);
     }
     drop(web);
     assert!(up.stop().await?.success());

@@ -6,11 +6,11 @@
 use super::slots::Inner;
 use crate::collect::{self, Plan};
 use async_trait::async_trait;
-use sentinel_fleet::{ApplyError, Keeping, MAX_HOST_SLOTS, SlotKeeper, Wanted};
+use sentinel_fleet::{ApplyError, Keeping, MAX_HOST_SLOTS, SlotKeeper, Wanted, with_given_up};
 use sentinel_model::columns::{MAX_SYMBOL, check_label_key};
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::{Change, Committed, MAX_SET, Slot, SlotSpec, SlotStatus};
-use sentinel_trust::fleet::{Collect, Wish};
+use sentinel_trust::fleet::{Collect, HostReport, Wish};
 use sentinel_trust::{Digest, Grants, VerifiedComponent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,6 +60,15 @@ pub(super) struct FleetSlots {
 impl FleetSlots {
     pub(super) fn status(&self) -> impl Iterator<Item = SlotStatus> {
         self.held.values().map(|held| held.slot.status())
+    }
+
+    /// What became of the set, with slots that went back to what ran before.
+    pub(super) fn report(&self, report: HostReport) -> HostReport {
+        let given_up = self.status().filter_map(|slot| {
+            let it = slot.rolled_back?;
+            Some((slot.name.to_string(), format!("{} failed: {}", it.version, it.reason)))
+        });
+        with_given_up(report, given_up)
     }
 
     /// Lets go of a slot: its collector finishes what is under way.

@@ -66,15 +66,16 @@ impl Inner {
         };
         self.shared.metrics.log_healthy.set(i64::from(log_error.is_none()));
         let slots = self.slots.lock();
+        let fleet = self.fleet.lock();
         let own = slots.running.values().map(|one| one.slot.status());
         AgentStatus {
             connected: export.connected,
             last_error: export.last_error,
             skew_ms: export.skew_ms,
             log_error,
-            slots: own.chain(self.fleet.lock().status()).collect(),
+            slots: own.chain(fleet.status()).collect(),
             failed: slots.failed.clone(),
-            fleet: self.fleet_report.get().map(|report| report.borrow().clone()),
+            fleet: self.fleet_report.get().map(|report| fleet.report(report.borrow().clone())),
         }
     }
 

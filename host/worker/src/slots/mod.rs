@@ -12,9 +12,11 @@ use crate::config::{SlotConfig, WorkerConfig};
 use crate::kv::SlotStates;
 use crate::stages::{EvaluatorStage, NotifierStage, Stages, TransformStage};
 use fleet::FleetSlots;
+use sentinel_fleet::with_given_up;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, Services, Slot, SlotSpec, SlotStatus};
+use sentinel_trust::fleet::HostReport;
 use sentinel_trust::repository::PluginRange;
 use sentinel_trust::{Digest, Grants, Kind};
 use stage::{Missing, SlotEvaluator, SlotNotifier, SlotTransform};
@@ -213,6 +215,17 @@ impl Slots {
     #[must_use]
     pub fn problems(&self) -> &BTreeMap<SlotName, String> {
         &self.problems
+    }
+
+    /// What became of the fleet's set, with slots that went back to what ran before.
+    #[must_use]
+    pub fn fleet_report(&self, report: HostReport) -> HostReport {
+        let given_up = self.fleet.live.values().filter_map(|live| {
+            let slot = live.slot.status();
+            let it = slot.rolled_back?;
+            Some((slot.name.to_string(), format!("{} failed: {}", it.version, it.reason)))
+        });
+        with_given_up(report, given_up)
     }
 
     /// What the slots say of themselves.
