@@ -8,6 +8,7 @@
 pub mod counter;
 pub mod fleet;
 pub mod receiver;
+pub mod registry;
 pub mod sentinel;
 pub mod told;
 

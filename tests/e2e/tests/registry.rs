@@ -1,105 +1,62 @@
-//! The registry as a real process, used by a client that is not ours: Debian's `oras`.
+//! The registry as a real process, used by clients that are not ours: Debian's `oras`.
 
 use anyhow::{Context, Result, ensure};
-use sentinel_e2e::given;
+use sentinel_e2e::registry::{Installation, Serving, service};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
 
-/// `sentinel registry` on a free port. Killed when it is dropped.
+/// A registry that runs, and whoever pushes to its namespace `acme`.
 struct Registry {
-    child: Child,
-    address: String,
+    installation: Installation,
+    serving: Serving,
     token: String,
-    dir: TempDir,
 }
 
 impl Registry {
     fn start() -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let program = given("SENTINEL_BIN", "debug/sentinel");
-        let made = Command::new(&program)
-            .args(["registry", "token", "create", "acme", "--data"])
-            .arg(dir.path().join("registry"))
-            .output()?;
-        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let token = String::from_utf8(made.stdout)?.trim().to_owned();
-        let (child, address) = serve(&program, dir.path())?;
-        Ok(Self { child, address, token, dir })
+        let installation = Installation::bare()?;
+        let token = installation.token("acme")?;
+        let serving = installation.serve()?;
+        Ok(Self { installation, serving, token })
     }
 
-    fn restart_after_kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        let program = given("SENTINEL_BIN", "debug/sentinel");
-        (self.child, self.address) = serve(&program, self.dir.path())?;
-        Ok(())
-    }
-
-    /// Runs `oras` in the folder of the test, logged in or not as its config says.
-    fn oras(&self, arguments: &[&str]) -> Result<String> {
-        let list: Value = serde_json::from_slice(&std::fs::read(given(
-            "SENTINEL_SERVICES",
-            "services/services.json",
-        ))?)?;
-        let program = list["services"]["oras"]["program"].as_str().context("oras is not there")?;
-        let place = |text: &str| text.replace("REGISTRY", &self.address);
-        let mut child = Command::new(program)
+    /// Runs a foreign client in the folder of the test, logged in or not as its config says.
+    fn foreign(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let place = |text: &str| text.replace("REGISTRY", self.serving.address());
+        let mut child = service(program)?
             .args(arguments.iter().map(|text| place(text)))
-            .current_dir(self.dir.path())
-            .env("HOME", self.dir.path())
-            .env("DOCKER_CONFIG", self.dir.path().join("docker"))
+            .current_dir(self.installation.path(""))
+            .env("HOME", self.installation.path(""))
+            .env("DOCKER_CONFIG", self.installation.path("docker"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
         let mut stdin = child.stdin.take().context("stdin")?;
-        stdin.write_all(self.token.as_bytes())?;
+        // A command that reads nothing may be gone already.
+        let _ = stdin.write_all(self.token.as_bytes());
         drop(stdin);
         let output = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),
-            "oras {arguments:?}: {said}{}",
+            "{program} {arguments:?}: {said}{}",
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(said)
     }
-}
 
-fn serve(program: &Path, dir: &Path) -> Result<(Child, String)> {
-    let mut child = Command::new(program)
-        .args(["registry", "--listen", "127.0.0.1:0", "--data"])
-        .arg(dir.join("registry"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let stderr = child.stderr.take().context("stderr")?;
-    let mut lines = BufReader::new(stderr).lines();
-    let said = |line: &std::io::Result<String>| {
-        line.as_ref().is_ok_and(|line| line.contains("The registry is running on"))
-    };
-    let line = lines.find(said).context("the registry did not start")??;
-    // The rest is read to nowhere, so that the process never waits for a reader.
-    std::thread::spawn(move || lines.for_each(drop));
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let address = address.context("no address")?.trim_end_matches('.').to_owned();
-    Ok((child, address))
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn oras(&self, arguments: &[&str]) -> Result<String> {
+        self.foreign("oras", arguments)
     }
 }
 
 #[test]
 fn oras_logs_in_pushes_lists_attaches_discovers_and_pulls_also_after_a_kill() -> Result<()> {
-    let mut registry = Registry::start()?;
-    let file = |name: &str| -> PathBuf { registry.dir.path().join(name) };
+    let registry = Registry::start()?;
+    let file = |name: &str| -> PathBuf { registry.installation.path(name) };
     // Larger than one piece, so that it goes and comes in several.
     let layer: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     std::fs::write(file("plugin.bin"), &layer)?;
@@ -126,7 +83,9 @@ fn oras_logs_in_pushes_lists_attaches_discovers_and_pulls_also_after_a_kill() ->
         "REGISTRY/acme/thing:1.0.0",
         "note.txt:text/plain",
     ])?;
-    registry.restart_after_kill()?;
+    let Registry { installation, serving, token } = registry;
+    serving.kill()?;
+    let registry = Registry { serving: installation.serve()?, installation, token };
     let found = registry.oras(&[
         "discover",
         "--plain-http",
@@ -140,7 +99,7 @@ fn oras_logs_in_pushes_lists_attaches_discovers_and_pulls_also_after_a_kill() ->
     assert_eq!(found["manifests"].as_array().map(Vec::len), Some(1), "{found}");
     // Pulling needs no token, nor a login that another port was for.
     registry.oras(&["pull", "--plain-http", "-o", "out", "REGISTRY/acme/thing:1.0.0"])?;
-    ensure!(std::fs::read(registry.dir.path().join("out/plugin.bin"))? == layer, "other bytes");
+    ensure!(std::fs::read(registry.installation.path("out/plugin.bin"))? == layer, "other bytes");
     let manifest =
         registry.oras(&["manifest", "fetch", "--plain-http", "REGISTRY/acme/thing:1.0.0"])?;
     let manifest: Value = serde_json::from_str(&manifest)?;
