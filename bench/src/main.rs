@@ -5,6 +5,7 @@
 
 mod agent;
 mod cpu;
+mod registry;
 mod row;
 mod swap;
 mod transform;
@@ -29,6 +30,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["agent-rss-mib", "agent-cpu-vs-node-exporter-vmagent", "agent-start-ms"], agent::measure),
     (&["swap-lost-calls", "swap-longest-pause-ms", "warm-load-ms"], swap::measure),
     (&["verify-offline-ms"], verify::measure),
+    (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
 ];
 
 fn run(wanted: Option<&str>) -> Result<()> {

@@ -31,7 +31,10 @@ const ORDER: &[&str] = &[
     "agent-start-ms",
     "swap-lost-calls",
     "swap-longest-pause-ms",
+    "verify-offline-ms",
     "warm-load-ms",
+    "install-200-agents-s",
+    "registry-pull-vs-nginx",
 ];
 
 /// What a soak sets, and so how long the same tests become.

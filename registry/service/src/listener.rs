@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,6 +33,8 @@ use crate::service::Peer;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Rest after the system refused to accept, such as for want of file descriptors.
 const REST: Duration = Duration::from_millis(100);
+/// Files that are open beside connections and what is read for them.
+const OTHER_FILES: u64 = 256;
 /// Most bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Most header fields.
@@ -154,6 +157,23 @@ impl Listener {
     }
 }
 
+/// Raises how many files this process may have open, as far as the system lets it: every
+/// connection is one, and so is every blob that is read.
+fn allow_files(connections: usize) {
+    let wanted = 2 * connections as u64 + OTHER_FILES;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let given = limit.maximum.map_or(wanted, |most| wanted.min(most));
+    limit.current = Some(given);
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the bound on open files could not be raised");
+    } else if given < wanted {
+        tracing::warn!(given, wanted, "few files may be open: connections may be refused");
+    }
+}
+
 /// Serves `router` until told to stop.
 pub(crate) fn listen(
     listener: Listener,
@@ -161,6 +181,7 @@ pub(crate) fn listen(
     router: Router,
     stopped: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, JoinHandle<()>), ListenError> {
+    allow_files(limits.connections);
     let acceptor = listener.tls.as_ref().map(tls).transpose()?;
     let serving = Serving { router, limits, acceptor, stopped };
     Ok((listener.address, tokio::spawn(accept(listener.listener, Arc::new(serving)))))

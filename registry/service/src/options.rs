@@ -57,8 +57,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             blob_bytes: MAX_COMPONENT_BYTES as u64,
-            connections: 1024,
-            connections_per_address: 256,
+            connections: 4096,
+            connections_per_address: 1024,
             uploads: 16,
             held_bytes: 64 << 20,
             head: Duration::from_secs(15),

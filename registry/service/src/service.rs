@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::Access;
 use crate::api;
-use crate::cache::BlobCache;
+use crate::cache::{BlobCache, Links};
 use crate::catalogue::Catalogue;
 use crate::downloads::{Downloads, Totals};
 use crate::held::Room;
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) access: Access,
     pub(crate) blobs: BlobCache,
+    pub(crate) links: Links,
     pub(crate) releases: Releases,
     pub(crate) catalogue: Catalogue,
     pub(crate) downloads: Downloads,
@@ -139,6 +140,7 @@ pub fn serve_on(
     let shared = Arc::new(Shared {
         access: Access::new(options.anonymous_pull, options.rates),
         blobs: BlobCache::default(),
+        links: Links::default(),
         releases: Releases::new(store.clone()),
         catalogue: Catalogue::new(store.clone(), keys),
         downloads: Downloads::new(hex::encode(instance)),

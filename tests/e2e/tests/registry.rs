@@ -1,7 +1,8 @@
 //! The registry as a real process, used by clients that are not ours: Debian's `oras`.
 
 use anyhow::{Context, Result, ensure};
-use sentinel_e2e::registry::{Installation, Serving, service};
+use sentinel_e2e::registry::{Installation, service};
+use sentinel_test_services::RegistryProcess;
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::process::Stdio;
 /// A registry that runs, and whoever pushes to its namespace `acme`.
 struct Registry {
     installation: Installation,
-    serving: Serving,
+    serving: RegistryProcess,
     token: String,
 }
 

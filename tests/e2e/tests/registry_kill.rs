@@ -5,8 +5,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use semver::Version;
 use sentinel_e2e::count;
 use sentinel_e2e::counter::now;
-use sentinel_e2e::registry::{Installation, Serving, plugin, publisher_key};
+use sentinel_e2e::registry::{Installation, plugin, publisher_key};
 use sentinel_registry_client::{Publisher, RegistryClient};
+use sentinel_test_services::RegistryProcess;
 use sentinel_trust::PublisherKey;
 use sentinel_trust::repository::Interest;
 use serde_json::Value;
@@ -59,7 +60,7 @@ impl Acme<'_> {
 
     /// What a host sees that knows nothing, and one that has seen everything: all that was said
     /// to be published, nothing that cannot be had whole, and never less than before.
-    async fn check(&self, serving: &Serving, kill: usize) -> Result<()> {
+    async fn check(&self, serving: &RegistryProcess, kill: usize) -> Result<()> {
         let fresh = self.installation.client(serving, &format!("fresh-{kill}"))?;
         let known = self.installation.client(serving, "known")?;
         let view = known.refresh(Interest::All, now()).await.context("who knew it before")?;
@@ -82,7 +83,12 @@ impl Acme<'_> {
     }
 
     /// The tag of a release means it.
-    async fn check_tag(&self, serving: &Serving, version: &Version, digest: &str) -> Result<()> {
+    async fn check_tag(
+        &self,
+        serving: &RegistryProcess,
+        version: &Version,
+        digest: &str,
+    ) -> Result<()> {
         let url = format!("{}/v2/{NAME}/manifests/{version}", serving.url());
         let answer = reqwest::get(&url).await?.error_for_status()?;
         let manifest: Value = serde_json::from_slice(&answer.bytes().await?)?;
@@ -101,7 +107,7 @@ async fn kill_9_of_the_registry_leaves_no_version_half_published() -> Result<()>
     let installation = Installation::new()?;
     let key = publisher_key("acme", 1)?;
     let serving = installation.serve()?;
-    installation.approve(&serving, &key)?;
+    installation.approve(&serving, "acme", &key.public().to_string())?;
     let token = Zeroizing::new(installation.token("acme")?);
     drop(serving);
     let told = BTreeSet::new();

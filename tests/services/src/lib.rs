@@ -5,10 +5,12 @@
 mod keyring;
 mod nginx;
 mod process;
+mod registry;
 
 pub use keyring::{Keyring, SessionBus};
 pub use nginx::Nginx;
 pub use process::Process;
+pub use registry::{RegistryFolder, RegistryProcess};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;

@@ -4,7 +4,7 @@ use crate::{Process, Services, free_port, get, wait};
 use anyhow::Result;
 use std::path::Path;
 
-/// nginx with a `stub_status` page.
+/// nginx with a `stub_status` page, and the files of the folder `files` in its own.
 #[derive(Debug)]
 pub struct Nginx {
     port: u16,
@@ -21,12 +21,13 @@ impl Nginx {
         let (port, root) = (free_port()?, folder.display());
         let config = format!(
             "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;
-             events {{ worker_connections 64; }}
+             events {{ worker_connections 256; }}
              http {{
-               access_log off;
+               access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000;
                client_body_temp_path {root}/a; proxy_temp_path {root}/b; fastcgi_temp_path {root}/c;
                uwsgi_temp_path {root}/d; scgi_temp_path {root}/e;
-               server {{ listen 127.0.0.1:{port}; location = /stub_status {{ stub_status; }} }}
+               server {{ listen 127.0.0.1:{port}; location = /stub_status {{ stub_status; }}
+                 location /files/ {{ root {root}; }} }}
              }}"
         );
         let file = folder.join("nginx.conf");
@@ -42,6 +43,12 @@ impl Nginx {
     #[must_use]
     pub fn origin(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its status page.

@@ -13,6 +13,8 @@ use super::error::ClientError;
 
 /// Most characters of an error's message that are repeated.
 const MAX_MESSAGE_CHARS: usize = 500;
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(10);
 /// Most bytes of an error's body that are read.
 const MAX_ERROR_BYTES: u64 = 16 << 10;
 
@@ -72,6 +74,8 @@ impl Fetcher {
         base.set_fragment(None);
         let mut http = Client::builder()
             .connect_timeout(Duration::from_millis(limits.connect_ms))
+            // Before a registry closes it: a question on a connection that ends is lost.
+            .pool_idle_timeout(IDLE)
             // A redirect could lead anywhere, inside the network of the host too.
             .redirect(redirect::Policy::none())
             .user_agent(concat!("sentinel/", env!("CARGO_PKG_VERSION")));
@@ -112,6 +116,9 @@ impl Fetcher {
         let deadline = Instant::now() + Duration::from_millis(self.limits.total_ms);
         let response = self.send(self.http.get(url.clone()), &url).await?;
         if response.status() == StatusCode::NOT_FOUND && request.may_be_missing {
+            // Read to its end, so that the connection serves the next question; how it goes
+            // does not matter.
+            let _ = self.body(response, &url, MAX_ERROR_BYTES, deadline).await;
             return Ok(None);
         }
         let response = self.good(response, &url).await?;

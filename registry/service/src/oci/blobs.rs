@@ -49,6 +49,24 @@ pub(super) async fn head(
     Ok(describe(StatusCode::OK, bytes, &digest, Body::empty()))
 }
 
+/// That the repository has a blob, or had it a moment ago: a blob that is pulled by many at
+/// once does not make the store look for the same link each time.
+async fn check_linked(
+    shared: &Shared,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<(), Refusal> {
+    let now = (shared.options.clock)();
+    if shared.links.has(repository, &digest, now) {
+        return Ok(());
+    }
+    if !shared.store.is_linked(repository, &digest).await.map_err(store_failed)? {
+        return Err(unknown(repository, &digest));
+    }
+    shared.links.saw(repository, digest, now);
+    Ok(())
+}
+
 fn describe(status: StatusCode, bytes: u64, digest: &Digest, body: Body) -> Response {
     let mut response = answer(
         status,
@@ -100,9 +118,7 @@ pub(super) async fn get(
     let shared = &asked.shared;
     let (bytes, cached) = match shared.blobs.get(&digest) {
         Some(cached) => {
-            if !shared.store.is_linked(repository, &digest).await.map_err(store_failed)? {
-                return Err(unknown(repository, &digest));
-            }
+            check_linked(shared, repository, digest).await?;
             (cached.len() as u64, Some(cached))
         }
         None => (size(&shared.store, repository, &digest).await?, None),
@@ -221,7 +237,9 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     let shared = &asked.shared;
     releases::refuse_loss(shared, repository, &digest).await?;
-    if !shared.store.unlink(repository, &digest).await.map_err(store_failed)? {
+    let there = shared.store.unlink(repository, &digest).await.map_err(store_failed)?;
+    shared.links.forget(repository, &digest);
+    if !there {
         return Err(unknown(repository, &digest));
     }
     Ok(answer(StatusCode::ACCEPTED, []))
