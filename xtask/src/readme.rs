@@ -1,4 +1,5 @@
-//! The commands of README.md, run as a reader would: in order, with a fresh home.
+//! The commands of README.md and of the registry's, run as a reader would: in order, with a
+//! fresh home for each document.
 //!
 //! A fenced block whose info string is `sh test` is run from the root of the checkout with
 //! `bash -euo pipefail` and must exit 0. `sh test until="TEXT"` is started in the background;
@@ -30,6 +31,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Lines a background block may be ahead of us.
 const LINES_IN_FLIGHT: usize = 1024;
 
+/// Whose blocks are run.
+const DOCUMENTS: &[&str] = &["README.md", "registry/README.md"];
+
 /// A block that is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
@@ -40,16 +44,27 @@ struct Block {
     until: Option<String>,
 }
 
-/// Runs README.md's marked blocks.
+/// Runs the marked blocks of every document.
 pub(crate) fn check(checkout: &Checkout, step: &Step, profile: HostProfile) -> Result<String> {
-    let path = checkout.root().join("README.md");
+    let mut said = Vec::with_capacity(DOCUMENTS.len());
+    for document in DOCUMENTS {
+        let ran = check_one(checkout, step, profile, document);
+        said.push(format!("{document}: {}", ran.with_context(|| format!("in {document}"))?));
+    }
+    Ok(said.join("; "))
+}
+
+fn check_one(
+    checkout: &Checkout,
+    step: &Step,
+    profile: HostProfile,
+    document: &str,
+) -> Result<String> {
+    let path = checkout.root().join(document);
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let blocks = blocks(&text)?;
-    ensure!(
-        !blocks.is_empty(),
-        "README.md marks no block as ```sh test: its commands would go unchecked"
-    );
+    ensure!(!blocks.is_empty(), "it marks no block as ```sh test: its commands would go unchecked");
     let programs = checkout.host_program(profile, "");
     let home = tempfile::Builder::new().prefix("sentinel-readme-").tempdir()?;
     let mut background = Vec::new();

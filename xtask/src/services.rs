@@ -15,7 +15,7 @@ use crate::process;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 
 struct Wanted {
     /// The name in `services.json`.
@@ -34,6 +34,13 @@ const WANTED: &[Wanted] = &[
         name: "oras",
         package: "oras",
         program: "usr/bin/oras",
+        required: true,
+        since: Some("trixie"),
+    },
+    Wanted {
+        name: "cosign",
+        package: "cosign",
+        program: "usr/bin/cosign",
         required: true,
         since: Some("trixie"),
     },

@@ -1,7 +1,10 @@
-//! The registry as a real process, used by clients that are not ours: Debian's `oras`.
+//! The registry as a real process, used by clients that are not ours: Debian's `oras` and
+//! `cosign`.
 
 use anyhow::{Context, Result, ensure};
-use sentinel_e2e::registry::{Installation, service};
+use sentinel_e2e::counter::now;
+use sentinel_e2e::registry::{Installation, plugin, publisher_key, service};
+use sentinel_registry_client::Publisher;
 use sentinel_test_services::RegistryProcess;
 use serde_json::Value;
 use std::io::Write;
@@ -16,8 +19,8 @@ struct Registry {
 }
 
 impl Registry {
-    fn start() -> Result<Self> {
-        let installation = Installation::bare()?;
+    /// Over what is there, or what is made by `init`.
+    fn start(installation: Installation) -> Result<Self> {
         let token = installation.token("acme")?;
         let serving = installation.serve()?;
         Ok(Self { installation, serving, token })
@@ -30,6 +33,8 @@ impl Registry {
             .args(arguments.iter().map(|text| place(text)))
             .current_dir(self.installation.path(""))
             .env("HOME", self.installation.path(""))
+            .env("COSIGN_PASSWORD", "")
+            .env("COSIGN_EXPERIMENTAL", "1")
             .env("DOCKER_CONFIG", self.installation.path("docker"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -56,7 +61,7 @@ impl Registry {
 
 #[test]
 fn oras_logs_in_pushes_lists_attaches_discovers_and_pulls_also_after_a_kill() -> Result<()> {
-    let registry = Registry::start()?;
+    let registry = Registry::start(Installation::bare()?)?;
     let file = |name: &str| -> PathBuf { registry.installation.path(name) };
     // Larger than one piece, so that it goes and comes in several.
     let layer: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
@@ -105,5 +110,54 @@ fn oras_logs_in_pushes_lists_attaches_discovers_and_pulls_also_after_a_kill() ->
         registry.oras(&["manifest", "fetch", "--plain-http", "REGISTRY/acme/thing:1.0.0"])?;
     let manifest: Value = serde_json::from_str(&manifest)?;
     assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    Ok(())
+}
+
+/// A signature of another kind, however good, makes no plugin of what a foreign client pushed:
+/// hosts believe the publisher that the registry's owner approved.
+#[tokio::test]
+async fn what_foreign_clients_push_and_cosign_signs_stays_unsigned_until_its_publisher_signs()
+-> Result<()> {
+    let registry = Registry::start(Installation::new()?)?;
+    let Registry { installation, serving, token } = &registry;
+    let component = plugin("acme/probe", "1.0.0", 1_000)?;
+    std::fs::write(installation.path("probe.wasm"), &component)?;
+    std::fs::write(installation.path("config.json"), "{}")?;
+    registry.oras(&["login", "--plain-http", "-u", "acme", "--password-stdin", "REGISTRY"])?;
+    let pushed = registry.oras(&[
+        "push",
+        "--plain-http",
+        "--format",
+        "json",
+        "--config",
+        "config.json:application/vnd.wasm.config.v0+json",
+        "REGISTRY/acme/probe:1.0.0",
+        "probe.wasm:application/wasm",
+    ])?;
+    let pushed: Value = serde_json::from_str(&pushed)?;
+    let subject = pushed["digest"].as_str().context("digest")?;
+    registry.foreign("cosign", &["generate-key-pair"])?;
+    let image = format!("REGISTRY/acme/probe@{subject}");
+    let sign = ["sign", "--yes", "--key", "cosign.key", "--tlog-upload=false"];
+    let place = ["--allow-http-registry", "--registry-referrers-mode=oci-1-1", &image];
+    registry.foreign("cosign", &[&sign[..], &place[..]].concat())?;
+    let listed = reqwest::get(format!("{}/v2/acme/probe/referrers/{subject}", serving.url()));
+    let listed = listed.await?.text().await?;
+    ensure!(listed.contains("cosign"), "its signature is no referrer: {listed}");
+    let found = async || -> Result<String> {
+        let url = format!("{}/api/v1/plugins?q=probe", serving.url());
+        Ok(reqwest::get(url).await?.text().await?)
+    };
+    let key = publisher_key("acme", 1)?;
+    installation.approve(serving, "acme", &key.public().to_string())?;
+    let client = installation.client(serving, "host")?;
+    let wanted = "acme/probe".parse()?;
+    ensure!(found().await? == "[]", "what nobody published is offered");
+    ensure!(client.resolve(&wanted, now()).await.is_err(), "a host would install it");
+    let publisher = Publisher { client: &client, key: &key, token: token.clone().into() };
+    publisher.publish(&component, now()).await?;
+    ensure!(found().await?.contains("acme/probe"), "it is published now");
+    let release = client.resolve(&wanted, now()).await?;
+    client.fetch(&release.name, release.digest, now()).await?;
     Ok(())
 }
