@@ -222,7 +222,12 @@ fn every_key_rotates_and_those_who_know_the_registry_follow() {
     let key = all.run(&["registry", "renew", "targets", "--key", "offline/root.key"]);
     assert!(key.talk.contains("is a key for root"), "{}", key.talk);
     all.done(&["registry", "renew", "targets", "--key", "offline/targets.key"]);
+    let root = |status: &Value| status["files"][0]["expires_at"].clone();
+    let before = root(&all.json(&["registry", "status"]));
     all.done(&["registry", "renew", "root", "--key", "offline/root.key"]);
+    // For a year, as at the beginning: not for as long as targets.
+    let after = root(&all.json(&["registry", "status"]));
+    assert!(after.as_i64() >= before.as_i64(), "{before} {after}");
 }
 
 /// The folder of what the user knows of the registry, of whichever there is.

@@ -39,9 +39,9 @@ struct Change {
     /// The targets key; of several that must sign, each
     #[arg(long, value_name = "FILE", required = true)]
     key: Vec<PathBuf>,
-    /// Days until it must be renewed
-    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=3650))]
-    days: i64,
+    /// Days until it must be renewed [default: 90 for targets, 365 for root]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=3650))]
+    days: Option<i64>,
 }
 
 /// Options of `sentinel registry approve`.
@@ -119,12 +119,17 @@ pub(super) async fn renew(command: Renew, printer: &Printer) -> Result<(), Failu
     let (root, _) = newest(&client).await?;
     let keys = change.keys(KeyPurpose::Root)?;
     let keys: Vec<_> = keys.iter().collect();
-    let until = now() + change.days * DAY_MS;
+    let until = change.until(Role::Root);
     let next = root_file(Some(&root), &RootSpec::read(&root)?, &keys, until)?;
     deliver(&client, &[next], &change.delivery, printer).await
 }
 
 impl Change {
+    /// When what is signed now expires, unix milliseconds.
+    fn until(&self, role: Role) -> i64 {
+        now() + self.days.map_or(role.lifetime_ms(), |days| days * DAY_MS)
+    }
+
     fn keys(
         &self,
         purpose: KeyPurpose,
@@ -144,7 +149,7 @@ async fn edit(
     edit(&mut spec.publishers)?;
     let keys = change.keys(KeyPurpose::Targets)?;
     let keys: Vec<_> = keys.iter().collect();
-    let until = now() + change.days * DAY_MS;
+    let until = change.until(Role::Targets);
     let next = targets_file(&root, Some(&targets), &spec, &keys, until)?;
     deliver(&client, &[next], &change.delivery, printer).await
 }
