@@ -233,3 +233,26 @@ async fn ledger_rows_are_bounded_and_repeats_count_as_duplicates_beyond() {
         [CommitOutcome::Contradiction, CommitOutcome::Duplicate, CommitOutcome::Duplicate];
     assert_eq!(outcomes, expected);
 }
+
+/// The transaction itself asks which record was the last: what is in memory is not enough.
+#[tokio::test]
+async fn a_commit_that_does_not_follow_the_stored_offset_writes_nothing() {
+    use sqlx::ConnectOptions as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.db");
+    let store = open(&path).await;
+    for seq in 1..=3 {
+        store.commit(vec![record(seq)], T0).await.unwrap();
+    }
+    // As if another writer had come in between.
+    let other = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut other = other.connect().await.unwrap();
+    sqlx::query("UPDATE streams SET committed = 2").execute(&mut other).await.unwrap();
+    let count = "SELECT count(*) FROM ledger";
+    let before: i64 = sqlx::query_scalar(count).fetch_one(&mut other).await.unwrap();
+    store.commit(vec![record(4)], T0).await.unwrap_err();
+    let after: i64 = sqlx::query_scalar(count).fetch_one(&mut other).await.unwrap();
+    assert_eq!((before, after), (3, 3));
+    // From then on what is stored counts.
+    assert_eq!(committed(&store).await, 2);
+}

@@ -4,6 +4,7 @@
 mod harness;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::promised::{Promised, check};
 use harness::{
@@ -11,7 +12,10 @@ use harness::{
     sweeps, tag_of,
 };
 use sentinel_wal::simulation::Simulation;
-use sentinel_wal::{AtCap, Error, GapReason, Item, Log, LogState, Options, Result};
+use sentinel_wal::{
+    AtCap, Error, GapReason, Item, LockFailure, Log, LogState, Options, Result, Storage,
+    StorageFile, StorageLock,
+};
 
 /// Appends, syncs, commits, closes and opens, until the machine goes down or the script ends.
 fn script(disk: &Simulation, promised: &mut Promised, seed: u64) {
@@ -86,6 +90,63 @@ fn after_a_power_failure_at_any_file_operation_everything_synced_is_there() {
                 let what = format!("seed {seed}, power loss {loss} at operation {operation}");
                 check(&disk.after_power_loss(seed * 1000 + loss), &promised, &what);
             }
+        }
+    }
+}
+
+/// A disk on which offsets cannot be written: nothing but the records' own way to the disk syncs the folder.
+struct WithoutMeta(Simulation, AtomicBool);
+
+impl Storage for WithoutMeta {
+    fn open(&self, name: &str) -> std::io::Result<Arc<dyn StorageFile>> {
+        if name.starts_with("meta") && self.1.load(Ordering::SeqCst) {
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        }
+        self.0.open(name)
+    }
+    fn create(&self, name: &str) -> std::io::Result<Arc<dyn StorageFile>> {
+        self.0.create(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.remove(name)
+    }
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn sync_dir(&self) -> std::io::Result<()> {
+        self.0.sync_dir()
+    }
+    fn lock(&self) -> std::result::Result<Box<dyn StorageLock>, LockFailure> {
+        self.0.lock()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn a_record_that_is_synced_needs_no_offsets_to_survive_a_power_failure() {
+    for seed in 0..seeds(4) {
+        for count in 1..=14 {
+            let disk = Simulation::new();
+            let storage = Arc::new(WithoutMeta(disk.clone(), AtomicBool::new(false)));
+            let log = Log::open_on(storage.clone(), options()).expect("it opens").0;
+            storage.1.store(true, Ordering::SeqCst);
+            for n in 1..=count {
+                log.append_blocking(&payload(n, 600)).expect("append");
+            }
+            let after = disk.after_power_loss(seed);
+            drop(log);
+            let found = records(&read_all(&open(&after).0));
+            let found: Vec<u64> = found.iter().map(|(_, _, tag)| *tag).collect();
+            assert_eq!(
+                found,
+                (1..=count).collect::<Vec<_>>(),
+                "seed {seed}, after {count} records"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod behaviour;
+mod enrolling;
 mod machine;
 mod pins;
 mod server;

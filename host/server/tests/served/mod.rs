@@ -1,0 +1,120 @@
+//! A server on loopback with a real store and bus, for tests that speak gRPC to it.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
+use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
+use sentinel_server::enrolment::EnrolmentTokens;
+use sentinel_server::keywrap::KeyWrap;
+use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
+use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use sentinel_wire::envelope::{Content, Record, seal};
+use sentinel_wire::key::AgentKey;
+use sentinel_wire::v1::ingest_client::IngestClient;
+use sentinel_wire::v1::{Envelope, PushRequest, Refusal, RegisterRequest};
+use std::sync::Arc;
+use tonic::transport::Channel;
+
+/// What the server takes for the time.
+pub(crate) const NOW: i64 = 1_800_000_000_000;
+
+struct NoRules;
+
+#[async_trait]
+impl RuleChecker for NoRules {
+    async fn check(
+        &self,
+        _: &SlotName,
+        _: &serde_json::Value,
+    ) -> Result<Vec<RuleDiagnostic>, String> {
+        Ok(Vec::new())
+    }
+
+    fn applied(&self) {}
+}
+
+/// A served server, and what is behind it.
+pub(crate) struct Served {
+    _folder: tempfile::TempDir,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) bus: Arc<EmbeddedBus>,
+    pub(crate) tokens: Arc<EnrolmentTokens>,
+    pub(crate) server: Server,
+    pub(crate) client: IngestClient<Channel>,
+}
+
+pub(crate) async fn serve() -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let store = Arc::new(SqliteStore::open(path("db"), StoreOptions::default()).await.unwrap());
+    let tokens = Arc::new(EnrolmentTokens::open(&path("enrolment.json")).unwrap());
+    let bus = Arc::new(EmbeddedBus::open(&path("bus"), EmbeddedOptions::default()).unwrap());
+    let parts = ServerParts {
+        store: store.clone(),
+        bus: bus.clone(),
+        wrap: Arc::new(KeyWrap::open(&path("server.key")).unwrap()),
+        tokens: Arc::clone(&tokens),
+        rules: Arc::new(NoRules),
+        operators: None,
+        enrolment: None,
+        registry: prometheus::Registry::new(),
+        clock: Arc::new(|| NOW),
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners::bind(any, any).await.unwrap();
+    let options = ServerOptions { listeners, hosts: Vec::new(), token: "t".repeat(20) };
+    let server = Server::start(options, parts).await.unwrap();
+    let client = IngestClient::connect(format!("http://{}", server.grpc())).await.unwrap();
+    Served { _folder: folder, store, bus, tokens, server, client }
+}
+
+impl Served {
+    /// Enrols `web-1`: whether it is approved, and its key.
+    pub(crate) async fn enrol(&mut self) -> (bool, AgentKey) {
+        self.enrol_as("web-1", "a").await
+    }
+
+    /// Enrols an agent on the machine of a digit.
+    pub(crate) async fn enrol_as(&mut self, id: &str, machine: &str) -> (bool, AgentKey) {
+        let request = RegisterRequest {
+            token: self.tokens.create(1, NOW + 1_000, NOW).unwrap(),
+            agent_id: id.into(),
+            hw_id: machine.repeat(64),
+            nonce: vec![1; 16],
+            ..RegisterRequest::default()
+        };
+        let answer = self.client.register(request).await.unwrap().into_inner();
+        (answer.approved, AgentKey::new(answer.key_id, &answer.key).unwrap())
+    }
+
+    /// Sends a record of `web-1` signed with a key.
+    pub(crate) async fn push(&mut self, key: &AgentKey, seq: u64) -> (Refusal, String) {
+        self.send(vec![sealed("web-1", key, seq, NOW)]).await
+    }
+
+    /// Sends envelopes; why the first refused one was.
+    pub(crate) async fn send(&mut self, envelopes: Vec<Envelope>) -> (Refusal, String) {
+        let answer = self.client.push(PushRequest { envelopes }).await.unwrap().into_inner();
+        (answer.refusal(), answer.refusal_text)
+    }
+}
+
+/// A record of an agent, under a nonce of its own.
+pub(crate) fn sealed(agent: &str, key: &AgentKey, seq: u64, sent_at: i64) -> Envelope {
+    let record = Record {
+        agent: AgentId::new(agent).unwrap(),
+        position: Position { epoch: EPOCH, seq },
+        attempt: 1,
+        content: Content::Batch(Bytes::from_static(b"x")),
+    };
+    seal(&record, key, sent_at, nonce())
+}
+
+/// A fresh one.
+pub(crate) fn nonce() -> [u8; 16] {
+    AgentKey::random(1).expose()[..16].try_into().unwrap()
+}
+
+/// The epoch of all records.
+pub(crate) const EPOCH: Epoch = Epoch([1; 16]);
