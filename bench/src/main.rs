@@ -4,6 +4,7 @@
 //! Prints a line of JSON a row on stdout; `cargo xtask bench` collects them.
 
 mod agent;
+mod built;
 mod cpu;
 mod registry;
 mod row;

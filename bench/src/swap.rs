@@ -2,13 +2,12 @@
 //! waits; and how fast a plugin is there whose compiled code is in the cache.
 
 use crate::COMPILE_CHILD;
+use crate::built::Built;
 use crate::row::{Better, Row};
-use crate::transform::folders;
 use anyhow::{Context, Result, ensure};
 use prometheus::Registry;
 use sentinel_model::batch::{Batch, BatchBuilder};
 use sentinel_model::columns::Kind;
-use sentinel_registry_client::PluginFolder;
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions, Services, Slot, SlotSpec};
 use sentinel_trust::{PublisherKey, TrustPolicy, VerifiedComponent, embed, sign, verify};
 use serde_json::{Value, json};
@@ -30,8 +29,8 @@ const PAUSE_MS: f64 = 100.0;
 const LOADS: usize = 50;
 
 /// A plugin as it is built, and as the next release of it: another digest, the same logic.
-fn releases(plugins: &PluginFolder, plugin: &str) -> Result<[Arc<VerifiedComponent>; 2]> {
-    let built = plugins.resolve(&plugin.parse()?)?;
+fn releases(plugins: &Built, plugin: &str) -> Result<[Arc<VerifiedComponent>; 2]> {
+    let built = plugins.plugin(plugin)?;
     let mut manifest = built.manifest().clone();
     manifest.version.patch += 1;
     let bytes = embed(built.bytes().context("it was just read")?, &manifest)?;
@@ -133,13 +132,13 @@ async fn run() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
     let runtime = Runtime::start(RuntimeOptions::new(dir.path(), compiler, Registry::new()))?;
-    let plugins = folders()?;
+    let plugins = Built::open()?;
     let mut rows = under_load(&runtime, &plugins).await?;
     rows.push(warm(&runtime, &plugins).await?);
     Ok(rows)
 }
 
-async fn under_load(runtime: &Arc<Runtime>, plugins: &PluginFolder) -> Result<Vec<Row>> {
+async fn under_load(runtime: &Arc<Runtime>, plugins: &Built) -> Result<Vec<Row>> {
     let transforms = releases(plugins, "sentinel/rows")?;
     let collectors = releases(plugins, "sentinel/hostile")?;
     let (rules, nothing) = (json!({ "rules": [] }), json!({}));
@@ -206,8 +205,8 @@ async fn under_load(runtime: &Arc<Runtime>, plugins: &PluginFolder) -> Result<Ve
 }
 
 /// From a verified component to a slot that takes calls, nothing of it in memory before.
-async fn warm(runtime: &Arc<Runtime>, plugins: &PluginFolder) -> Result<Row> {
-    let component = plugins.resolve(&"sentinel/rows".parse()?)?;
+async fn warm(runtime: &Arc<Runtime>, plugins: &Built) -> Result<Row> {
+    let component = plugins.plugin("sentinel/rows")?;
     let (rules, nothing) = (json!({ "rules": [] }), json!({}));
     let mut loads = Vec::with_capacity(LOADS);
     for _ in 0..=LOADS {

@@ -4,17 +4,16 @@
 //! label, adds one, and scales some values with a new name.
 
 use crate::COMPILE_CHILD;
+use crate::built::Built;
 use crate::row::{Better, Row};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use prometheus::Registry;
 use sentinel_model::batch::{Batch, BatchBuilder};
 use sentinel_model::columns::{Columns, Kind};
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::PluginFolder;
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions, Services, Slot, SlotSpec};
 use serde_json::{Value, json};
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -162,18 +161,6 @@ fn rules() -> Value {
     ] })
 }
 
-pub(crate) fn folders() -> Result<PluginFolder> {
-    let path = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .with_context(|| format!("{name} is not set; run `cargo xtask bench`"))
-    };
-    let plugins = path("SENTINEL_PLUGINS")?;
-    let fixtures = plugins.join("fixtures");
-    // The first folder is the one that is installed to: nothing is, here.
-    Ok(PluginFolder::open(vec![plugins, fixtures], vec![path("SENTINEL_TRUST")?])?)
-}
-
 /// The best time of a row in nanoseconds, over rounds that take turns with the others.
 struct Best(f64);
 
@@ -185,14 +172,14 @@ impl Best {
 
 async fn slot(
     runtime: &Arc<Runtime>,
-    plugins: &PluginFolder,
+    plugins: &Built,
     name: &str,
     plugin: &str,
     config: Value,
 ) -> Result<Slot> {
     let spec = SlotSpec {
         name: SlotName::new(name)?,
-        component: plugins.resolve(&plugin.parse()?)?,
+        component: plugins.plugin(plugin)?,
         config,
         grants: Default::default(),
     };
@@ -207,7 +194,7 @@ async fn run() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
     let runtime = Runtime::start(RuntimeOptions::new(dir.path(), compiler, Registry::new()))?;
-    let plugins = folders()?;
+    let plugins = Built::open()?;
     let rules = slot(&runtime, &plugins, "rows", "sentinel/rows", rules()).await?;
     let view =
         slot(&runtime, &plugins, "view", "sentinel/pass", json!({ "edit": "rows_memo" })).await?;

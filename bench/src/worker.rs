@@ -5,9 +5,9 @@
 //! out, publishing them to the embedded bus is in.
 
 use crate::COMPILE_CHILD;
+use crate::built::Built;
 use crate::cpu;
 use crate::row::{Better, Row};
-use crate::transform::folders;
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,7 +18,6 @@ use sentinel_model::batch::{Batch, BatchBuilder};
 use sentinel_model::codec;
 use sentinel_model::columns::Kind;
 use sentinel_model::ids::{AgentId, Epoch, Position};
-use sentinel_registry_client::FolderSource;
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_store::{Store, StoreError};
@@ -164,7 +163,7 @@ async fn start() -> Result<Bench> {
         store: Arc::clone(&store) as Arc<_>,
         bus: Arc::clone(&bus) as Arc<_>,
         runtime,
-        plugins: FolderSource::watch(Arc::new(folders()?)),
+        plugins: Arc::new(Built::open()?),
         keys: Arc::new(Keys(key.clone())),
         secrets: Arc::new(NoSecrets),
         clock: Arc::clone(&clock) as Arc<_>,

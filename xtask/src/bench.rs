@@ -117,7 +117,6 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
             .current_dir(checkout.root())
             .env("SENTINEL_BIN", &sentinel)
             .env("SENTINEL_PLUGINS", checkout.target("plugins"))
-            .env("SENTINEL_TRUST", checkout.target("dev-keys/trust.yaml"))
             .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
             .env("SENTINEL_SERVICES", services::list_path(checkout));
         let rows = measure(&mut command, |line| step.note(line), |line| step.say(line))?;

@@ -78,7 +78,7 @@ async fn a_set_waits_for_a_plugin_that_is_not_there_and_comes_when_it_is() {
     host.slots.until(&pair_runs(1)).await;
     store.bring([component("a", 2)]);
     host.offer(pair(2));
-    host.refuses(2, "there is no plugin acme/b").await;
+    host.refuses(2, "knows no publisher `acme`").await;
     assert_eq!(*host.slots.runs.borrow(), pair_runs(1), "half of it is there, and none is applied");
     store.bring([component("b", 2)]);
     host.slots.until(&pair_runs(2)).await;

@@ -5,10 +5,10 @@ mod support;
 use async_trait::async_trait;
 use prometheus::Registry;
 use sentinel_bus::Bus as _;
-use sentinel_registry_client::{PluginError, PluginSource, SourceError};
+use sentinel_registry_client::{ClientError, PluginSource, SourceError};
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
-use sentinel_trust::repository::PluginRange;
+use sentinel_trust::repository::{PluginRange, ResolveError};
 use sentinel_trust::{Digest, PluginName, TrustPolicy, VerifiedComponent};
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::{Worker, WorkerError, WorkerOptions, WorkerParts};
@@ -19,14 +19,14 @@ use tokio::sync::watch;
 /// Has no plugin.
 struct NoPlugins;
 
-fn none(wanted: String) -> SourceError {
-    PluginError::NotFound { wanted, folders: "any folder".to_owned(), others: String::new() }.into()
+fn none(name: &PluginName) -> SourceError {
+    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
 }
 
 #[async_trait]
 impl PluginSource for NoPlugins {
     async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(wanted.to_string()))
+        Err(none(&wanted.name))
     }
 
     async fn fetch(
@@ -34,7 +34,7 @@ impl PluginSource for NoPlugins {
         name: &PluginName,
         _: Digest,
     ) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(name.to_string()))
+        Err(none(name))
     }
 
     fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
@@ -77,7 +77,7 @@ async fn a_worker_whose_transform_is_missing_says_so_stores_nothing_and_goes_on_
     rig.publish(1, 1, rig.sample(1, 1)).await;
     let status = worker.status().await;
     let why = &status.problems[&slot("shape")];
-    assert!(why.starts_with("there is no plugin sentinel/rows"), "{why}");
+    assert!(why.contains("knows no publisher `sentinel`"), "{why}");
     assert_eq!(status.problems.len(), 2);
     assert_eq!((rig.committed().await, rig.bus.depth().messages), (0, 1));
     let problems = worker.reconfigure(WorkerConfig::default()).await.unwrap();

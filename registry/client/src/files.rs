@@ -1,11 +1,9 @@
-//! Files of a plugin: where they lie, what they looked like, and reading that is bounded.
+//! What files looked like, and reading that is bounded.
 
-use crate::reference::PluginError;
-use sentinel_trust::MAX_SIGNATURE_FILE_BYTES;
 use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a file looked like: differs when it was written or another took its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,40 +25,56 @@ impl Stamp {
     }
 }
 
-pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> PluginError + '_ {
-    move |source| PluginError::Io { path: path.to_owned(), source }
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The disk, or what lies there.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It passes its bound.
+    #[error("it is too large: at most {0} bytes are read")]
+    TooLarge(usize),
+}
+
+impl ReadError {
+    /// The same as an error of the disk.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Self::Io(error) => error,
+            other => io::Error::other(other.to_string()),
+        }
+    }
 }
 
 /// Reads an ordinary file; a link to one is followed, a pipe or device is not waited for.
-pub(crate) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, PluginError> {
+pub(crate) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, ReadError> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
-    let file = file.map_err(io(path))?;
-    if !file.metadata().map_err(io(path))?.is_file() {
-        return Err(io(path)(io::Error::other("it is not an ordinary file")));
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not an ordinary file").into());
     }
     let mut bytes = Vec::new();
-    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io(path))?;
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
-        return Err(PluginError::TooLarge { path: path.to_owned(), max });
+        return Err(ReadError::TooLarge(max));
     }
     Ok(bytes)
 }
 
-/// Where a component's signatures lie.
-pub(crate) fn signature_path(component: &Path) -> PathBuf {
-    let mut name = component.as_os_str().to_owned();
-    name.push(".sig");
-    name.into()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A component's signature file; empty where there is none.
-pub(crate) fn read_signatures(component: &Path) -> Result<Vec<u8>, PluginError> {
-    let path = signature_path(component);
-    match read_bounded(&path, MAX_SIGNATURE_FILE_BYTES) {
-        Err(PluginError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(Vec::new())
-        }
-        read => read,
+    #[test]
+    fn an_ordinary_file_is_read_up_to_its_bound_and_a_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "1234").unwrap();
+        assert_eq!(read_bounded(&file, 4).unwrap(), b"1234");
+        assert!(matches!(read_bounded(&file, 3), Err(ReadError::TooLarge(3))));
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+        assert!(read_bounded(&pipe, 4).is_err() && read_bounded(dir.path(), 4).is_err());
     }
 }

@@ -1,7 +1,6 @@
 //! Reading trust policies from files.
 
 use crate::files::read_bounded;
-use crate::reference::PluginError;
 use sentinel_model::document::{Document, Problems};
 use sentinel_trust::TrustPolicy;
 use std::path::{Path, PathBuf};
@@ -39,12 +38,7 @@ pub enum PolicyError {
 /// A file that cannot be read, is no policy, or contradicts itself.
 pub fn load_policy(path: &Path) -> Result<TrustPolicy, PolicyError> {
     let unread = |source| PolicyError::Read { path: path.to_owned(), source };
-    let bytes = read_bounded(path, MAX_POLICY_BYTES).map_err(|error| {
-        unread(match error {
-            PluginError::Io { source, .. } => source,
-            other => std::io::Error::other(other.to_string()),
-        })
-    })?;
+    let bytes = read_bounded(path, MAX_POLICY_BYTES).map_err(|error| unread(error.into_io()))?;
     let text = String::from_utf8(bytes).map_err(|error| unread(std::io::Error::other(error)))?;
     let policy: TrustPolicy = Document::parse(&path.display().to_string(), &text)?.read()?;
     let problems = policy.problems();

@@ -1,30 +1,31 @@
-//! Naming a plugin, and why it is not to be had.
+//! Naming a plugin.
 
-use crate::policy::PolicyError;
-use sentinel_trust::{PluginName, TrustError};
-use std::path::PathBuf;
+use sentinel_trust::PluginName;
 
 /// Which plugin: `publisher/name`, or `publisher/name@1.2.3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginRef {
     /// Publisher and name.
     pub name: PluginName,
-    /// The version; the highest where there is none.
+    /// The version; every one where there is none.
     pub version: Option<semver::Version>,
 }
 
-impl std::fmt::Display for PluginRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.name)?;
-        self.version.iter().try_for_each(|version| write!(f, "@{version}"))
-    }
+/// Why a text names no plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a plugin: {why}; write publisher/name or publisher/name@1.2.3")]
+pub struct ReferenceError {
+    /// What was given.
+    text: String,
+    /// What is wrong.
+    why: String,
 }
 
 impl std::str::FromStr for PluginRef {
-    type Err = PluginError;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, PluginError> {
-        let malformed = |why: String| PluginError::Reference { text: text.to_owned(), why };
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let malformed = |why: String| ReferenceError { text: text.to_owned(), why };
         let (name, version) = match text.split_once('@') {
             Some((name, version)) => {
                 let version =
@@ -38,71 +39,18 @@ impl std::str::FromStr for PluginRef {
     }
 }
 
-/// Why a plugin is not to be had.
-#[derive(Debug, thiserror::Error)]
-pub enum PluginError {
-    /// The reference is malformed.
-    #[error("{text:?} is not a plugin: {why}; write publisher/name or publisher/name@1.2.3")]
-    Reference {
-        /// What was given.
-        text: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// No folder has it.
-    #[error(
-        "there is no plugin {wanted} in {folders}; install it with `sentinel plugin install FILE`{others}"
-    )]
-    NotFound {
-        /// What was asked for.
-        wanted: String,
-        /// Where it was looked for.
-        folders: String,
-        /// What has the same name, in words.
-        others: String,
-    },
-    /// It is there and must not run.
-    #[error("{file}: {source}", file = file.display())]
-    Refused {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        source: TrustError,
-    },
-    /// It was given to be installed and must not run.
-    #[error(transparent)]
-    NotInstalled(TrustError),
-    /// It is to be removed and lies where nothing is written.
-    #[error(
-        "{wanted} is not removed: it lies in {files}, and only {folder} is written to; remove the file there",
-        files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "),
-        folder = folder.display()
-    )]
-    Elsewhere {
-        /// What was to be removed.
-        wanted: String,
-        /// Where it lies.
-        files: Vec<PathBuf>,
-        /// The folder that is written to.
-        folder: PathBuf,
-    },
-    /// A folder or file cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file or folder passes its bound.
-    #[error("{path} is too large: at most {max} are read", path = path.display())]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-        /// The bound.
-        max: usize,
-    },
-    /// The trust policy is not to be had.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_named_with_or_without_a_version() {
+        let read = |text: &str| text.parse::<PluginRef>().map(|one| one.version);
+        assert_eq!(read("acme/probe"), Ok(None));
+        assert_eq!(read("acme/probe@1.2.3"), Ok(Some(semver::Version::new(1, 2, 3))));
+        for text in ["", "acme", "acme/probe@", "acme/probe@1", "Acme/probe", "acme/probe@^1"] {
+            let why = read(text).unwrap_err().to_string();
+            assert!(why.contains("publisher/name@1.2.3"), "{why}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Where a host's slots get their plugins from.
 
 use crate::host::{Pin, PinsError};
-use crate::reference::PluginError;
 use crate::registry::ClientError;
 use async_trait::async_trait;
 use sentinel_trust::repository::{PluginRange, ResolveError};
@@ -13,9 +12,6 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The folders of plugins.
-    #[error(transparent)]
-    Folder(Arc<PluginError>),
     /// The registry, or what is kept of it.
     #[error(transparent)]
     Registry(Arc<ClientError>),
@@ -48,12 +44,6 @@ fn away(why: &ClientError) -> &'static str {
 impl From<PinsError> for SourceError {
     fn from(error: PinsError) -> Self {
         Self::Pins(Arc::new(error))
-    }
-}
-
-impl From<PluginError> for SourceError {
-    fn from(error: PluginError) -> Self {
-        Self::Folder(Arc::new(error))
     }
 }
 

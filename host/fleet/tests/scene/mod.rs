@@ -8,11 +8,11 @@ use sentinel_fleet::{
     ApplyError, Carrier, CarrierError, Follower, FollowerParts, Handle, Keeping, MemoryError,
     Place, SlotKeeper, Wanted,
 };
-use sentinel_registry_client::{PluginError, PluginSource, SourceError};
+use sentinel_registry_client::{ClientError, PluginSource, SourceError};
 use sentinel_trust::fleet::{
     DesiredSet, FleetId, Group, HostReport, Operators, SET_FORMAT, Wish, seal,
 };
-use sentinel_trust::repository::{KeyPurpose, PluginRange, RoleKey};
+use sentinel_trust::repository::{KeyPurpose, PluginRange, ResolveError, RoleKey};
 use sentinel_trust::{Digest, Grants, Kind, PluginName, TrustPolicy, VerifiedComponent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -122,15 +122,14 @@ impl Store {
     }
 }
 
-fn away(wanted: String) -> SourceError {
-    let (folders, others) = ("nobody's hands".to_owned(), String::new());
-    PluginError::NotFound { wanted, folders, others }.into()
+fn away(name: &PluginName) -> SourceError {
+    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
 }
 
 #[async_trait]
 impl PluginSource for Store {
     async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(away(wanted.to_string()))
+        Err(away(&wanted.name))
     }
 
     async fn fetch(
@@ -143,11 +142,11 @@ impl PluginSource for Store {
         if found.is_none() && *self.hangs.lock() {
             std::future::pending::<()>().await;
         }
-        found.ok_or_else(|| away(name.to_string()))
+        found.ok_or_else(|| away(name))
     }
 
     fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
-        Err(away("a policy".to_owned()))
+        Err(away(&"acme/probe".parse().unwrap()))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

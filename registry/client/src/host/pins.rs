@@ -5,8 +5,7 @@
 //! each question. A file that is damaged is an error, never a new beginning: another release
 //! would run than the one that was decided for.
 
-use crate::files::{Stamp, read_bounded};
-use crate::reference::PluginError;
+use crate::files::{ReadError, Stamp, read_bounded};
 use parking_lot::Mutex;
 use sentinel_files::Lock;
 use sentinel_trust::Digest;
@@ -109,11 +108,11 @@ impl Pins {
     pub(super) fn read(&self) -> Result<Pinned, PinsError> {
         let bytes = match read_bounded(&self.path, MAX_BYTES) {
             Ok(bytes) => bytes,
-            Err(PluginError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Pinned::new());
             }
-            Err(PluginError::Io { source, .. }) => return Err(self.io(source)),
-            Err(other) => return Err(self.damaged(other.to_string())),
+            Err(ReadError::Io(error)) => return Err(self.io(error)),
+            Err(error @ ReadError::TooLarge(_)) => return Err(self.damaged(error.to_string())),
         };
         let file: File =
             serde_json::from_slice(&bytes).map_err(|error| self.damaged(error.to_string()))?;

@@ -11,8 +11,7 @@ use sentinel_trust::{Digest, MAX_COMPONENT_BYTES, MAX_SIGNATURE_FILE_BYTES, Veri
 
 use super::error::ClientError;
 use super::state::io;
-use crate::files::read_bounded;
-use crate::reference::PluginError;
+use crate::files::{ReadError, read_bounded};
 
 #[derive(Debug)]
 pub(super) struct Plugins {
@@ -54,12 +53,9 @@ impl Plugins {
     pub(super) fn read(&self, digest: Digest) -> Result<Option<Files>, ClientError> {
         let read = |path: PathBuf, max| match read_bounded(&path, max) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(PluginError::TooLarge { .. }) => Ok(None),
-            Err(PluginError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-            Err(PluginError::Io { path, source }) => Err(ClientError::Io { path, source }),
-            Err(other) => {
-                Err(ClientError::Io { path, source: std::io::Error::other(other.to_string()) })
-            }
+            Err(ReadError::TooLarge(_)) => Ok(None),
+            Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(ReadError::Io(error)) => Err(io(&path)(error)),
         };
         let bytes = read(self.component(digest), MAX_COMPONENT_BYTES)?;
         let signatures = read(self.signatures(digest), MAX_SIGNATURE_FILE_BYTES)?;

@@ -7,7 +7,6 @@ use sentinel_trust::repository::{Enrolment, MAX_STATE_BYTES, Role, Trusted};
 
 use super::error::ClientError;
 use crate::files::read_bounded;
-use crate::reference::PluginError;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -30,13 +29,8 @@ impl State {
     }
 
     pub(super) fn read(&self) -> Result<Trusted, ClientError> {
-        let bytes = read_bounded(&self.path, MAX_STATE_BYTES).map_err(|error| match error {
-            PluginError::Io { path, source } => ClientError::Io { path, source },
-            other => ClientError::Io {
-                path: self.path.clone(),
-                source: std::io::Error::other(other.to_string()),
-            },
-        })?;
+        let bytes = read_bounded(&self.path, MAX_STATE_BYTES)
+            .map_err(|error| io(&self.path)(error.into_io()))?;
         Trusted::from_bytes(&bytes).map_err(|source| ClientError::State {
             path: self.path.clone(),
             source: Box::new(source),

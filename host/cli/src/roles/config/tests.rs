@@ -1,7 +1,7 @@
 use super::*;
 use async_trait::async_trait;
-use sentinel_registry_client::{PluginError, SourceError, VerifiedComponent};
-use sentinel_trust::repository::PluginRange;
+use sentinel_registry_client::{ClientError, SourceError, VerifiedComponent};
+use sentinel_trust::repository::{PluginRange, ResolveError};
 use sentinel_trust::{Digest, PluginName, TrustPolicy};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -10,14 +10,14 @@ use tokio::sync::watch;
 /// Has no plugin.
 struct NoPlugins(watch::Sender<u64>);
 
-fn none(wanted: String) -> SourceError {
-    PluginError::NotFound { wanted, folders: "any folder".to_owned(), others: String::new() }.into()
+fn none(name: &PluginName) -> SourceError {
+    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
 }
 
 #[async_trait]
 impl PluginSource for NoPlugins {
     async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(wanted.to_string()))
+        Err(none(&wanted.name))
     }
 
     async fn fetch(
@@ -25,7 +25,7 @@ impl PluginSource for NoPlugins {
         name: &PluginName,
         _: Digest,
     ) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(name.to_string()))
+        Err(none(name))
     }
 
     fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
@@ -172,7 +172,10 @@ async fn a_plugin_that_cannot_be_loaded_is_a_warning_at_the_start_and_refuses_a_
     case.write(&with("60s", "sentinel/elsewhere"));
     case.look(&mut loaded).await;
     let Look::Refused(why) = case.look(&mut loaded).await else { panic!("it was taken") };
-    assert!(why.contains("/agent/collectors/0/plugin") && why.contains("elsewhere"), "{why}");
+    assert!(
+        why.contains("/agent/collectors/0/plugin") && why.contains("knows no publisher"),
+        "{why}"
+    );
     assert_eq!(loaded.config.agent.interval, Millis(30_000));
     // Tried again when a plugin changes.
     for _ in 0..3 {
