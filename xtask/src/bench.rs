@@ -245,7 +245,7 @@ fn number(value: f64) -> String {
 
 /// Runs the tests with long counts and writes what came of each.
 pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> Result<()> {
-    let steps = Steps::new(testing::PREPARE_STEPS + testing::RUN_STEPS);
+    let steps = Steps::new(testing::PREPARE_STEPS + 1 + testing::RUN_STEPS);
     let settings: BTreeMap<&'static str, String> = SOAK
         .iter()
         .map(|&(name, count)| {
@@ -256,7 +256,10 @@ pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> R
     // What is tested is what stands here now, whatever changes in the hours until the end.
     let commit = commit(checkout)?;
     testing::prepare(checkout, &steps, source)?;
-    let selection = Selection { filters, variables: settings.clone(), long: true };
+    let s3 = steps.run("A server that speaks S3", |step| services::ensure_s3(checkout, step))?;
+    let mut variables = settings.clone();
+    variables.insert("SENTINEL_S3_SERVER", s3.to_string_lossy().into_owned());
+    let selection = Selection { filters, variables, long: true };
     let mut report = Report::default();
     let outcome = testing::run(checkout, &steps, &selection, &mut report);
     let soak = Soak {

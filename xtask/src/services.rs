@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -195,6 +196,32 @@ fn from_newer(checkout: &Checkout, step: &Step, wanted: &Wanted) -> Result<Servi
         bail!("the package `{}` {version} holds no {}", wanted.package, wanted.program);
     }
     Ok(Service { program, library_path: String::new(), version })
+}
+
+/// A server that speaks S3, for soak alone: it and what it needs are 140 MB of Python.
+const S3_SERVER: [&str; 3] = ["moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
+
+/// Installs the S3 server into a virtual environment of its own, if it is not there. Returns
+/// its program.
+pub(crate) fn ensure_s3(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
+    let said = format!("{} from PyPI", S3_SERVER[0]);
+    let folder = checkout.target("services/moto");
+    let program = folder.join("bin/moto_server");
+    let whole = folder.join(format!("{}.whole", S3_SERVER[0]));
+    if whole.exists() && process::is_program(&program) {
+        return Ok((program, said));
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    step.note("installing moto");
+    let limit = Some(std::time::Duration::from_secs(600));
+    process::quietly(Command::new("python3").args(["-m", "venv"]).arg(&folder), limit)?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(S3_SERVER);
+    process::quietly(&mut pip, limit)?;
+    fs::write(whole, "")?;
+    Ok((program, said))
 }
 
 fn describe(services: &Services) -> String {

@@ -100,11 +100,16 @@ pub(crate) fn run(
             command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
             if selection.long {
                 command.args(["--profile", "soak"]);
+            } else {
+                command.args(["-E", "not test(/^soak_/)"]);
             }
             command.args(selection.filters);
         } else {
             command.args(["test", "--workspace", "--no-fail-fast"]);
             command.args(["--lib", "--bins", "--tests", "--"]);
+            if !selection.long {
+                command.args(["--skip", "soak_"]);
+            }
             command.args(selection.filters);
         }
         step.make_room();

@@ -45,6 +45,17 @@ impl Installation {
         Ok(Self { folder: RegistryFolder::bare(&program, dir.path())?, _dir: dir })
     }
 
+    /// One with keys and first metadata, in a bucket of what speaks S3 at `endpoint`.
+    ///
+    /// # Errors
+    /// Where `sentinel registry init` fails.
+    pub fn in_bucket(bucket: &str, endpoint: &str) -> Result<Self> {
+        let Self { folder, _dir } = Self::bare()?;
+        let made = Self { folder: folder.in_bucket(bucket, endpoint), _dir };
+        made.init()?;
+        Ok(made)
+    }
+
     /// A host's view of the registry that is served, kept in the folder `name`.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ pub struct RegistryFolder {
     program: PathBuf,
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    /// Where the store is, if not in the folder: options of every `sentinel registry`.
+    place: Vec<String>,
 }
 
 /// A registry that runs. Killed when it is dropped.
@@ -31,7 +33,7 @@ impl RegistryFolder {
     pub fn bare(program: &Path, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (program, folder) = (program.to_owned(), folder.to_owned());
-        Ok(Self { program, folder, environment: Vec::new() })
+        Ok(Self { program, folder, environment: Vec::new(), place: Vec::new() })
     }
 
     /// One with keys and first metadata.
@@ -40,16 +42,33 @@ impl RegistryFolder {
     /// Where `sentinel registry init` fails.
     pub fn new(program: &Path, folder: &Path) -> Result<Self> {
         let made = Self::bare(program, folder)?;
-        made.run(&["registry", "--data", "registry", "init", "--offline", "offline"])?;
+        made.init()?;
         Ok(made)
     }
 
-    /// The same with these variables set for every command.
+    /// The same with its store in a bucket of what speaks S3 at `endpoint`.
     #[must_use]
-    pub fn with(mut self, environment: &[(&str, &str)]) -> Self {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        self.environment.extend(environment.iter().map(own));
+    pub fn in_bucket(mut self, bucket: &str, endpoint: &str) -> Self {
+        let place = ["--s3-bucket", bucket, "--s3-endpoint", endpoint];
+        self.place = place.map(str::to_owned).to_vec();
+        let credentials = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        self.environment = credentials.map(|name| (name.to_owned(), "test".to_owned())).to_vec();
         self
+    }
+
+    /// Makes its keys and first metadata.
+    ///
+    /// # Errors
+    /// Where `sentinel registry init` fails.
+    pub fn init(&self) -> Result<()> {
+        self.registry(&["init", "--offline", "offline"]).map(drop)
+    }
+
+    /// Runs a command of `sentinel registry` on its store.
+    fn registry(&self, arguments: &[&str]) -> Result<String> {
+        let place = self.place.iter().map(String::as_str);
+        let all: Vec<&str> = ["registry", "--data", "registry"].into_iter().chain(place).collect();
+        self.run(&[&all[..], arguments].concat())
     }
 
     /// The folder in which everything lies: `registry`, `offline`, and files of the tests.
@@ -87,7 +106,7 @@ impl RegistryFolder {
     /// # Errors
     /// Where the command fails.
     pub fn token(&self, namespace: &str) -> Result<String> {
-        let token = self.run(&["registry", "--data", "registry", "token", "create", namespace])?;
+        let token = self.registry(&["token", "create", namespace])?;
         let file = self.path("token");
         std::fs::write(&file, &token)?;
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))?;
@@ -110,6 +129,7 @@ impl RegistryFolder {
         let mut child = self
             .command()
             .args(["registry", "--listen", "127.0.0.1:0", "--data", "registry"])
+            .args(&self.place)
             .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
