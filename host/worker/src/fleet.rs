@@ -4,8 +4,10 @@ use crate::config::WorkerConfig;
 use crate::worker::Shared;
 use async_trait::async_trait;
 use sentinel_fleet::{
-    ApplyError, Carrier, CarrierError, Keeping, Place, SlotKeeper, Wanted, facts,
+    ApplyError, Carrier, CarrierError, Follower, FollowerParts, Handle, Keeping, Place, SlotKeeper,
+    Wanted, facts,
 };
+use sentinel_registry_client::PluginSource;
 use sentinel_store::Store;
 use sentinel_trust::Kind;
 use sentinel_trust::fleet::Operators;
@@ -77,5 +79,46 @@ impl SlotKeeper for Keeper {
             Some(shared) => shared.keep_fleet(set).await,
             None => BTreeMap::new(),
         }
+    }
+}
+
+/// Begins with the last good set of the fleet: returns when it runs, so that no batch passes
+/// without the transforms of the set.
+pub(crate) async fn follow(
+    follower: Follower,
+    shared: &Arc<Shared>,
+    plugins: Arc<dyn PluginSource>,
+) -> Handle {
+    let parts = FollowerParts {
+        carrier: Box::new(FromStore(Arc::clone(&shared.store))),
+        plugins,
+        keeper: Arc::new(Keeper(Arc::downgrade(shared))),
+    };
+    let place = place(&shared.config.lock(), &shared.options.name);
+    let handle = follower.start(parts, place);
+    let _ = shared.fleet_report.set(handle.reports());
+    handle.begun().await;
+    handle
+}
+
+impl Shared {
+    /// Makes the fleet's slots exactly these, or changes nothing.
+    async fn apply_fleet(&self, set: Vec<Wanted>) -> Result<(), String> {
+        let mut slots = self.slots.lock().await;
+        let config = self.config.lock().clone();
+        slots.apply_fleet(set, &config).await?;
+        let stages = slots.stages(&config);
+        self.goes_over(&mut slots, stages).await;
+        Ok(())
+    }
+
+    /// Makes the fleet's slots these as far as they can be; says which are not.
+    async fn keep_fleet(&self, set: Vec<Keeping>) -> BTreeMap<String, String> {
+        let mut slots = self.slots.lock().await;
+        let config = self.config.lock().clone();
+        let missing = slots.keep_fleet(set, &config).await;
+        let stages = slots.stages(&config);
+        self.goes_over(&mut slots, stages).await;
+        missing
     }
 }

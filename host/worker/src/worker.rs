@@ -4,7 +4,7 @@ use crate::checker::ConditionChecker;
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
-use crate::fleet::{self, FleetOptions, FromStore, Keeper};
+use crate::fleet::{self, FleetOptions};
 use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
@@ -18,7 +18,7 @@ use crate::windows::source::WindowSource;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use sentinel_bus::Bus;
-use sentinel_fleet::{Follower, FollowerParts, Handle, Keeping, MemoryError, Wanted};
+use sentinel_fleet::{Follower, Handle, MemoryError};
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services};
@@ -124,8 +124,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) slots: tokio::sync::Mutex<Slots>,
     bus: Arc<dyn Bus>,
-    options: WorkerOptions,
-    config: Mutex<WorkerConfig>,
+    pub(crate) options: WorkerOptions,
+    pub(crate) config: Mutex<WorkerConfig>,
     stages: Arc<ArcSwap<Stages>>,
     windows: Arc<RwLock<Windows>>,
     notifications: Notifications,
@@ -135,7 +135,7 @@ pub(crate) struct Shared {
     /// Told when there may be other rules or evaluators.
     changed: watch::Sender<u64>,
     started_at: i64,
-    fleet_report: OnceLock<watch::Receiver<HostReport>>,
+    pub(crate) fleet_report: OnceLock<watch::Receiver<HostReport>>,
 }
 
 /// A running worker. Dropping it stops nothing: call [`Worker::shutdown`].
@@ -216,7 +216,7 @@ impl Worker {
             fleet_report: OnceLock::new(),
         });
         let fleet = match follower {
-            Some(follower) => Some(follow(follower, &shared, parts.plugins).await),
+            Some(follower) => Some(fleet::follow(follower, &shared, parts.plugins).await),
             None => None,
         };
         let mut others = vec![
@@ -297,25 +297,6 @@ impl Worker {
     }
 }
 
-/// Begins with the last good set of the fleet: returns when it runs, so that no batch passes
-/// without the transforms of the set.
-async fn follow(
-    follower: Follower,
-    shared: &Arc<Shared>,
-    plugins: Arc<dyn PluginSource>,
-) -> Handle {
-    let parts = FollowerParts {
-        carrier: Box::new(FromStore(Arc::clone(&shared.store))),
-        plugins,
-        keeper: Arc::new(Keeper(Arc::downgrade(shared))),
-    };
-    let place = fleet::place(&shared.config.lock(), &shared.options.name);
-    let handle = follower.start(parts, place);
-    let _ = shared.fleet_report.set(handle.reports());
-    handle.begun().await;
-    handle
-}
-
 fn slots(options: &WorkerOptions, parts: &WorkerParts, windows: &Arc<RwLock<Windows>>) -> Slots {
     let states = Arc::new(SlotStates::new(Arc::clone(&parts.store)));
     Slots::new(SlotParts {
@@ -352,31 +333,11 @@ impl Shared {
     }
 
     /// Makes the stages those that work is done with, and then ends slots that are out of use.
-    async fn goes_over(&self, slots: &mut Slots, stages: Stages) {
+    pub(crate) async fn goes_over(&self, slots: &mut Slots, stages: Stages) {
         self.stages.store(Arc::new(stages));
         self.changed.send_modify(|count| *count += 1);
         self.notifications.notifiers_changed();
         slots.stop_retired().await;
-    }
-
-    /// Makes the fleet's slots exactly these, or changes nothing.
-    pub(crate) async fn apply_fleet(&self, set: Vec<Wanted>) -> Result<(), String> {
-        let mut slots = self.slots.lock().await;
-        let config = self.config.lock().clone();
-        slots.apply_fleet(set, &config).await?;
-        let stages = slots.stages(&config);
-        self.goes_over(&mut slots, stages).await;
-        Ok(())
-    }
-
-    /// Makes the fleet's slots these as far as they can be; says which are not.
-    pub(crate) async fn keep_fleet(&self, set: Vec<Keeping>) -> BTreeMap<String, String> {
-        let mut slots = self.slots.lock().await;
-        let config = self.config.lock().clone();
-        let missing = slots.keep_fleet(set, &config).await;
-        let stages = slots.stages(&config);
-        self.goes_over(&mut slots, stages).await;
-        missing
     }
 
     pub(crate) async fn status(&self) -> WorkerStatus {

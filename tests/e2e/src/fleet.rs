@@ -9,7 +9,7 @@ use sentinel_trust::{Digest, Grants, Unverified};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -132,10 +132,7 @@ impl<'h> Host<'h> {
     pub async fn start(home: &'h Home, up: &Up<'_>, name: &str, role: &str) -> Result<Self> {
         let folder = home.path().join(name);
         std::fs::create_dir_all(&folder)?;
-        let config = format!(
-            "version: 1\nagent: {{id: {name}, interval: 300ms, heartbeat: 500ms, labels: {{role: {role}}}}}\n"
-        );
-        std::fs::write(folder.join("agent.yaml"), config)?;
+        Self::write_config(&folder, name, role, "")?;
         let made = home.json(&["token", "create"])?;
         std::fs::write(folder.join("token"), made["token"].as_str().context("token")?)?;
         let server = up.grpc()?;
@@ -147,6 +144,24 @@ impl<'h> Host<'h> {
         });
         approved.await.with_context(|| host.log())?;
         Ok(host)
+    }
+
+    /// Gives it another configuration: `more` is added to the part `agent`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn configure(&self, role: &str, more: &str) -> Result<()> {
+        Self::write_config(&self.home.path().join(&self.name), &self.name, role, more)
+    }
+
+    fn write_config(folder: &Path, name: &str, role: &str, more: &str) -> Result<()> {
+        let agent =
+            format!("id: {name}, interval: 300ms, heartbeat: 500ms, labels: {{role: {role}}}");
+        let config = format!("version: 1\nagent: {{{agent}{more}}}\n");
+        // Whoever reads it while it is written must see one or the other.
+        let part = folder.join("agent.yaml.part");
+        std::fs::write(&part, config)?;
+        Ok(std::fs::rename(&part, folder.join("agent.yaml"))?)
     }
 
     fn spawn(home: &Home, name: &str, server: &str) -> Result<Child> {

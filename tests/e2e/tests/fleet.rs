@@ -121,6 +121,31 @@ async fn a_set_reaches_the_hosts_it_is_for_and_a_broken_one_is_rolled_back() -> 
         runs(status, "web-1", 4, &[("count", "running")]).then_some(())
     })
     .await?;
+    // What the host's owner configures stands above the set: a name, and a ceiling of grants.
+    let own = ", collectors: [{slot: count, plugin: sentinel/system, grants: {system: true}}]";
+    web.configure("web", own)?;
+    until(&up, &hosts, "the owner's slot of that name runs instead", |status| {
+        let web = host(status, "web-1")?;
+        let why = web["problem"].as_str().unwrap_or_default();
+        let slots = web["slots"].as_array()?;
+        let own = slots.len() == 1 && slots[0]["plugin"] == "sentinel/system";
+        (own && why.contains("this host's own configuration")).then_some(())
+    })
+    .await?;
+    web.configure("web", ", ceiling: {system: true}")?;
+    until(&up, &hosts, "the fleet's slot asks for more than the ceiling", |status| {
+        let web = host(status, "web-1")?;
+        let why = web["problem"].as_str().unwrap_or_default();
+        let none = web["slots"].as_array()?.is_empty();
+        (none && why.contains("beyond what this host allows")).then_some(())
+    })
+    .await?;
+    web.configure("web", "")?;
+    until(&up, &hosts, "it runs again without them", |status| {
+        runs(status, "web-1", 4, &[("count", "running")]).then_some(())
+    })
+    .await?;
+
     // One that loads and then fails at every call is given up, and what ran before runs again.
     let mut failing = Wish { slot: "count".to_owned(), ..broken()? };
     failing.config = json!({ "mode": "panic" });
