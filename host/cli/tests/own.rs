@@ -122,3 +122,44 @@ fn a_file_is_published_by_its_publisher_installed_upgraded_and_forgotten() {
     let _up = Up::start(&user);
     assert_eq!(list(&user), listed);
 }
+
+/// What a host of the fleet says, as soon as it says it.
+fn host_says(user: &User, role: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let said = user.run(&["fleet", "status", "--json"]);
+        let status: Value = serde_json::from_str(&said.data).unwrap();
+        let hosts = status["hosts"].as_array().unwrap();
+        match hosts.iter().find(|host| host["role"] == role && wanted(host)) {
+            Some(host) => return host.clone(),
+            None => assert!(begun.elapsed() < PATIENCE, "{status}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn the_fleet_of_an_up_is_decided_by_its_owner_and_a_set_that_cannot_run_is_refused_whole() {
+    let user = User::new();
+    user.write("core.wasm", module::transform(r#"{"type":"object"}"#));
+    user.done(&["plugin", "keygen", "--publisher", "acme", "--out", "acme.key"]);
+    pack(&user, "1.0.0");
+    let _up = Up::start(&user);
+    user.done(&["plugin", "install", "toy.wasm", "--publisher-key", "acme.key", "--yes"]);
+    // Its code can do nothing but end in a trap, and so cannot be configured.
+    user.done(&["plugin", "install", "acme/toy", "--slot", "rows", "--no-wait"]);
+    let worker = host_says(&user, "worker", |host| host["refused"] == 1);
+    assert_eq!((&worker["number"], &worker["state"]), (&json!(0), &json!("refused")), "{worker}");
+    assert!(worker["problem"].as_str().unwrap().contains("rows"), "{worker}");
+    let status = user.run(&["fleet", "status"]);
+    assert!(status.code == 1 && status.talk.contains("refused the set"), "{}", status.talk);
+
+    let out = user.done(&["plugin", "uninstall", "rows", "--yes", "--note", "it traps"]);
+    assert!(out.talk.contains("runs set 2"), "{}", out.talk);
+    host_says(&user, "agent", |host| host["number"] == 2 && host["state"] == "current");
+    user.done(&["fleet", "status"]);
+    assert!(user.done(&["fleet", "history"]).data.contains("it traps"));
+    user.done(&["plugin", "revoke", "acme/toy@1.0.0"]);
+    let gone = user.run(&["plugin", "install", "acme/toy", "--slot", "rows"]);
+    assert!(gone.code == 1 && gone.talk.contains("revoked"), "{}", gone.talk);
+}

@@ -3,107 +3,27 @@
 
 mod program;
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
 
-use program::{Said, User, module};
+use program::module;
+use program::registry::{Everybody, Registry};
 use sentinel_trust::repository::{KeyPurpose, RoleKey};
 use serde_json::Value;
 
-/// A `sentinel registry` that runs. Killed when it is dropped.
-struct Registry {
-    child: Child,
-    url: String,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    fn start(user: &User) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sentinel"))
-            .args(["registry", "--data", "registry", "--listen", "127.0.0.1:0"])
-            .current_dir(user.path(""))
-            .env_clear()
-            .env("HOME", user.path(""))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = lines.by_ref().map(Result::unwrap).find_map(|line| {
-            let (_, rest) = line.split_once("running on ")?;
-            Some(rest.split_once(". ")?.0.to_owned())
-        });
-        // Whatever else it says has a reader, so that it never waits for one.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url: url.expect("the registry says where it runs") }
-    }
-}
-
-/// A user who owns a registry, publishes and operates.
-struct Everybody {
-    user: User,
-    registry: Registry,
+/// A user whose folder has a core module to pack.
+fn everybody() -> Everybody {
+    let all = Everybody::new();
+    all.user.write("core.wasm", module::transform(r#"{"type":"object"}"#));
+    all
 }
 
 impl Everybody {
-    fn new() -> Self {
-        let user = User::new();
-        let init = user.done(&["registry", "--data", "registry", "init", "--offline", "offline"]);
-        assert!(
-            init.talk.contains("move ~/offline") || init.talk.contains("move offline"),
-            "{}",
-            init.talk
-        );
-        user.write("core.wasm", module::transform(r#"{"type":"object"}"#));
-        let registry = Registry::start(&user);
-        Self { user, registry }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Said {
-        let environment = [
-            ("SENTINEL_REGISTRY", self.registry.url.as_str()),
-            ("SENTINEL_ENROLMENT", "registry/enrolment.json"),
-            ("SENTINEL_REGISTRY_TOKEN_FILE", "token"),
-        ];
-        self.user.run_with(arguments, &environment, "")
-    }
-
-    fn done(&self, arguments: &[&str]) -> Said {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments:?}: {}", said.talk);
-        said
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let all: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.done(&all).data).unwrap()
-    }
-
     /// Packs `acme/toy` of a version.
     fn pack(&self, version: &str) {
         self.user.write("plugin.yaml", format!(
             "name: acme/toy\nversion: {version}\nkind: transform\ndescription: A toy.\nlicense: MIT\n"
         ));
         self.done(&["plugin", "pack", "core.wasm", "--manifest", "plugin.yaml", "-o", "toy.wasm"]);
-    }
-
-    /// Lets acme publish with a new key, and gives it a token.
-    fn approve_acme(&self) -> String {
-        let key = self.done(&["plugin", "keygen", "--publisher", "acme", "--out", "acme.key"]);
-        let key = key.data.trim().to_owned();
-        self.done(&["registry", "approve", "acme", &key, "--key", "offline/targets.key"]);
-        let token = self.done(&["registry", "--data", "registry", "token", "create", "acme"]);
-        let token = self.user.write("token", token.data);
-        std::fs::set_permissions(token, std::fs::Permissions::from_mode(0o600)).unwrap();
-        key
     }
 
     fn publish(&self, version: &str) {
@@ -114,7 +34,7 @@ impl Everybody {
 
 #[test]
 fn a_registry_begins_publishes_and_is_searched() {
-    let all = Everybody::new();
+    let all = everybody();
     for key in ["offline/root.key", "offline/targets.key", "registry/keys/timestamp.key"] {
         let mode = std::fs::metadata(all.user.path(key)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{key}");
@@ -147,7 +67,7 @@ fn a_registry_begins_publishes_and_is_searched() {
 
 #[test]
 fn other_bytes_under_a_published_version_are_refused() {
-    let all = Everybody::new();
+    let all = everybody();
     all.approve_acme();
     all.publish("1.0.0");
     all.user.write("core.wasm", module::transform(r#"{"type":"object","title":"other"}"#));
@@ -159,10 +79,17 @@ fn other_bytes_under_a_published_version_are_refused() {
 
 #[test]
 fn a_revoked_plugin_and_key_are_found_by_nobody() {
-    let all = Everybody::new();
+    let all = everybody();
     all.approve_acme();
     all.publish("1.0.0");
     all.publish("1.1.0");
+    let unknown = all.run(&["plugin", "revoke", "acme/toy@9.9.9", "--key", "offline/targets.key"]);
+    assert!(unknown.talk.contains("acme/toy has no release 9.9.9"), "{}", unknown.talk);
+    all.publish("1.2.0");
+    let keyless = all.run(&["plugin", "revoke", "acme/toy@1.2.0"]);
+    assert!(keyless.talk.contains("the targets key of the registry is needed"), "{}", keyless.talk);
+    all.done(&["plugin", "revoke", "acme/toy@1.2.0", "--key", "offline/targets.key"]);
+    assert_eq!(all.json(&["plugin", "search"])[0]["newest"], "1.1.0");
     let digest = |version: &str| {
         all.pack(version);
         let found = all.json(&["plugin", "publish", "toy.wasm", "--key", "acme.key"]);
@@ -189,7 +116,7 @@ fn a_revoked_plugin_and_key_are_found_by_nobody() {
 
 #[test]
 fn every_key_rotates_and_those_who_know_the_registry_follow() {
-    let mut all = Everybody::new();
+    let mut all = everybody();
     all.approve_acme();
     all.publish("1.0.0");
     for (role, version) in [("root", 2), ("targets", 3), ("online", 4)] {
@@ -231,7 +158,7 @@ fn every_key_rotates_and_those_who_know_the_registry_follow() {
 }
 
 /// The folder of what the user knows of the registry, of whichever there is.
-fn known(user: &User) -> String {
+fn known(user: &program::User) -> String {
     let folder = user.path(".local/share/sentinel/registries");
     let first = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap();
     first.path().to_str().unwrap().to_owned()
@@ -239,7 +166,7 @@ fn known(user: &User) -> String {
 
 #[test]
 fn a_bundle_reaches_a_host_without_a_network() {
-    let all = Everybody::new();
+    let all = everybody();
     all.approve_acme();
     all.publish("1.0.0");
     let operator = RoleKey::generate(KeyPurpose::Operator).unwrap();

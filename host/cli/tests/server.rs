@@ -3,105 +3,33 @@
 mod program;
 
 use std::fs;
-use std::sync::Arc;
 
-use async_trait::async_trait;
+use program::server::{NOW, Wishes};
 use program::{Said, User};
-use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
-use sentinel_model::ids::SlotName;
-use sentinel_server::enrolment::EnrolmentTokens;
-use sentinel_server::keywrap::KeyWrap;
-use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
-use sentinel_store::sqlite::{SqliteStore, StoreOptions};
-
-const NOW: i64 = 1_700_000_000_000;
-const TOKEN: &str = "sat_000000000000000000000000";
-
-/// Refuses conditions without `ok`, and has something to say about those with `odd`.
-struct Rules;
-
-#[async_trait]
-impl RuleChecker for Rules {
-    async fn check(
-        &self,
-        _: &SlotName,
-        condition: &serde_json::Value,
-    ) -> Result<Vec<RuleDiagnostic>, String> {
-        let say = |message: &str, error| {
-            vec![RuleDiagnostic { path: String::new(), message: message.to_owned(), error }]
-        };
-        Ok(match (condition.get("ok"), condition.get("odd")) {
-            (None, _) => say("not ok", true),
-            (_, Some(_)) => say("odd", false),
-            _ => Vec::new(),
-        })
-    }
-
-    fn applied(&self) {}
-}
 
 /// A user whose run file leads to a server.
 struct Served {
+    server: program::server::Served,
     user: User,
-    url: String,
-    server: Option<Server>,
-    runtime: tokio::runtime::Runtime,
 }
 
 impl Served {
     fn new() -> Self {
         let user = User::new();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let server = runtime.block_on(serve(&user));
-        let url = format!("http://{}", server.rest());
-        user.write("api.token", TOKEN);
-        fs::create_dir_all(user.path(".local/state/sentinel")).unwrap();
-        let running = serde_json::json!({
-            "server": url, "grpc": url, "data": user.path("."), "pid": std::process::id(),
-            "token_file": user.path("api.token"),
-        });
-        user.write(".local/state/sentinel/up.json", running.to_string());
-        Self { user, url, server: Some(server), runtime }
+        let server = program::server::Served::start(&user, "", Wishes::default());
+        server.is_running(&user);
+        Self { server, user }
     }
 
     /// What a command said, whose port is another at each run.
     fn whole(&self, said: &Said) -> String {
-        said.whole().replace(&self.url, "http://SERVER")
+        said.whole().replace(&self.server.url, "http://SERVER")
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let said = self.user.done(&[&["--json"], arguments].concat());
         serde_json::from_str(&said.data).unwrap()
     }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            self.runtime.block_on(server.shutdown());
-        }
-    }
-}
-
-async fn serve(user: &User) -> Server {
-    let store = SqliteStore::open(user.path("sentinel.db"), StoreOptions::default()).await.unwrap();
-    let bus = user.path("bus");
-    fs::create_dir(&bus).unwrap();
-    let parts = ServerParts {
-        store: Arc::new(store),
-        bus: Arc::new(EmbeddedBus::open(&bus, EmbeddedOptions::default()).unwrap()),
-        wrap: Arc::new(KeyWrap::open(&user.path("server.key")).unwrap()),
-        tokens: Arc::new(EnrolmentTokens::open(&user.path("enrolment.json")).unwrap()),
-        operators: None,
-        enrolment: None,
-        rules: Arc::new(Rules),
-        registry: prometheus::Registry::new(),
-        clock: Arc::new(|| NOW),
-    };
-    let any = "127.0.0.1:0".parse().unwrap();
-    let listeners = Listeners::bind(any, any).await.unwrap();
-    let options = ServerOptions { listeners, hosts: Vec::new(), token: TOKEN.to_owned() };
-    Server::start(options, parts).await.unwrap()
 }
 
 #[test]
@@ -113,7 +41,7 @@ fn the_run_file_leads_to_the_server_and_its_token() {
     assert!(served.whole(&shown).contains("http://SERVER version"), "{}", shown.data);
 
     // A named server gets the token only where it is the one that runs.
-    assert_eq!(served.user.run(&["status", "--server", &served.url]).code, 0);
+    assert_eq!(served.user.run(&["status", "--server", &served.server.url]).code, 0);
     let wrong = served.user.run_with(&["status"], &[("SENTINEL_TOKEN", "wrong")], "");
     insta::assert_snapshot!(served.whole(&wrong));
 }

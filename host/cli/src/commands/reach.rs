@@ -19,8 +19,10 @@ use crate::running;
 pub(crate) const MAX_CA_BYTES: usize = 1 << 20;
 /// Most bytes of a token's file.
 const MAX_TOKEN_BYTES: usize = 4096;
-/// Where the owner of a `sentinel up` keeps what is known of its registry, below its data folder.
-const KNOWN_BY_OWNER: &str = "registry/owner/known";
+/// Where the owner of a `sentinel up` keeps the keys that decide, below its data folder.
+const OWNER: &str = "registry/owner";
+/// What is known of its registry, in there.
+const KNOWN_BY_OWNER: &str = "known";
 /// Digits of the address's digest that name the folder of what is known.
 const FOLDER_DIGITS: usize = 16;
 
@@ -68,6 +70,16 @@ impl Reach {
         Ok(RegistryClient::open(options, enrolment.as_ref())?)
     }
 
+    /// The folder of the keys that decide in the registry of this user's `sentinel up`, where it is
+    /// the one that is asked and has them.
+    pub(crate) fn owner(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.registry.is_some() {
+            return Ok(None);
+        }
+        let folder = running::read()?.map(|running| running.data.join(OWNER));
+        Ok(folder.filter(|folder| folder.is_dir()))
+    }
+
     /// The registry that was named, else that of the `sentinel up` of this user.
     fn place(&self) -> Result<Place, Failure> {
         let enrolment = self.enrolment.clone();
@@ -91,7 +103,8 @@ impl Reach {
         let url = url.parse()?;
         // What is known of it lies with it: another data folder is another registry, though its
         // address may be the same.
-        let known = self.known.clone().unwrap_or_else(|| running.data.join(KNOWN_BY_OWNER));
+        let known =
+            self.known.clone().unwrap_or_else(|| running.data.join(OWNER).join(KNOWN_BY_OWNER));
         Ok(Place { url, enrolment: enrolment.or(running.enrolment), known })
     }
 }

@@ -6,6 +6,7 @@ use super::data::{DataFolder, default_folder};
 use super::own::OwnAgent;
 use super::own_registry::{Folders, OwnRegistry, Serving};
 use super::{COMPILE_CHILD, StopSignal};
+use crate::commands::fleet::operators_file;
 use crate::commands::now;
 use crate::failure::with_causes;
 use crate::running::{self, Running};
@@ -27,6 +28,8 @@ use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use sentinel_trust::fleet::Operators;
+use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
 use std::fs;
@@ -62,6 +65,9 @@ pub(crate) struct UpArgs {
     /// Secret key with which plugins of its publisher are published; the publisher is approved
     #[arg(long, value_name = "FILE")]
     publisher_key: Vec<PathBuf>,
+    /// Who decides in the fleet, as `sentinel fleet init` printed it; else the owner of this folder
+    #[arg(long, value_name = "FILE")]
+    operators: Option<PathBuf>,
 }
 
 /// The folder below the data folder with what this host has of the registry.
@@ -102,10 +108,14 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let mut folders = Folders::new(&args.plugins, &args.publisher_key)?;
     say(&format!("Starting on {} …", data.path().display()));
     let plugins = plugins(listener, options, &data, &mut folders).await?;
+    let operators = match &args.operators {
+        Some(file) => operators_file(file).map_err(|failure| anyhow::anyhow!(failure.message))?,
+        None => plugins.own.operators()?,
+    };
     let config = load_config(&args, &data, &*plugins.host).await?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let token = data.secret_text("api.token", fresh_token)?;
-    let up = start(listeners, &data, &config, plugins, &secrets, &token).await?;
+    let up = start(listeners, &data, &config, plugins, operators, &secrets, &token).await?;
     let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
         server: format!("http://{}", up.server.rest()),
@@ -202,6 +212,7 @@ async fn start(
     data: &DataFolder,
     config: &Loaded,
     plugins: Plugins,
+    operators: Operators,
     secrets: &Arc<SecretStore>,
     token: &str,
 ) -> Result<Up> {
@@ -222,7 +233,6 @@ async fn start(
     let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
     worker_options.forbidden_paths = vec![data.path().to_owned()];
     worker_options.link = format!("http://{}", listeners.rest());
-    let operators = plugins.own.operators()?;
     let file = data.join("worker.fleet");
     worker_options.fleet = Some(FleetOptions { operators: operators.clone(), file });
     let worker = Worker::start(
@@ -257,7 +267,7 @@ async fn start(
             enrolment: Some(Arc::new(HostEnrolment::new(
                 &plugins.serving.url(),
                 operators.fleet,
-                &plugins.own.enrolment()?,
+                &Enrolment { operators: operators.keys.clone(), ..plugins.own.enrolment()? },
             )?)),
             rules: Arc::new(Rules(worker.checker())),
             registry: registry.clone(),

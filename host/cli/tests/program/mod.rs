@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod module;
+pub(crate) mod registry;
+pub(crate) mod server;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

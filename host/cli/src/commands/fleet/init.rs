@@ -45,7 +45,7 @@ pub(crate) struct OperatorsArgs {
 }
 
 pub(super) fn run(command: Init, printer: &Printer) -> Result<(), Failure> {
-    let joined = command.join.as_deref().map(read).transpose()?;
+    let joined = command.join.as_deref().map(operators_file).transpose()?;
     let key = key_file(command.key.as_deref(), None)?;
     if let Some(folder) = key.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
@@ -69,7 +69,7 @@ pub(super) fn run(command: Init, printer: &Printer) -> Result<(), Failure> {
             operator.public()
         ));
     } else {
-        printer.hint("next: give what is printed to the server, `sentinel up --operators FILE`; hosts get it when they enrol");
+        printer.hint("next: give what is printed to the server, `sentinel up --operators FILE`");
     }
     print(&operator.pins(), printer)
 }
@@ -94,11 +94,15 @@ fn print(pins: &Operators, printer: &Printer) -> Result<(), Failure> {
     printer.data(pins, |_| json)
 }
 
-fn read(file: &Path) -> Result<Operators, Failure> {
+/// Who decides in a fleet, out of a file.
+///
+/// # Errors
+/// A file that names nobody, or too many.
+pub(crate) fn operators_file(file: &Path) -> Result<Operators, Failure> {
     let json = files::read(file, MAX_BYTES)?;
     let refused = |why: String| {
         Failure::new(format!("{} names no operators: {why}", file.display()))
-            .hint("it is what `sentinel fleet operators` prints")
+            .hint("it is what `sentinel fleet init` and `sentinel fleet operators` print")
     };
     let pins: Operators =
         serde_json::from_slice(&json).map_err(|error| refused(error.to_string()))?;

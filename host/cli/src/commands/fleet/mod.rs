@@ -19,6 +19,8 @@ mod wait;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use init::operators_file;
+
 use clap::Subcommand;
 
 use super::ask;

@@ -54,6 +54,7 @@ struct State {
 struct Seen {
     /// 0 before the first.
     number: u64,
+    /// Of its content; absent where an operator set the number back by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
 }
@@ -250,7 +251,8 @@ impl State {
             ))
             .hint("nothing was changed; if its database was restored from a copy, registry/README.md says what to do"));
         }
-        if now.number == self.seen.number && self.seen != now {
+        let other = self.seen.digest.is_some() && self.seen.digest != now.digest;
+        if now.number == self.seen.number && other {
             return Err(Failure::new(format!(
                 "the server shows a set {} that is another than the one seen before under that number",
                 now.number

@@ -22,6 +22,7 @@ use sentinel_trust::{MAX_COMPONENT_BYTES, NameError, PluginName, TrustError};
 use super::ask;
 use super::fleet::switch;
 use super::reach::wait;
+use super::registry;
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::files;
@@ -60,6 +61,8 @@ pub(crate) enum PluginCommand {
     Publish(publish::Publish),
     /// Ask that nobody installs a published version anew.
     Yank(publish::Yank),
+    /// Stop a published version wherever it runs: `sentinel registry revoke` by its name.
+    Revoke(registry::RevokeRelease),
     /// Look for plugins in a registry.
     Search(search::Search),
     /// Plugins in one file, for hosts without a network.
@@ -116,6 +119,7 @@ pub(super) fn run(
         PluginCommand::Inspect(command) => inspect::run(command, printer),
         PluginCommand::Publish(command) => wait(publish::publish(command, printer)),
         PluginCommand::Yank(command) => wait(publish::yank(command, printer)),
+        PluginCommand::Revoke(command) => wait(registry::revoke_release(command, printer)),
         PluginCommand::Search(command) => wait(search::run(command, printer)),
         PluginCommand::Bundle(command) => wait(bundle::run(command, printer)),
     }

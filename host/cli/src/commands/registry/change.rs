@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sentinel_registry_client::RegistryClient;
+use sentinel_registry_client::{PluginRef, RegistryClient};
 use sentinel_trust::repository::{
     Interest, KeyPurpose, MetadataFile, Publishers, PublishersError, Role, RootSpec, TargetsSpec,
     root_file, targets_file,
@@ -12,6 +12,7 @@ use sentinel_trust::{Digest, KeyId, PublicKey, PublisherName};
 use serde_json::json;
 use std::collections::BTreeSet;
 
+use super::keys;
 use crate::commands::now;
 use crate::commands::reach::{Reach, role_key};
 use crate::failure::Failure;
@@ -36,8 +37,8 @@ struct Change {
     reach: Reach,
     #[command(flatten)]
     delivery: Delivery,
-    /// The targets key; of several that must sign, each
-    #[arg(long, value_name = "FILE", required = true)]
+    /// The offline key; of several that must sign, each [default: that of the running `sentinel up`]
+    #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
     /// Days until it must be renewed [default: 90 for targets, 365 for root]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=3650))]
@@ -67,6 +68,19 @@ pub(crate) struct Revoke {
     /// A key, by its id: what it alone signed stops wherever it runs
     #[arg(long, group = "what")]
     revoked_key: Vec<KeyId>,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Options of `sentinel plugin revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeRelease {
+    /// publisher/name@1.2.3, or publisher/name and --digest
+    #[arg(value_name = "NAME[@VERSION]")]
+    plugin: PluginRef,
+    /// The plugin by its digest, whatever its version
+    #[arg(long)]
+    digest: Option<Digest>,
     #[command(flatten)]
     change: Change,
 }
@@ -110,6 +124,42 @@ pub(super) async fn revoke(command: Revoke, printer: &Printer) -> Result<(), Fai
     Ok(())
 }
 
+/// Revokes one release: what `sentinel registry revoke` does with its digest.
+pub(crate) async fn revoke_release(
+    command: RevokeRelease,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let RevokeRelease { plugin: PluginRef { name, version }, digest, change } = command;
+    let digest = match (digest, version) {
+        (Some(digest), None) => digest,
+        (None, Some(version)) => {
+            let client = change.reach.open()?;
+            let interest = Interest::Only(BTreeSet::from([name.publisher()]));
+            let view = client.refresh(interest, now()).await?;
+            let found = view.releases().find(|one| one.name == name && one.version == version);
+            let found = found.ok_or_else(|| {
+                Failure::new(format!("{name} has no release {version}"))
+                    .hint("`sentinel plugin search` shows what there is; a release that its publisher does not list is named by --digest")
+            })?;
+            found.digest
+        }
+        _ => {
+            return Err(Failure::new(format!(
+                "say which release of {name}: its version, or its --digest"
+            ))
+            .hint(format!("write {name}@1.2.3")));
+        }
+    };
+    printer.say(&format!("revoking {digest}"));
+    let command = Revoke {
+        publisher: name.publisher(),
+        digest: vec![digest],
+        revoked_key: Vec::new(),
+        change,
+    };
+    revoke(command, printer).await
+}
+
 pub(super) async fn renew(command: Renew, printer: &Printer) -> Result<(), Failure> {
     let Renew { role, change } = command;
     if role == Role::Targets {
@@ -134,7 +184,14 @@ impl Change {
         &self,
         purpose: KeyPurpose,
     ) -> Result<Vec<sentinel_trust::repository::RoleKey>, Failure> {
-        self.key.iter().map(|file| role_key(file, purpose)).collect()
+        if !self.key.is_empty() {
+            return self.key.iter().map(|file| role_key(file, purpose)).collect();
+        }
+        let owner = self.reach.owner()?.ok_or_else(|| {
+            Failure::new(format!("the {purpose} key of the registry is needed"))
+                .hint("name it with --key; `sentinel registry init` said where it was put")
+        })?;
+        Ok(vec![role_key(&keys::path(&owner, purpose), purpose)?])
     }
 }
 

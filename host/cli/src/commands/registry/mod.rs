@@ -6,6 +6,7 @@ pub(crate) mod keys;
 mod rotate;
 mod status;
 
+pub(crate) use change::{RevokeRelease, revoke_release};
 use clap::Subcommand;
 use sentinel_registry_service::Store;
 use std::path::Path;

@@ -106,3 +106,19 @@ fn a_state_that_is_missing_or_damaged_is_no_new_beginning() {
     fs::copy(other.0.path().join("operator.fleet"), &state).unwrap();
     assert!(why().contains("does not name the key"), "{}", why());
 }
+
+#[test]
+fn an_operator_sets_back_what_was_seen_after_a_server_was_restored() {
+    let place = Place::new();
+    let mut operator = place.made();
+    let (one, two) = (sealed(&operator, 1, ""), sealed(&operator, 2, ""));
+    operator.newest(Some(&two)).unwrap();
+    assert!(operator.newest(Some(&one)).is_err());
+    let state = place.0.path().join("operator.fleet");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    json["seen"] = serde_json::json!({ "number": 1 });
+    fs::write(&state, json.to_string()).unwrap();
+    assert_eq!(operator.newest(Some(&one)).unwrap().number, 1);
+    let other = sealed(&operator, 1, "other");
+    assert!(operator.newest(Some(&other)).is_err());
+}
