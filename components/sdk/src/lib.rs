@@ -50,9 +50,9 @@
 //! assert_eq!(number.collect().unwrap().parts().next().unwrap().value, [42.0]);
 //! ```
 //!
-//! Built with `cargo build --profile component --target wasm32-unknown-unknown` as a `cdylib`
-//! and encoded as a component, it imports what it calls and nothing else. Built natively it is
-//! an ordinary library for `cargo test`.
+//! Built with `cargo build --release --target wasm32-unknown-unknown` as a `cdylib` and packed
+//! with `sentinel plugin pack`, it imports what it calls and nothing else. Built natively it is
+//! an ordinary library for `cargo test`. This crate's README goes through a first plugin.
 //!
 //! The host's functions are [`log`], [`clock`], [`system`], [`http`], [`files`], [`mac`], [`kv`]
 //! (collectors and, where it makes sense, notifiers) and [`series`] (evaluators).

@@ -184,6 +184,38 @@ mod tests {
         assert!(early.is_none(), "the log works: what is appended is worth waiting for");
     }
 
+    #[tokio::test]
+    async fn a_collection_is_synced_when_it_is_appended() {
+        use sentinel_model::batch::BatchBuilder;
+        use sentinel_model::columns::Kind;
+        for count in [1, 3] {
+            let options = Options {
+                sync: sentinel_wal::SyncPolicy::Interval(std::time::Duration::from_secs(3600)),
+                background: false,
+                ..Options::default()
+            };
+            let log = Arc::new(Log::open_on(Arc::new(Simulation::new()), options).unwrap().0);
+            let mut batch = BatchBuilder::new();
+            batch.push("m", [], Kind::Gauge, 1.0, 1);
+            let record = LogRecord {
+                slot: SlotName::new("s").unwrap(),
+                part: crate::record::Part::WHOLE,
+                batch: codec::encode(&batch.build().unwrap()).into(),
+                writes: Vec::new(),
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let states = SlotStates::open(&folder.path().join("state.json"), &log).unwrap();
+            let shared = Shared {
+                log: Arc::clone(&log),
+                states: Arc::new(states),
+                metrics: Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap()),
+                order: tokio::sync::RwLock::default(),
+            };
+            let last = append(&vec![record; count], &shared).await.unwrap();
+            assert_eq!((last.seq, log.offsets()[0].synced), (count as u64, count as u64));
+        }
+    }
+
     /// What a future has to say without any waiting.
     async fn at_once<F: Future>(future: F) -> Option<F::Output> {
         tokio::select! {

@@ -36,7 +36,8 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)
+        // What goes on below belongs to this problem, and not beside it.
+        f.write_str(&self.message.replace('\n', "\n    "))
     }
 }
 
@@ -96,7 +97,7 @@ impl Document {
             return Err(problem(1, "", message));
         }
         let documents = MarkedYaml::load_from_str(text)
-            .map_err(|e| problem(e.marker().line(), "", e.info().to_owned()))?;
+            .map_err(|e| problem(e.marker().line(), "", syntax(e.info())))?;
         let mut lines = HashMap::new();
         let value = match documents.as_slice() {
             [] => Value::Object(serde_json::Map::new()),
@@ -173,6 +174,11 @@ impl Document {
         serde_json::from_value(self.value.clone())
             .map_err(|e| Problems(vec![self.problem("", e.to_string())]))
     }
+}
+
+/// What a parser says, and what to do where newcomers often see it.
+fn syntax(said: &str) -> String {
+    if said.contains("tab") { format!("{said}; indent with spaces") } else { said.to_owned() }
 }
 
 type Refused = (usize, String, String);
@@ -257,6 +263,19 @@ mod tests {
         let problems = Document::parse("a.yaml", "a: 1\nb: [1,\n").unwrap_err();
         assert_eq!(problems.0[0].file, "a.yaml");
         assert!(problems.0[0].line >= 2, "{problems}");
+    }
+
+    #[test]
+    fn a_tab_is_answered_with_spaces() {
+        let problems = Document::parse("a.yaml", "a:\n\tb: 1\n").unwrap_err().to_string();
+        assert!(problems.contains("a.yaml:2: ") && problems.contains("spaces"), "{problems}");
+    }
+
+    #[test]
+    fn what_a_problem_says_over_several_lines_stands_below_it() {
+        let document = Document::parse("a.yaml", "a: 1\n").unwrap();
+        let one = document.problem("/a", "grant:\n- this\n- that");
+        assert_eq!(one.to_string(), "a.yaml:1: /a: grant:\n    - this\n    - that");
     }
 
     #[test]

@@ -255,3 +255,30 @@ async fn however_many_another_has_open_a_notifier_gets_its_own_after_a_restart()
         notifications.status().iter().map(|l| (l.notifier.to_string(), l.open)).collect();
     assert_eq!(open, [("chat".to_owned(), 0), ("pager".to_owned(), QUEUED)]);
 }
+
+#[tokio::test]
+async fn what_is_decided_while_the_journal_is_read_is_not_forgotten_in_it() {
+    let rig = Rig::new().await;
+    let (moody, well) = ill();
+    stages(&rig, &[("pager", &moody)], OnUnknown::Retry);
+    let (notifications, _stop) = start(&rig).await;
+    let all = (0..QUEUED as u64 + 1).map(|n| decided(&format!("n{n}"), "pager", n)).collect();
+    decide(&rig, &notifications, all).await;
+    let hold = rig.store.reads.write().await;
+    well.store(true, Ordering::SeqCst);
+    until("the journal is read", async || {
+        rig.clock.advance(2_000);
+        notifications.notifiers_changed();
+        rig.store.waiting.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    decide(&rig, &notifications, vec![decided("late", "pager", 1_000)]).await;
+    drop(hold);
+    until("it is told", async || {
+        rig.clock.advance(2_000);
+        notifications.notifiers_changed();
+        stored(&rig, "late").await.state == DeliveryState::Delivered
+    })
+    .await;
+    assert_eq!(moody.asked.lock().iter().filter(|one| one.0 == "late").count(), 1);
+}

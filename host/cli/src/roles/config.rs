@@ -191,11 +191,11 @@ async fn check(
     if part == Part::Whole {
         worker_findings(&config.worker, &document, plugins, &mut found).await;
     }
-    if found.problems.is_empty() {
-        return Ok((config, found.unloadable));
+    if !found.problems.is_empty() {
+        found.problems.extend(found.unloadable.drain(..).map(|one| one.problem));
+        Problems(std::mem::take(&mut found.problems)).into_result().with_context(said)?;
     }
-    found.problems.extend(found.unloadable.into_iter().map(|one| one.problem));
-    Err(Problems(found.problems)).with_context(said)
+    Ok((config, found.unloadable))
 }
 
 fn said(path: &Path) -> String {

@@ -13,16 +13,25 @@ use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_store::{Maintenance, Sizes, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub struct FlakyStore {
     inner: Arc<dyn Store>,
     refuses: AtomicBool,
+    /// Held alone, it keeps notifications that were read from whoever asked for them.
+    pub reads: tokio::sync::RwLock<()>,
+    /// Who has read and waits for that.
+    pub waiting: AtomicUsize,
 }
 
 impl FlakyStore {
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, refuses: AtomicBool::new(false) }
+        Self {
+            inner,
+            refuses: AtomicBool::new(false),
+            reads: tokio::sync::RwLock::default(),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     pub fn refuse(&self, refuses: bool) {
@@ -122,7 +131,11 @@ impl Store for FlakyStore {
         filter: NotificationFilter,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
-        self.inner.notifications(filter, limit).await
+        let found = self.inner.notifications(filter, limit).await;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _given = self.reads.read().await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        found
     }
     async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
         self.inner.open_notifiers().await
