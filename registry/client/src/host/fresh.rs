@@ -47,13 +47,14 @@ impl HostPlugins {
         Freshness { stop, task }
     }
 
-    /// Asks the registry now for what is new.
+    /// Asks the registry now for what is new of those whose plugins are known here.
     ///
     /// # Errors
-    /// A registry that does not answer, or answers what is refused; then all stays as it was.
+    /// Pins that cannot be read; a registry that does not answer, or answers what is refused;
+    /// then all stays as it was.
     pub async fn refresh(&self) -> Result<(), crate::SourceError> {
-        let publishers = self.client.view().publishers().keys().cloned().collect();
-        self.client.refresh(Interest::Only(publishers), self.now()).await?;
+        let pinned = self.pins()?.into_iter().map(|pin| pin.range.name.publisher()).collect();
+        self.client.refresh(Interest::Only(pinned), self.now()).await?;
         self.tell_of_what_differs();
         Ok(())
     }

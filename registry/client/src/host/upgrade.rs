@@ -41,9 +41,7 @@ impl HostPlugins {
         let pins = self.pins()?;
         let pins = pins.into_iter().filter(|pin| of.is_none_or(|name| pin.range.name == *name));
         let pins: Vec<Pin> = pins.collect();
-        let view = self.client.view();
-        let mut publishers: BTreeSet<_> = view.publishers().keys().cloned().collect();
-        publishers.extend(pins.iter().map(|pin| pin.range.name.publisher()));
+        let publishers: BTreeSet<_> = pins.iter().map(|pin| pin.range.name.publisher()).collect();
         let interest = sentinel_trust::repository::Interest::Only(publishers);
         let view = self.client.refresh(interest, self.now()).await?;
         self.tell_of_what_differs();

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use sentinel_registry_client::{Pin, PluginRef};
-use sentinel_trust::repository::{IndexedRelease, PluginRange};
+use sentinel_trust::repository::{IndexedRelease, Interest, PluginRange};
 use sentinel_trust::{Digest, PluginName};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::machine::{Host, Machine};
 use crate::client::Client;
+use crate::commands::now;
 use crate::failure::Failure;
 use crate::output::table::{Table, Tone};
 use crate::output::{Look, Printer, clean};
@@ -55,7 +56,8 @@ struct Shown {
 
 pub(super) async fn list(command: List, printer: &Printer) -> Result<(), Failure> {
     let host = command.machine.open()?;
-    if let Err(error) = host.plugins.refresh().await {
+    let all = host.plugins.client().refresh(Interest::All, now()).await;
+    if let Err(error) = all {
         printer.warn(&format!("shown is what is known so far: {error}"));
     }
     let mut shown = installed(&host).await?;
@@ -86,8 +88,7 @@ async fn installed(host: &Host) -> Result<Vec<Shown>, Failure> {
             Ok(None) => Some("its bytes are not here: the registry is asked for them".to_owned()),
             Err(error) => Some(error.to_string()),
         };
-        let newest =
-            pins.iter().filter_map(|pin| view.resolve(&pin.range, crate::commands::now()).ok());
+        let newest = pins.iter().filter_map(|pin| view.resolve(&pin.range, now()).ok());
         let newest = newest.filter(|one| one.digest != digest).map(|one| one.version.clone()).max();
         shown.push(Shown {
             name: name.to_string(),

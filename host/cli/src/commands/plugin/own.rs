@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use sentinel_registry_client::{Moved, Publisher, Upgrade as Step};
-use sentinel_trust::repository::{IndexedRelease, PluginRange, RequestsDifference};
+use sentinel_trust::repository::{IndexedRelease, Interest, PluginRange, RequestsDifference};
 use sentinel_trust::{Digest, MAX_COMPONENT_BYTES, PluginName, PublisherKey, Unverified};
 use serde_json::json;
 
@@ -39,7 +39,8 @@ pub(super) async fn install(
         printer.say(&format!("  asks for {line}"));
     }
     let host = Machine::default().open()?;
-    host.plugins.refresh().await?;
+    let publisher = std::collections::BTreeSet::from([manifest.name.publisher()]);
+    host.plugins.client().refresh(Interest::Only(publisher), now()).await?;
     let digest = Digest::of(&component);
     let published = host.plugins.client().view();
     let published = published.releases().find(|one| one.digest == digest && !one.yanked).cloned();
