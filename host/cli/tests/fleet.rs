@@ -1,6 +1,5 @@
 //! A fleet from its operator's key to what hosts say, by the commands that an operator uses,
-//! against a real server and a real registry. The hosts are played: they take what the server
-//! keeps, and say what the test has them say.
+//! against a real server and a real registry.
 
 mod program;
 
@@ -10,155 +9,15 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use program::Said;
-use program::registry::Everybody;
-use program::server::{NOW, Served, TOKEN, Wishes};
-use sentinel_store::Store;
-use sentinel_store::agents::{Claim, Heartbeat, NewAgent};
+use program::fleet::{Fleet, say};
+use program::server::{NOW, Served, Wishes};
+use sentinel_store::agents::{Claim, NewAgent};
 use sentinel_store::fleet::StoredSet;
-use sentinel_test_components::world;
 use sentinel_trust::Kind;
-use sentinel_trust::fleet::{DesiredSet, HostReport, Operators, RefusedSet, open, seal};
+use sentinel_trust::fleet::{DesiredSet, HostReport, Operators, open, seal};
 use sentinel_trust::repository::RoleKey;
 use serde_json::{Value, json};
-
-/// An operator with a registry, a server, and hosts.
-struct Fleet {
-    served: Served,
-    all: Everybody,
-    pins: Operators,
-}
-
-impl Fleet {
-    /// Everything there, and nothing decided.
-    fn new() -> Self {
-        Self::with_hosts(Vec::new())
-    }
-
-    /// The same, with a server that goes by further names.
-    fn with_hosts(hosts: Vec<String>) -> Self {
-        let all = Everybody::new();
-        all.approve_acme();
-        let said = all.user.done(&["fleet", "init"]);
-        let pins: Operators = serde_json::from_str(&said.data).unwrap();
-        let operators = Some(pins.clone());
-        let served = Served::start(&all.user, "served", Wishes { operators, hosts });
-        Self { served, all, pins }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Said {
-        self.at(&self.served.url, arguments)
-    }
-
-    fn at(&self, server: &str, arguments: &[&str]) -> Said {
-        let environment = [
-            ("SENTINEL_SERVER", server),
-            ("SENTINEL_TOKEN", TOKEN),
-            ("SENTINEL_REGISTRY", self.all.registry.url.as_str()),
-            ("SENTINEL_ENROLMENT", "registry/enrolment.json"),
-            ("USER", "alice"),
-        ];
-        self.all.user.run_with(arguments, &environment, "")
-    }
-
-    fn done(&self, arguments: &[&str]) -> Said {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments:?}: {}", said.talk);
-        said
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let all: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.done(&all).data).unwrap()
-    }
-
-    /// A command that fails, and what it says.
-    fn refused(&self, arguments: &[&str]) -> String {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 1, "{arguments:?}: {}", said.talk);
-        said.talk
-    }
-
-    /// The set in force.
-    fn set(&self) -> DesiredSet {
-        let sets = self.served.runtime.block_on(self.served.store.fleet_sets(1)).unwrap();
-        open(sets[0].sealed.as_bytes(), &self.pins, 0).unwrap().set().clone()
-    }
-
-    /// Publishes a version of a plugin that asks for something and has a port to configure.
-    fn publish(&self, name: &str, version: &str, kind: &str, requests: Value) {
-        let manifest = json!({
-            "format": 1, "name": name, "version": version, "kind": kind, "contract": "0.1.0",
-            "description": "Made for a test.", "license": "MIT", "requests": requests,
-            "config_schema": {
-                "type": "object", "additionalProperties": false,
-                "properties": {"port": {"type": "integer"}},
-            },
-        });
-        let manifest = serde_json::from_value(manifest).unwrap();
-        let component = world(kind).component(|_| false);
-        let plugin = sentinel_trust::embed(&component, &manifest).unwrap();
-        self.all.user.write("made.wasm", plugin);
-        self.all.done(&["plugin", "publish", "made.wasm", "--key", "acme.key"]);
-    }
-
-    /// An agent that has enrolled, and says of each set what `judge` says: why not, or nothing.
-    fn agent(&self, id: &str, labels: &[(&str, &str)], judge: fn(&DesiredSet) -> Option<String>) {
-        let labels: BTreeMap<String, String> =
-            labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let agent = NewAgent {
-            id: id.parse().unwrap(),
-            hw_id: format!("{:064x}", id.bytes().map(u64::from).sum::<u64>()),
-            hostname: id.to_owned(),
-            version: "0.1.0".to_owned(),
-            labels,
-            wrapped_key: vec![1],
-            claim: Claim([id.as_bytes()[0]; 32]),
-        };
-        let store = Arc::clone(&self.served.store);
-        self.served.runtime.block_on(store.register_agent(agent, NOW)).unwrap();
-        let (id, pins) = (id.to_owned(), self.pins.clone());
-        self.served.runtime.block_on(say(&store, &id, &HostReport::default()));
-        self.served.runtime.spawn(async move { play(store, id, pins, judge).await });
-    }
-
-    /// Two hosts that run whatever they are told.
-    fn two_agents(&self) {
-        self.agent("web-1", &[("role", "web")], |_| None);
-        self.agent("db-1", &[("role", "db")], |_| None);
-    }
-}
-
-async fn say(store: &Arc<dyn Store>, id: &str, report: &HostReport) {
-    let report = json!({ "fleet": report, "slots": [] }).to_string();
-    let beat = Heartbeat { id: id.parse().unwrap(), version: "0.1.0".to_owned(), report };
-    store.save_heartbeat(beat, NOW).await.unwrap();
-}
-
-/// A host's side of the fleet, without anything that runs.
-async fn play(
-    store: Arc<dyn Store>,
-    id: String,
-    pins: Operators,
-    judge: fn(&DesiredSet) -> Option<String>,
-) {
-    let mut report = HostReport::default();
-    let mut seen = 0;
-    loop {
-        let newest = store.fleet_sets(1).await.unwrap().pop();
-        if let Some(newest) = newest.filter(|set| set.number > seen) {
-            seen = newest.number;
-            match judge(open(newest.sealed.as_bytes(), &pins, 0).unwrap().set()) {
-                Some(why) => report.refused = Some(RefusedSet { number: seen, why }),
-                None => report = HostReport { applied: seen, ..HostReport::default() },
-            }
-            say(&store, &id, &report).await;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 #[test]
 fn an_operator_begins_with_a_key_that_is_private_and_never_overwritten() {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod fleet;
 pub(crate) mod module;
 pub(crate) mod registry;
 pub(crate) mod server;
