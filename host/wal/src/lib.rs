@@ -103,7 +103,7 @@
 //!
 //! `examples/group_commit.rs`, 64 writers of 4 KiB, two cores and a disk shared with others, medians of three runs between
 //! those of the log that filled its segments with zeros: 160,000 records/s in a log in use, 122,000 in one opened anew
-//! (90,000 with zeros), where a bare loop of write and fdatasync with the same batches reached 122,000 in a file reserved
+//! (110,000 with zeros), where a bare loop of write and fdatasync with the same batches reached 122,000 in a file reserved
 //! with fallocate and 163,000 in one written with zeros; the median ratio to the former is 1.5 (0.9 to 1.2 for a log opened
 //! anew). Between two syncs lie about 115 us: 30 until the first of the writers that were woken has come back, 70 for
 //! writing the batch, which goes on while the rest of it comes in.
