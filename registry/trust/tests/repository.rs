@@ -157,6 +157,33 @@ fn root_keys_rotate_and_an_old_host_follows_every_step() {
 }
 
 #[test]
+fn a_root_that_skips_a_number_is_refused_whoever_signed_it() {
+    let mut registry = Registry::with_acme();
+    let enrolled = registry.enrolled();
+    let spec = RootSpec::read(&registry.online.root).unwrap();
+    let next = |before| root_file(Some(before), &spec, &[&registry.root_key], NOW + 365 * DAY);
+    let second = next(&registry.online.root).unwrap();
+    let third = next(&second).unwrap();
+    registry.files.insert(second.path(), third.bytes().to_vec());
+    let refused = registry.update(&enrolled).unwrap_err();
+    let skipped = MetadataError::Rollback { role: Role::Root, trusted: 2, offered: 3 };
+    assert_eq!(refused, skipped);
+}
+
+#[test]
+fn metadata_is_good_until_the_moment_of_its_expiry_and_no_longer() {
+    let registry = Registry::with_acme();
+    let trusted = registry.update(&registry.enrolled()).unwrap();
+    let view = trusted.view();
+    let end = view.expires_at();
+    assert!(view.resolve(&range("acme/probe"), end - 1).is_ok());
+    assert!(view.resolve(&range("acme/probe"), end).is_err());
+    assert!(registry.update_at(&registry.enrolled(), end - 1).is_ok());
+    let refused = registry.update_at(&registry.enrolled(), end).unwrap_err();
+    assert!(matches!(refused, MetadataError::Expired { .. }), "{refused}");
+}
+
+#[test]
 fn a_role_with_two_keys_and_a_threshold_of_two_needs_both() {
     let registry = Registry::new();
     let (one, two) = (role_key(KeyPurpose::Root, 101), role_key(KeyPurpose::Root, 201));
