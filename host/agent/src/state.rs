@@ -4,10 +4,10 @@
 //! all. Records go once they are committed, so the sum is kept in a checkpoint file, which is
 //! always written before the log is told of a commit. At start: the checkpoint, then the
 //! writes of every record behind the place that the checkpoint names for the slot, where it
-//! counts ([`crate::groups`]).
+//! counts (`crate::groups`).
 //!
 //! A collector appends, then adds the writes here. In between the exporter may already know
-//! the record to be committed; [`SlotStates::floor`] keeps it from letting go of it.
+//! the record to be committed; `SlotStates::floor` keeps it from letting go of it.
 
 use crate::groups::{Groups, Settled};
 use parking_lot::Mutex;

@@ -1,6 +1,6 @@
 //! Sending the log: synced records only, signed at each send, again only where asked.
 //!
-//! What is under way, and what an answer means for it, is [`sending::Sending`], a state
+//! What is under way, and what an answer means for it, is `sending::Sending`, a state
 //! machine; here are the log, the network and the clock. Heartbeats and pushes take turns: a
 //! server that is slow with one must not keep the other back.
 

@@ -1,7 +1,7 @@
 //! The secret store: names and values in one file (0600), encrypted with AES-256-GCM.
 //!
 //! The key comes from a systemd credential, or from the desktop's secret service, or lies
-//! beside the store ([`key`]); in the last case whoever reads the disk reads the secrets, and
+//! beside the store (`key`); in the last case whoever reads the disk reads the secrets, and
 //! [`SecretStore::warning`] says so. A service that does not answer keeps nothing from
 //! starting: the secrets are then not there, which is said, and it is asked again.
 //!
@@ -118,7 +118,7 @@ fn random<const N: usize>() -> [u8; N] {
 
 impl SecretStore {
     /// Opens the store in a folder; there need not be one yet. Where a secret service has the
-    /// key, this takes as long as [`it may`](service::LIMIT) at most.
+    /// key, this takes as long as `service::LIMIT` at most.
     ///
     /// # Errors
     /// [`SecretError`]; a service that does not give the key is none.

@@ -29,7 +29,7 @@ const FOLDER_DIGITS: usize = 16;
 /// Which registry, and where to begin with it.
 #[derive(Debug, Args)]
 pub(crate) struct Reach {
-    /// The registry, such as https://registry.example.com; else that of the `sentinel up` of this
+    /// The registry, such as `https://registry.example.com`; else that of the `sentinel up` of this
     /// user
     #[arg(long, value_name = "URL", env = "SENTINEL_REGISTRY", hide_env_values = true)]
     registry: Option<Url>,
