@@ -25,8 +25,9 @@ use std::time::Duration;
 use url::Url;
 
 const LOOK: Duration = Duration::from_secs(2);
-/// Looks after a start or a new configuration until what only those needed is given back.
-const SETTLED: u32 = 3;
+/// Looks after a start or a new configuration until what only those needed is given back, and
+/// until what the first look at the registry needed is.
+const SETTLED: [u32; 2] = [3, 15];
 
 /// Run an agent alone.
 #[derive(Debug, Args)]
@@ -114,7 +115,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
             () = tokio::time::sleep(LOOK) => {}
         }
         looks = looks.saturating_add(1);
-        if looks == SETTLED {
+        if SETTLED.contains(&looks) {
             memory::give_back();
         }
         match config.again(Part::Agent, &*plugins).await {
@@ -122,6 +123,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
             Some(Ok(fresh)) => {
                 agent.reconfigure(fresh.config.agent.clone()).await;
                 config = fresh;
+                looks = 0;
             }
             Some(Err(error)) => {
                 tracing::error!(
