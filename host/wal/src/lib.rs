@@ -120,6 +120,7 @@ mod options;
 mod queue;
 mod reader;
 mod recovery;
+mod report;
 mod reuse;
 pub mod scan;
 pub mod simulation;
@@ -139,6 +140,6 @@ pub use options::{
     MIN_SEGMENTS_IN_CAP, Options, SyncPolicy,
 };
 pub use reader::Reader;
-pub use recovery::{FoundGap, MetaFile, Recovery};
+pub use report::{FoundGap, MetaFile, Recovery};
 pub use storage::{Folder, LockFailure, Storage, StorageFile, StorageLock};
 pub use types::{Epoch, EpochOffsets, GapReason, Item, LogState, Position, Stats};

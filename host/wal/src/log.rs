@@ -9,13 +9,13 @@ use tokio::sync::watch;
 
 use crate::bell::Bell;
 use crate::queue::{Pushed, Queue, Stage, Ticket, Waiting};
-use crate::recovery::{self, Recovery};
+use crate::recovery;
 use crate::state::State;
 use crate::threads;
 use crate::writer::Tail;
 use crate::{
     Epoch, EpochOffsets, Error, Folder, LockFailure, LogState, MAX_RECORD_BYTES, MAX_TAG_BYTES,
-    Options, Position, Reader, Result, Stats, Storage, StorageLock, SyncPolicy,
+    Options, Position, Reader, Recovery, Result, Stats, Storage, StorageLock, SyncPolicy,
 };
 
 /// An open log. Share it in an `Arc`: every method takes `&self`.

@@ -9,55 +9,10 @@ use crate::format::{
 use crate::meta::{CleanMarker, EpochMeta, Meta, MetaFound, newer};
 use crate::scan::Scan;
 use crate::state::{EpochState, Segment, State};
-use crate::{Epoch, Error, GapReason, Result, Storage, StorageFile};
+use crate::{Epoch, Error, FoundGap, GapReason, MetaFile, Recovery, Result, Storage, StorageFile};
 
 /// Bytes copied at once when a tail is written anew.
 const COPY_BYTES: u64 = 256 << 10;
-
-/// What opening a log found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovery {
-    /// The last opener closed the log, everything it had appended is there, and no damage was seen. Also of a new log.
-    pub clean: bool,
-    /// State of the meta file. After `Damaged` or a `Missing` one among segments, offsets begin at zero: records are sent again.
-    pub meta: MetaFile,
-    /// Earlier epochs with records not committed.
-    pub epochs: u64,
-    /// Numbers in them that are not committed: readers yield each once, as a record or as part of a gap.
-    pub records: u64,
-    /// Ranges known to be missing, not committed. Readers yield them too, and such as they find themselves.
-    pub gaps: Vec<FoundGap>,
-    /// Bytes that are no intact record, at the ends of segments: torn tails, or damage there.
-    pub truncated_bytes: u64,
-    /// Segments with a damaged header whose records were read all the same.
-    pub damaged_headers: u64,
-    /// Files without an intact record, and copies of segments: renamed to `NAME.aside`, for you to look at and remove.
-    pub set_aside: Vec<String>,
-}
-
-/// A range of records that is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FoundGap {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The first missing record.
-    pub from: u64,
-    /// The last missing record.
-    pub to: u64,
-    /// Why.
-    pub reason: GapReason,
-}
-
-/// State of the meta file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetaFile {
-    /// Read and whole.
-    Intact,
-    /// Not there: a new log, or one that lost it.
-    Missing,
-    /// There, but not whole.
-    Damaged,
-}
 
 /// A segment file that was found.
 struct Found {
@@ -68,6 +23,15 @@ struct Found {
     first: u64,
     reused: bool,
     damaged_header: bool,
+}
+
+/// A segment with records that are wanted.
+struct Usable {
+    segment: Segment,
+    /// Its first record.
+    begins: u64,
+    /// Ranges that are missing between its records, where it was read.
+    inside: Vec<(u64, u64)>,
 }
 
 struct Opening<'a> {
@@ -217,44 +181,16 @@ impl Opening<'_> {
         let gone = entry.committed.max(entry.dropped_through);
         let mut reached = gone;
         self.report_drop(&entry);
-        let firsts: Vec<u64> = found.iter().map(|f| f.first).collect();
-        let numbers: Vec<u64> = found.iter().map(|f| f.number).collect();
-        for (index, f) in found.into_iter().enumerate() {
-            let upper = firsts.get(index + 1).map(|first| first - 1);
-            let sure = if upper.is_none() && entry.sealed { Some(known) } else { upper };
-            if sure.is_some_and(|last| last <= gone) {
-                self.remove(f.number)?;
-                continue;
+        let (kept, hinted) = self.usable(&entry, found, known, gone)?;
+        for Usable { segment, begins, inside } in kept {
+            self.gap(entry.epoch, reached + 1, begins - 1);
+            for (from, to) in inside {
+                self.gap(entry.epoch, from, to);
             }
-            // Known to be followed by what followed it when the meta file was written.
-            let complete = match numbers.get(index + 1) {
-                Some(next) => *next == f.number + 1,
-                None => f.number == entry.last_segment,
-            };
-            let checked =
-                sure.filter(|last| *last <= entry.synced && complete && !f.damaged_header);
-            let segment = match checked {
-                Some(last) => {
-                    self.gap(entry.epoch, reached + 1, f.first - 1);
-                    Segment {
-                        number: f.number,
-                        first: f.first,
-                        last,
-                        end: f.len,
-                        synced_end: f.len,
-                        disk: f.len,
-                        reusable: false,
-                    }
-                }
-                None => self.check(&f, &entry, reached, upper.unwrap_or(u64::MAX))?,
-            };
-            reached = reached.max(segment.last);
-            if segment.last < segment.first.max(gone + 1) {
-                self.remove(f.number)?;
-            } else {
-                e.segments.push_back(segment);
-            }
+            reached = segment.last;
+            e.segments.push_back(segment);
         }
+        let known = known.max(hinted);
         self.gap(entry.epoch, reached + 1, known);
         e.written = reached.max(known);
         e.synced = e.written;
@@ -262,25 +198,83 @@ impl Opening<'_> {
         Ok((e.written > 0).then_some(e))
     }
 
+    /// The segments with records that are wanted, and the last number that those without any say was before them; these
+    /// are removed. From the last to the first: a segment ends where the next one that *has* records begins. One that is
+    /// removed bounds nothing, since the next opening would not know of the bound and find more than this one.
+    fn usable(
+        &mut self,
+        entry: &EpochMeta,
+        found: Vec<Found>,
+        known: u64,
+        gone: u64,
+    ) -> Result<(Vec<Usable>, u64)> {
+        let (mut kept, mut hinted) = (Vec::new(), 0);
+        let mut next: Option<(u64, u64)> = None;
+        for f in found.into_iter().rev() {
+            let upper = next.map(|(first, _)| first - 1);
+            let sure = if upper.is_none() && entry.sealed { Some(known) } else { upper };
+            if sure.is_some_and(|last| last <= gone) {
+                self.remove(f.number)?;
+                continue;
+            }
+            // Known to be followed by what followed it when the meta file was written.
+            let complete = match next {
+                Some((_, number)) => number == f.number + 1,
+                None => f.number == entry.last_segment,
+            };
+            let checked =
+                sure.filter(|last| *last <= entry.synced && complete && !f.damaged_header);
+            let usable = match checked {
+                Some(last) => Usable {
+                    segment: Segment {
+                        number: f.number,
+                        first: f.first,
+                        last,
+                        end: f.len,
+                        synced_end: f.len,
+                        disk: f.len,
+                        reusable: false,
+                    },
+                    begins: f.first,
+                    inside: Vec::new(),
+                },
+                None => self.check(&f, entry, upper.unwrap_or(u64::MAX))?,
+            };
+            if usable.segment.last < f.first.max(gone + 1) {
+                hinted = hinted.max(usable.segment.last);
+                self.remove(f.number)?;
+            } else {
+                next = Some((f.first, f.number));
+                kept.push(usable);
+            }
+        }
+        kept.reverse();
+        Ok((kept, hinted))
+    }
+
     /// Reads a segment whole, makes what is intact durable and cuts off the rest.
-    fn check(&mut self, f: &Found, entry: &EpochMeta, reached: u64, upper: u64) -> Result<Segment> {
+    fn check(&mut self, f: &Found, entry: &EpochMeta, upper: u64) -> Result<Usable> {
         let name = segment_name(f.number);
         let mut scan = Scan::new(f.file.clone(), SEGMENT_HEADER_BYTES as u64, f.len);
         if f.reused {
             scan.expect_remains_below(f.first);
         }
-        let (mut last, mut unsure_from, mut expected) = (f.first - 1, None, reached + 1);
+        let (mut last, mut unsure_from) = (f.first - 1, None);
+        let (mut begins, mut inside) = (f.first, Vec::new());
         let from = f.first;
         while let Some(frame) =
             scan.next(|h| h.epoch == f.epoch && h.seq > last && (from..=upper).contains(&h.seq))
         {
             let seq = frame.header.seq;
-            self.gap(f.epoch, expected, seq - 1);
+            if last < from {
+                begins = seq;
+            } else if last + 1 < seq {
+                inside.push((last + 1, seq - 1));
+            }
             if seq > entry.synced && unsure_from.is_none() {
                 unsure_from = Some(frame.offset);
             }
             last = seq;
-            expected = expected.max(seq + 1);
         }
         let end = scan.good_end();
         self.report.truncated_bytes += scan.trailing_bytes();
@@ -299,7 +293,7 @@ impl Opening<'_> {
             }
             f.file.sync_data().map_err(|e| Error::io("sync", &name, e))?;
         }
-        Ok(Segment {
+        let segment = Segment {
             number: f.number,
             first: f.first,
             last,
@@ -307,7 +301,8 @@ impl Opening<'_> {
             synced_end: end,
             disk: end,
             reusable: false,
-        })
+        };
+        Ok(Usable { segment, begins, inside })
     }
 
     /// Of segments that begin with the same record the one with most records stays.

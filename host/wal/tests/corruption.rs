@@ -4,7 +4,9 @@
 mod harness;
 
 use harness::{fill, open, open_with, options, read_all, records, segments, shape};
-use sentinel_wal::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, frame_bytes};
+use sentinel_wal::format::{
+    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes, segment_name,
+};
 use sentinel_wal::simulation::Simulation;
 use sentinel_wal::{AtCap, Epoch, GapReason, Item, Log, Options, Recovery};
 
@@ -144,6 +146,20 @@ fn zeroed_blocks_in_the_middle_are_a_gap_and_reading_goes_on_behind_them() {
         expected.push("lost 7-9".to_owned());
         expected.extend(numbers(&[10..=20]));
         check(&disk, &expected);
+    }
+}
+
+#[test]
+fn a_segment_without_records_takes_none_from_the_one_before_it() {
+    // Its number and first record; the second is one that a log would have begun next.
+    for (number, first) in [(77, 9), (5, 20), (5, 21), (77, 1), (77, 7)] {
+        for closed in [true, false] {
+            let (disk, epoch) = log_of_twenty(closed);
+            let header = SegmentHeader { epoch, number, first, reused: false };
+            disk.set_contents(&segment_name(number), header.encode().to_vec());
+            let recovery = check(&disk, &numbers(&[1..=20]));
+            assert!(recovery.gaps.is_empty(), "{number} from {first}: {recovery:?}");
+        }
     }
 }
 
