@@ -71,6 +71,15 @@ pub(crate) fn candidate(package: &str) -> Result<Option<String>> {
         .map(str::to_owned))
 }
 
+/// Whether a version is not below the least one, as Debian orders them.
+pub(crate) fn is_at_least(version: &str, least: Option<&str>) -> bool {
+    let compare = |least| {
+        let mut dpkg = Command::new("dpkg");
+        process::quietly(dpkg.args(["--compare-versions", version, "ge", least]), None).is_ok()
+    };
+    least.is_none_or(compare)
+}
+
 /// Makes sure that the lists know `package`, reading them anew once if this user may.
 pub(crate) fn need_candidate(step: &Step, package: &str) -> Result<String> {
     if let Some(version) = candidate(package)? {
@@ -232,6 +241,18 @@ fn missing(packages: &[&str], needs: &Needs, installed: &BTreeSet<String>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_compared_as_debian_orders_them() {
+        for (version, least, enough) in [
+            ("2.9.10-1+b3", Some("2.10"), false),
+            ("2.10.27-1", Some("2.10"), true),
+            ("1:2.9", Some("2.10"), true),
+            ("0.1", None, true),
+        ] {
+            assert_eq!(is_at_least(version, least), enough, "{version} {least:?}");
+        }
+    }
 
     const DEPENDS: &str = "\
 rustc-web

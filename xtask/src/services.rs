@@ -16,7 +16,7 @@ use crate::process;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
-const LAYOUT: u32 = 4;
+const LAYOUT: u32 = 5;
 
 struct Wanted {
     /// The name in `services.json`.
@@ -28,6 +28,8 @@ struct Wanted {
     required: bool,
     /// The Debian release that has it first, where an older one may be this machine's.
     since: Option<&'static str>,
+    /// The least version that will do, where `since` names the first release that has one.
+    at_least: Option<&'static str>,
 }
 
 const WANTED: &[Wanted] = &[
@@ -37,6 +39,7 @@ const WANTED: &[Wanted] = &[
         program: "usr/bin/oras",
         required: true,
         since: Some("trixie"),
+        at_least: None,
     },
     Wanted {
         name: "cosign",
@@ -44,6 +47,16 @@ const WANTED: &[Wanted] = &[
         program: "usr/bin/cosign",
         required: true,
         since: Some("trixie"),
+        at_least: None,
+    },
+    // 2.10 at least: streams with metadata.
+    Wanted {
+        name: "nats-server",
+        package: "nats-server",
+        program: "usr/sbin/nats-server",
+        required: true,
+        since: Some("trixie"),
+        at_least: Some("2.10"),
     },
     Wanted {
         name: "nginx",
@@ -51,6 +64,7 @@ const WANTED: &[Wanted] = &[
         program: "usr/sbin/nginx",
         required: true,
         since: None,
+        at_least: None,
     },
     // A session bus and a desktop's secret service, for a test of its own of each.
     Wanted {
@@ -59,6 +73,7 @@ const WANTED: &[Wanted] = &[
         program: "usr/bin/dbus-daemon",
         required: true,
         since: None,
+        at_least: None,
     },
     Wanted {
         name: "gnome-keyring-daemon",
@@ -66,6 +81,7 @@ const WANTED: &[Wanted] = &[
         program: "usr/bin/gnome-keyring-daemon",
         required: true,
         since: None,
+        at_least: None,
     },
     Wanted {
         name: "prometheus-node-exporter",
@@ -73,6 +89,7 @@ const WANTED: &[Wanted] = &[
         program: "usr/bin/prometheus-node-exporter",
         required: false,
         since: None,
+        at_least: None,
     },
     Wanted {
         name: "vmagent",
@@ -80,6 +97,7 @@ const WANTED: &[Wanted] = &[
         program: "usr/bin/vmagent",
         required: false,
         since: None,
+        at_least: None,
     },
 ];
 
@@ -157,6 +175,7 @@ fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
     let mut newer = Vec::new();
     for wanted in WANTED {
         match debian::need_candidate(step, wanted.package) {
+            Ok(version) if !debian::is_at_least(&version, wanted.at_least) => newer.push(wanted),
             Ok(version) => available.push((wanted, version)),
             Err(_) if wanted.since.is_some() => newer.push(wanted),
             Err(error) if wanted.required => return Err(error),

@@ -3,11 +3,13 @@
 //! ports, in folders that the caller gives, and end with their owner.
 
 mod keyring;
+mod nats;
 mod nginx;
 mod process;
 mod registry;
 
 pub use keyring::{Keyring, SessionBus};
+pub use nats::Nats;
 pub use nginx::Nginx;
 pub use process::Process;
 pub use registry::{RegistryFolder, RegistryProcess};
@@ -25,12 +27,12 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(60);
 
 /// The services that are there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Services {
     services: BTreeMap<String, Service>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Service {
     program: PathBuf,
     #[serde(default)]

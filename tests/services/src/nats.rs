@@ -1,0 +1,106 @@
+//! A real nats-server with JetStream.
+
+use crate::{Process, Services, free_port, wait};
+use anyhow::{Result, ensure};
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The largest message it takes: room for the largest of Sentinel.
+const MAX_PAYLOAD: &str = "8MB";
+
+/// nats-server with JetStream on one port for as long as it lives, however often it is killed and
+/// started again.
+#[derive(Debug)]
+pub struct Nats {
+    services: Services,
+    folder: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Nats {
+    /// Starts it in a folder of its own, which is made, and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it is not among the services or does not come up.
+    pub fn start(services: &Services, folder: &Path) -> Result<Self> {
+        Self::with(services, folder, "", "")
+    }
+
+    /// As [`Nats::start`], with further lines of its configuration: at the top, and in the part
+    /// `jetstream`.
+    ///
+    /// # Errors
+    /// As [`Nats::start`].
+    pub fn with(services: &Services, folder: &Path, top: &str, jetstream: &str) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let port = free_port()?;
+        let config = format!(
+            "listen: 127.0.0.1:{port}\nmax_payload: {MAX_PAYLOAD}\n{top}\n\
+             jetstream {{\n  store_dir: \"{}\"\n  {jetstream}\n}}\n",
+            folder.join("data").display()
+        );
+        std::fs::write(folder.join("nats.conf"), config)?;
+        let mut nats =
+            Self { services: services.clone(), folder: folder.to_owned(), port, process: None };
+        nats.start_again()?;
+        Ok(nats)
+    }
+
+    /// Starts it again on the same port with the same data, after [`Nats::kill`].
+    ///
+    /// # Errors
+    /// Where it runs, or does not come up.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "nats-server runs already");
+        let mut command = self.services.command("nats-server")?;
+        command.arg("-c").arg(self.folder.join("nats.conf"));
+        self.process = Some(Process::start(&mut command, &self.folder.join("log"))?);
+        wait("nats-server", || self.greets())
+    }
+
+    /// Whether it greets as a server with JetStream does.
+    fn greets(&self) -> bool {
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let mut line = String::new();
+        let read = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        read.and_then(|()| BufReader::new(stream).read_line(&mut line)).is_ok()
+            && line.starts_with("INFO ")
+            && line.contains("\"jetstream\":true")
+    }
+
+    /// Ends it as `kill -9` does. What it had not written to its disk is gone.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Ends it and throws away all that it kept: the next start is an empty one.
+    ///
+    /// # Errors
+    /// Where its folder cannot be removed.
+    pub fn kill_and_forget(&mut self) -> Result<()> {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.join("data"))?;
+        Ok(())
+    }
+
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+}
