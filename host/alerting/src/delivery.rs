@@ -4,12 +4,15 @@
 //! |---|---|---|---|---|
 //! | pending | sending, one attempt more | pending after a backoff, one attempt more | – | pending |
 //! | sending | – | pending after a backoff | delivered: delivered; retry: pending after a backoff; permanent: dead; unknown: by policy | as unknown |
-//! | delivered, dead | – | – | – | – |
+//! | delivered, dead, dropped | – | – | – | – |
 //!
 //! `–` changes nothing. *Pending after a backoff* is dead instead where the budget is used up:
-//! [`MAX_ATTEMPTS`] attempts, or [`MAX_AGE_MS`] since the decision. *By policy* is pending
+//! [`MAX_ATTEMPTS`] attempts, or [`MAX_AGE_MS`] since it was opened. *By policy* is pending
 //! after a backoff, marked as a possible repeat ([`OnUnknown::Retry`]), or dead
 //! ([`OnUnknown::Hold`]), where a person decides.
+//!
+//! A person takes it from the dead letters: [`replay`] makes it pending with a budget of its own,
+//! [`put_away`] makes it dropped. Whether it may be a repeat stays as it was.
 //!
 //! `sending` is stored before the notification leaves, so after a crash it is known which may
 //! have arrived. Its id is the same at every attempt: a receiver that honours it sees it once.
@@ -91,12 +94,33 @@ pub enum Input {
 pub fn open(notification: Notification) -> Delivery {
     Delivery {
         next_attempt: notification.time,
+        opened_at: notification.time,
         notification,
         state: DeliveryState::Pending,
         attempts: 0,
         may_be_repeat: false,
         message: String::new(),
     }
+}
+
+/// A dead letter to be sent again from `now`, with a whole new budget; `None` where it is none.
+#[must_use]
+pub fn replay(before: &Delivery, now: i64) -> Option<Delivery> {
+    let again = || Delivery {
+        state: DeliveryState::Pending,
+        attempts: 0,
+        next_attempt: now,
+        opened_at: now,
+        ..before.clone()
+    };
+    (before.state == DeliveryState::Dead).then(again)
+}
+
+/// A dead letter that is never to be sent, with who says so; `None` where it is none.
+#[must_use]
+pub fn put_away(before: &Delivery, by: &str) -> Option<Delivery> {
+    let message = format!("dropped by {by}: {}", before.message);
+    (before.state == DeliveryState::Dead).then(|| end(before, DeliveryState::Dropped, &message))
 }
 
 /// Whether a pending delivery is to be tried at `now`. A time that no wait can lead to comes
@@ -160,7 +184,7 @@ pub fn step(
         (DeliveryState::Pending, Input::Answered(_) | Input::Recovered)
         | (DeliveryState::Sending, Input::Begin)
         | (
-            DeliveryState::Delivered | DeliveryState::Dead,
+            DeliveryState::Delivered | DeliveryState::Dead | DeliveryState::Dropped,
             Input::Begin | Input::NotSent { .. } | Input::Answered(_) | Input::Recovered,
         ) => None,
     }
@@ -187,7 +211,7 @@ struct Retry {
 }
 
 fn postpone(before: &Delivery, now: i64, retry: Retry) -> Delivery {
-    let age = now.saturating_sub(before.notification.time);
+    let age = now.saturating_sub(before.opened_at);
     let (attempts, may_be_repeat) = (retry.attempts, retry.may_be_repeat);
     if attempts >= MAX_ATTEMPTS || age >= MAX_AGE_MS {
         let hours = MAX_AGE_MS / 3_600_000;
@@ -317,6 +341,29 @@ mod tests {
         assert!(is_due(&one, 5_000 - MAX_RETRY_AFTER_MS - 1));
         one.state = DeliveryState::Dead;
         assert!(!is_due(&one, 6_000));
+    }
+
+    #[test]
+    fn a_dead_letter_is_sent_again_with_a_new_budget_or_put_away() {
+        let now = 1_000 + 2 * MAX_AGE_MS;
+        let held = Delivery { may_be_repeat: true, ..delivery(DeliveryState::Dead, MAX_ATTEMPTS) };
+        let again = replay(&held, now).unwrap();
+        assert!(is_due(&again, now) && again.may_be_repeat);
+        assert_eq!((again.attempts, again.notification.id.as_str()), (0, "ntf_1"));
+        let sending = step(&again, now, Input::Begin, OnUnknown::Retry, 0.0).unwrap();
+        let retry = answered(Outcome::Retry { message: String::new(), after_ms: None });
+        let pending = step(&sending, now, retry, OnUnknown::Retry, 0.0).unwrap();
+        assert_eq!(pending.state, DeliveryState::Pending, "its age counts from the replay");
+        let away = put_away(&held, "ann").unwrap();
+        assert_eq!(
+            (away.state, away.message.as_str()),
+            (DeliveryState::Dropped, "dropped by ann: ")
+        );
+        for state in [DeliveryState::Pending, DeliveryState::Sending, DeliveryState::Delivered] {
+            let other = delivery(state, 1);
+            assert_eq!((replay(&other, now), put_away(&other, "ann")), (None, None));
+        }
+        assert_eq!(replay(&away, now), None, "what was dropped stays dropped");
     }
 
     #[test]

@@ -173,6 +173,8 @@ pub enum DeliveryState {
     Delivered,
     /// Given up: the dead letters.
     Dead,
+    /// A dead letter that somebody put away: it is never sent.
+    Dropped,
 }
 
 /// A notification with its delivery.
@@ -188,6 +190,10 @@ pub struct Delivery {
     pub may_be_repeat: bool,
     /// When to try next, unix milliseconds.
     pub next_attempt: i64,
+    /// Since when its budget runs, unix milliseconds: the decision, or the last time that somebody
+    /// had it sent again.
+    #[serde(default)]
+    pub opened_at: i64,
     /// What the receiver or the last failure said.
     pub message: String,
 }

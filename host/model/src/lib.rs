@@ -5,6 +5,7 @@
 //! where it goes. Every decoder here takes untrusted bytes and is bounded.
 
 pub mod alert;
+pub mod attention;
 pub mod batch;
 pub mod codec;
 pub mod columns;

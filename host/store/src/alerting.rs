@@ -1,6 +1,8 @@
-//! Alerts, their history and their notifications, written together.
+//! Alerts, their history and their notifications, written together; and what people decided
+//! about them.
 
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Fingerprint, Transition};
+use sentinel_model::attention::{Acknowledgement, Attempt, Silence};
 use sentinel_model::ids::SlotName;
 
 /// What one evaluation or one delivery changed.
@@ -12,10 +14,75 @@ pub struct AlertingChange {
     pub forgotten: Vec<Fingerprint>,
     /// What happened, appended to the history.
     pub transitions: Vec<Transition>,
+    /// Groups as they are now, found by their key.
+    pub groups: Vec<StoredGroup>,
+    /// Keys of groups of which nothing is left to be told.
+    pub closed: Vec<String>,
     /// New notifications; one whose id is stored already changes nothing.
     pub decided: Vec<Delivery>,
     /// Deliveries as they are now, found by the notification's id.
     pub delivered: Vec<Delivery>,
+    /// Attempts that ended, each with its notification's id.
+    pub attempts: Vec<(String, Attempt)>,
+}
+
+impl AlertingChange {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { alerts, forgotten, transitions, groups, closed, decided, delivered, attempts } =
+            self;
+        alerts.is_empty()
+            && forgotten.is_empty()
+            && transitions.is_empty()
+            && groups.is_empty()
+            && closed.is_empty()
+            && decided.is_empty()
+            && delivered.is_empty()
+            && attempts.is_empty()
+    }
+}
+
+/// What was told of a group of alerts. Only routing knows what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredGroup {
+    /// Its identity.
+    pub key: String,
+    /// JSON.
+    pub body: String,
+}
+
+/// What a person decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// A new silence. A conflict where its id is taken.
+    Silence(Silence),
+    /// Ends a silence now. A conflict where there is none of that id, or it is over.
+    EndSilence {
+        /// Which.
+        id: String,
+        /// Who ends it.
+        by: String,
+    },
+    /// An incident is acknowledged, or handed over; in place of what was said of that alert.
+    Acknowledge(Acknowledgement),
+    /// Nobody has it in hand any more. A conflict where nobody had.
+    Release(Fingerprint),
+    /// A dead letter becomes this: pending again, or dropped. A conflict where it is none.
+    Letter(Delivery),
+    /// A notification that no rule decided: a test. One whose id is stored changes nothing.
+    Tell(Delivery),
+}
+
+/// What people decided, as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Counts acts, from 0.
+    pub revision: u64,
+    /// All silences that are remembered, over or not, the one that ends last first.
+    pub silences: Vec<Silence>,
+    /// All acknowledgements that are remembered, by fingerprint.
+    pub acknowledgements: Vec<Acknowledgement>,
 }
 
 /// Which notifications.
@@ -29,4 +96,6 @@ pub enum NotificationFilter {
     OpenOf(SlotName),
     /// Those in one state.
     State(DeliveryState),
+    /// The one of an id.
+    One(String),
 }

@@ -13,12 +13,13 @@ pub mod query;
 pub mod sqlite;
 
 use agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
-use alerting::{AlertingChange, NotificationFilter};
+use alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use async_trait::async_trait;
 use fleet::StoredSet;
 use ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::attention::Attempt;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
@@ -175,6 +176,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// The notifiers that have open notifications.
     async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError>;
+    /// What was told of which group of alerts, in order of keys.
+    async fn alert_groups(&self) -> Result<Vec<StoredGroup>, StoreError>;
+    /// Every attempt at a notification, earliest first.
+    async fn attempts(&self, notification: &str) -> Result<Vec<Attempt>, StoreError>;
+    /// Keeps what a person decided, and makes the revision of [`Store::decisions`] one more.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where it no longer fits what is stored: nothing is kept.
+    async fn act(&self, act: Act, now: i64) -> Result<(), StoreError>;
+    /// What people decided, where its revision is not `known`; `None` where it is.
+    async fn decisions(&self, known: Option<u64>) -> Result<Option<Decisions>, StoreError>;
 
     // ---- plugins' state, and what roles say of themselves ----
 

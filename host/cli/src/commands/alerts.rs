@@ -155,6 +155,7 @@ fn delivery_state(delivery: &Delivery, now: i64) -> (String, Tone) {
         DeliveryState::Sending => ("sending".into(), Tone::Plain),
         DeliveryState::Delivered => ("delivered".into(), Tone::Good),
         DeliveryState::Dead => ("dead".into(), Tone::Bad),
+        DeliveryState::Dropped => ("dropped".into(), Tone::Quiet),
     }
 }
 

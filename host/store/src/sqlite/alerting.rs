@@ -77,6 +77,7 @@ fn state_text(state: DeliveryState) -> &'static str {
         DeliveryState::Sending => "sending",
         DeliveryState::Delivered => "delivered",
         DeliveryState::Dead => "dead",
+        DeliveryState::Dropped => "dropped",
     }
 }
 
@@ -86,6 +87,7 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
         "sending" => DeliveryState::Sending,
         "delivered" => DeliveryState::Delivered,
         "dead" => DeliveryState::Dead,
+        "dropped" => DeliveryState::Dropped,
         other => {
             return Err(StoreError::Damaged { what: format!("a notification is {other:?}") });
         }
@@ -97,6 +99,7 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
         may_be_repeat: row.try_get(2)?,
         next_attempt: row.try_get(3)?,
         message: row.try_get(4)?,
+        opened_at: row.try_get(6)?,
     })
 }
 
@@ -115,6 +118,43 @@ impl Scripts {
         self.statements += 1;
         self.all.last_mut().expect("one was pushed").sql(sql)
     }
+}
+
+/// A new entry of the journal, behind all others; one whose id is there already changes nothing.
+pub(super) fn insert_notification(script: &mut Script, new: Delivery) -> Result<(), StoreError> {
+    script
+        .sql(
+            "INSERT OR IGNORE INTO notifications (id, number, decided_at, state, attempts, \
+             may_be_repeat, next_attempt, message, notifier, notification, opened_at) VALUES (?,\
+             (SELECT coalesce(max(number), 0) + 1 FROM notifications),?,?,?,?,?,?,?,?,?);",
+        )
+        .bind(new.notification.id.clone())
+        .bind(new.notification.time)
+        .bind(state_text(new.state))
+        .bind(new.attempts)
+        .bind(new.may_be_repeat)
+        .bind(new.next_attempt)
+        .bind(new.message)
+        .bind(new.notification.notifier.as_str().to_owned())
+        .bind(keep(new.notification)?)
+        .bind(new.opened_at);
+    Ok(())
+}
+
+/// An entry of the journal as it is now.
+pub(super) fn update_delivery(script: &mut Script, changed: Delivery) {
+    script
+        .sql(
+            "UPDATE notifications SET state = ?, attempts = ?, may_be_repeat = ?, \
+             next_attempt = ?, message = ?, opened_at = ? WHERE id = ?;",
+        )
+        .bind(state_text(changed.state))
+        .bind(changed.attempts)
+        .bind(changed.may_be_repeat)
+        .bind(changed.next_attempt)
+        .bind(changed.message)
+        .bind(changed.opened_at)
+        .bind(changed.notification.id);
 }
 
 fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
@@ -139,35 +179,26 @@ fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
             .bind(transition.at)
             .bind(keep(transition)?);
     }
-    for new in change.decided {
+    for group in change.groups {
         scripts
-            .next(
-                "INSERT OR IGNORE INTO notifications (id, number, decided_at, state, attempts, \
-                 may_be_repeat, next_attempt, message, notifier, notification) VALUES (?,\
-                 (SELECT coalesce(max(number), 0) + 1 FROM notifications),?,?,?,?,?,?,?,?);",
-            )
-            .bind(new.notification.id.clone())
-            .bind(new.notification.time)
-            .bind(state_text(new.state))
-            .bind(new.attempts)
-            .bind(new.may_be_repeat)
-            .bind(new.next_attempt)
-            .bind(new.message)
-            .bind(new.notification.notifier.as_str().to_owned())
-            .bind(keep(new.notification)?);
+            .next("INSERT OR REPLACE INTO alert_groups (key, body) VALUES (?,?);")
+            .bind(group.key)
+            .bind(group.body);
+    }
+    for key in change.closed {
+        scripts.next("DELETE FROM alert_groups WHERE key = ?;").bind(key);
+    }
+    for new in change.decided {
+        insert_notification(scripts.next(""), new)?;
     }
     for changed in change.delivered {
+        update_delivery(scripts.next(""), changed);
+    }
+    for (notification, attempt) in change.attempts {
         scripts
-            .next(
-                "UPDATE notifications SET state = ?, attempts = ?, may_be_repeat = ?, \
-                 next_attempt = ?, message = ? WHERE id = ?;",
-            )
-            .bind(state_text(changed.state))
-            .bind(changed.attempts)
-            .bind(changed.may_be_repeat)
-            .bind(changed.next_attempt)
-            .bind(changed.message)
-            .bind(changed.notification.id);
+            .next("INSERT INTO attempts (notification, attempt) VALUES (?,?);")
+            .bind(notification)
+            .bind(serde_json::to_string(&attempt)?);
     }
     Ok(scripts.all)
 }
@@ -239,13 +270,17 @@ impl SqliteStore {
         filter: NotificationFilter,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let mut notifier = None;
+        let mut named = None;
         let (condition, order) = match filter {
             NotificationFilter::All => ("1".to_owned(), "DESC"),
             NotificationFilter::Open => (OPEN.to_owned(), "ASC"),
             NotificationFilter::OpenOf(slot) => {
-                notifier = Some(slot.as_str().to_owned());
+                named = Some(slot.as_str().to_owned());
                 (format!("notifier = ? AND {OPEN}"), "ASC")
+            }
+            NotificationFilter::One(id) => {
+                named = Some(id);
+                ("id = ?".to_owned(), "ASC")
             }
             NotificationFilter::State(state) => {
                 let open = matches!(state, DeliveryState::Pending | DeliveryState::Sending);
@@ -253,12 +288,12 @@ impl SqliteStore {
             }
         };
         let sql = format!(
-            "SELECT state, attempts, may_be_repeat, next_attempt, message, notification \
-             FROM notifications WHERE {condition} ORDER BY number {order} LIMIT ?"
+            "SELECT state, attempts, may_be_repeat, next_attempt, message, notification, \
+             opened_at FROM notifications WHERE {condition} ORDER BY number {order} LIMIT ?"
         );
         let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        if let Some(notifier) = notifier {
-            query = query.bind(notifier);
+        if let Some(named) = named {
+            query = query.bind(named);
         }
         let rows = query.bind(limit).fetch_all(&self.0.pool).await?;
         rows.iter().map(delivery).collect()

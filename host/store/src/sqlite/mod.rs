@@ -22,6 +22,7 @@
 
 mod agents;
 mod alerting;
+mod attention;
 mod buckets;
 mod commit;
 mod error;

@@ -164,9 +164,20 @@ impl SqliteStore {
             .sql("DELETE FROM transitions WHERE at < ?;")
             .bind(history)
             .sql(
-                "DELETE FROM notifications WHERE decided_at < ? \
-                 AND state IN ('delivered', 'dead');",
+                "DELETE FROM attempts WHERE notification IN (SELECT id FROM notifications \
+                 WHERE decided_at < ? AND state IN ('delivered', 'dead', 'dropped'));",
             )
+            .bind(history)
+            .sql(
+                "DELETE FROM notifications WHERE decided_at < ? \
+                 AND state IN ('delivered', 'dead', 'dropped');",
+            )
+            .bind(history)
+            .sql(
+                "DELETE FROM acknowledgements WHERE fingerprint NOT IN \
+                 (SELECT fingerprint FROM alerts);",
+            )
+            .sql("DELETE FROM silences WHERE ends_at < ?;")
             .bind(history)
             .sql("DELETE FROM alerts WHERE state = 'resolved' AND resolved_at < ?;")
             .bind(alerts);

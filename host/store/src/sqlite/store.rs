@@ -4,13 +4,14 @@ use super::commit::read_stream;
 use super::script::Script;
 use super::{SqliteStore, closed};
 use crate::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
-use crate::alerting::{AlertingChange, NotificationFilter};
+use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use crate::fleet::StoredSet;
 use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::attention::Attempt;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
@@ -136,6 +137,22 @@ impl Store for SqliteStore {
 
     async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
         self.read_open_notifiers().await
+    }
+
+    async fn alert_groups(&self) -> Result<Vec<StoredGroup>, StoreError> {
+        self.read_groups().await
+    }
+
+    async fn attempts(&self, notification: &str) -> Result<Vec<Attempt>, StoreError> {
+        self.read_attempts(notification).await
+    }
+
+    async fn act(&self, act: Act, now: i64) -> Result<(), StoreError> {
+        self.keep_act(act, now).await
+    }
+
+    async fn decisions(&self, known: Option<u64>) -> Result<Option<Decisions>, StoreError> {
+        self.read_decisions(known).await
     }
 
     async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {

@@ -6,7 +6,7 @@ use sentinel_model::alert::{
 use sentinel_model::ids::SlotName;
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Labels;
-use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_store::alerting::{AlertingChange, NotificationFilter, StoredGroup};
 use sentinel_store::{Store, StoreError};
 
 fn alert(rule: &str, state: AlertState, value: f64) -> Alert {
@@ -45,6 +45,7 @@ fn delivery(id: &str, state: DeliveryState) -> Delivery {
         may_be_repeat: false,
         next_attempt: T0,
         message: String::new(),
+        opened_at: T0,
     }
 }
 
@@ -158,6 +159,21 @@ pub(crate) async fn each_notifier_s_open_notifications_are_read_by_themselves(st
     let change = AlertingChange { delivered: vec![dead], ..AlertingChange::default() };
     store.save_alerting(change).await.unwrap();
     assert_eq!(open("pager", 9).await, ["p2", "p3"]);
+}
+
+pub(crate) async fn groups_are_replaced_and_closed(store: &dyn Store) {
+    let group = |key: &str, body: &str| StoredGroup { key: key.into(), body: body.into() };
+    let groups = vec![group("b", "1"), group("a", "2"), group("c", "3")];
+    let change = AlertingChange { groups, ..AlertingChange::default() };
+    assert!(!change.is_empty() && AlertingChange::default().is_empty());
+    store.save_alerting(change).await.unwrap();
+    let change = AlertingChange {
+        groups: vec![group("b", "4")],
+        closed: vec!["c".into(), "unknown".into()],
+        ..AlertingChange::default()
+    };
+    store.save_alerting(change).await.unwrap();
+    assert_eq!(store.alert_groups().await.unwrap(), [group("a", "2"), group("b", "4")]);
 }
 
 pub(crate) async fn slots_keep_their_state(store: &dyn Store) {

@@ -3,6 +3,7 @@
 
 mod agents;
 mod alerting;
+mod attention;
 mod fleet;
 mod ingest;
 mod query;
@@ -102,7 +103,13 @@ contract![
     alerting::alerts_and_history_come_back_bit_by_bit,
     alerting::a_notification_is_decided_once,
     alerting::each_notifier_s_open_notifications_are_read_by_themselves,
+    alerting::groups_are_replaced_and_closed,
     alerting::slots_keep_their_state,
     alerting::statuses_are_replaced,
+    attention::silences_are_made_once_and_ended_once,
+    attention::an_alert_has_one_owner_at_a_time,
+    attention::attempts_are_kept_in_their_order,
+    attention::only_a_dead_letter_is_taken_up_again,
+    attention::a_notification_that_no_rule_decided_is_told_once,
     fleet::desired_sets_are_numbered_without_a_gap,
 ];

@@ -286,7 +286,7 @@ impl Shared {
                 state.queue.done(ticket, &after);
                 self.parts.metrics.notifications_open.dec();
             }
-            DeliveryState::Dead => {
+            DeliveryState::Dead | DeliveryState::Dropped => {
                 count("dead");
                 tracing::error!(
                     notifier = slot,

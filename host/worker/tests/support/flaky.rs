@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::attention::Attempt;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sentinel_store::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
-use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_store::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use sentinel_store::fleet::StoredSet;
 use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
@@ -139,6 +140,19 @@ impl Store for FlakyStore {
     }
     async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
         self.inner.open_notifiers().await
+    }
+    async fn alert_groups(&self) -> Result<Vec<StoredGroup>, StoreError> {
+        self.inner.alert_groups().await
+    }
+    async fn attempts(&self, notification: &str) -> Result<Vec<Attempt>, StoreError> {
+        self.inner.attempts(notification).await
+    }
+    async fn act(&self, act: Act, now: i64) -> Result<(), StoreError> {
+        self.guard()?;
+        self.inner.act(act, now).await
+    }
+    async fn decisions(&self, known: Option<u64>) -> Result<Option<Decisions>, StoreError> {
+        self.inner.decisions(known).await
     }
     async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         self.inner.slot_state(slot).await
