@@ -1,5 +1,6 @@
 //! What the store knows of agents.
 
+use crate::StoreError;
 use sentinel_model::ids::AgentId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +15,43 @@ pub enum AgentState {
     Waiting,
     /// An operator refuses it.
     Blocked,
+}
+
+impl AgentState {
+    /// As it is stored.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Waiting => "waiting",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    /// What [`AgentState::text`] wrote.
+    pub(crate) fn of(text: &str) -> Result<Self, StoreError> {
+        Ok(match text {
+            "approved" => Self::Approved,
+            "waiting" => Self::Waiting,
+            "blocked" => Self::Blocked,
+            other => return Err(StoreError::Damaged { what: format!("an agent is {other:?}") }),
+        })
+    }
+}
+
+/// What an enrolment said of the agent, as it is stored until it is approved.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Enrolment {
+    pub(crate) hw_id: String,
+    pub(crate) hostname: String,
+    pub(crate) version: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Enrolments of before there were claims have none.
+    #[serde(default)]
+    pub(crate) claim: Option<Claim>,
+}
+
+pub(crate) fn no_agent(id: &AgentId) -> StoreError {
+    StoreError::Conflict(format!("there is no agent {id}"))
 }
 
 /// An agent key as it is stored: encrypted with a key that is not in the database.

@@ -6,10 +6,13 @@
 
 pub mod agents;
 pub mod alerting;
+mod error;
 pub mod fleet;
 pub mod format;
 pub mod ingest;
+mod kept;
 pub mod query;
+mod samples;
 pub mod sqlite;
 
 use agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};

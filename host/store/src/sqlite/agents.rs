@@ -13,52 +13,26 @@
 use super::SqliteStore;
 use super::script::{Script, counted, transaction};
 use crate::StoreError;
-use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
+use crate::agents::{
+    AgentRecord, AgentState, Claim, Enrolled, Enrolment, Heartbeat, NewAgent, WrappedKey, no_agent,
+};
 use sentinel_model::ids::AgentId;
-use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use std::collections::BTreeMap;
 
 const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, key_id, registered_at, \
                       last_seen, report FROM agents ";
 
-/// What an enrolment said of the agent.
-#[derive(Serialize, Deserialize)]
-struct Enrolment {
-    hw_id: String,
-    hostname: String,
-    version: String,
-    labels: BTreeMap<String, String>,
-    /// Enrolments of before there were claims have none.
-    #[serde(default)]
-    claim: Option<Claim>,
-}
-
-fn state_text(state: AgentState) -> &'static str {
-    match state {
-        AgentState::Approved => "approved",
-        AgentState::Waiting => "waiting",
-        AgentState::Blocked => "blocked",
-    }
-}
-
 fn record(row: &SqliteRow) -> Result<AgentRecord, StoreError> {
     let id: &str = row.try_get(0)?;
     let damaged = |what| StoreError::Damaged { what };
-    let state = match row.try_get(5)? {
-        "approved" => AgentState::Approved,
-        "waiting" => AgentState::Waiting,
-        "blocked" => AgentState::Blocked,
-        other => return Err(damaged(format!("agent {id} is {other:?}"))),
-    };
     Ok(AgentRecord {
         id: AgentId::new(id).map_err(|e| damaged(e.to_string()))?,
         hw_id: row.try_get(1)?,
         hostname: row.try_get(2)?,
         version: row.try_get(3)?,
         labels: serde_json::from_str(row.try_get(4)?)?,
-        state,
+        state: AgentState::of(row.try_get(5)?)?,
         key_id: row.try_get(6)?,
         registered_at: row.try_get(7)?,
         last_seen: row.try_get(8)?,
@@ -73,10 +47,6 @@ async fn find(
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = ?"));
     let row = sqlx::query(sql).bind(id.as_str()).fetch_optional(conn).await?;
     row.as_ref().map(record).transpose()
-}
-
-fn no_agent(id: &AgentId) -> StoreError {
-    StoreError::Conflict(format!("there is no agent {id}"))
 }
 
 /// The newest key of an agent where this very enrolment made it.
@@ -132,12 +102,12 @@ async fn register(
             .bind(enrolment.hostname.as_str())
             .bind(enrolment.version.as_str())
             .bind(serde_json::to_string(&enrolment.labels)?)
-            .bind(state_text(state))
+            .bind(state.text())
             .bind(key_id)
             .bind(now);
     } else {
         script.sql("UPDATE agents SET state = ?, key_id = ? WHERE id = ?;");
-        script.bind(state_text(state)).bind(key_id).bind(new.id.as_str());
+        script.bind(state.text()).bind(key_id).bind(new.id.as_str());
         script.sql("DELETE FROM agent_keys WHERE agent = ? AND waiting;").bind(new.id.as_str());
     }
     script
@@ -164,7 +134,7 @@ async fn set_state(
     let waiting = sqlx::query(sql).bind(id.as_str()).fetch_optional(&mut *conn).await?;
     let mut script = Script::new();
     script.sql("UPDATE agents SET state = ? WHERE id = ?;");
-    script.bind(state_text(state)).bind(id.as_str());
+    script.bind(state.text()).bind(id.as_str());
     if let (AgentState::Approved, Some(row)) = (state, waiting) {
         let key_id: u32 = row.try_get(0)?;
         let enrolment: Enrolment = serde_json::from_str(row.try_get(1)?)?;

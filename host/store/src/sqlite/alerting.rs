@@ -1,100 +1,25 @@
 //! Rules, alerts, their history, notifications.
-//!
-//! They are kept as JSON. JSON has no NaN or infinity, and reading a number back may be off in
-//! its last bit, so the bits of each value stand beside it.
 
 use super::SqliteStore;
 use super::script::{Script, transaction};
 use crate::StoreError;
 use crate::alerting::{AlertingChange, NotificationFilter};
-use sentinel_model::alert::{Alert, Delivery, DeliveryState, Notification, Transition};
+use crate::kept::{RULE_VERSIONS, keep, kept, state_of, state_text};
+use sentinel_model::alert::{Alert, Delivery, DeliveryState, Transition};
 use sentinel_model::ids::SlotName;
 use sentinel_model::rule::RuleSet;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-/// Rule sets kept, the one in force included.
-const RULE_VERSIONS: i64 = 100;
 /// Notifications that still have to be sent; word for word what their index is of.
 const OPEN: &str = "state IN ('pending', 'sending')";
 /// The most statements of one script.
 const STATEMENTS: usize = 200;
 
-#[derive(Serialize, Deserialize)]
-struct Kept<T> {
-    what: T,
-    /// The bits of its values, in order.
-    bits: Vec<u64>,
-}
-
-/// What has values of which every bit matters.
-trait Values {
-    fn values(&mut self) -> Vec<&mut f64>;
-}
-
-impl Values for Alert {
-    fn values(&mut self) -> Vec<&mut f64> {
-        vec![&mut self.value]
-    }
-}
-
-impl Values for Transition {
-    fn values(&mut self) -> Vec<&mut f64> {
-        vec![&mut self.value]
-    }
-}
-
-impl Values for Notification {
-    fn values(&mut self) -> Vec<&mut f64> {
-        self.alerts.iter_mut().map(|a| &mut a.value).collect()
-    }
-}
-
-fn keep<T: Values + Serialize>(mut what: T) -> Result<String, StoreError> {
-    let mut bits = Vec::new();
-    for value in what.values() {
-        bits.push(value.to_bits());
-        if !value.is_finite() {
-            *value = 0.0;
-        }
-    }
-    Ok(serde_json::to_string(&Kept { what, bits })?)
-}
-
-fn kept<T: Values + DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    let Kept { mut what, bits }: Kept<T> = serde_json::from_str(text)?;
-    for (value, bits) in what.values().into_iter().zip(bits) {
-        *value = f64::from_bits(bits);
-    }
-    Ok(what)
-}
-
-fn state_text(state: DeliveryState) -> &'static str {
-    match state {
-        DeliveryState::Pending => "pending",
-        DeliveryState::Sending => "sending",
-        DeliveryState::Delivered => "delivered",
-        DeliveryState::Dead => "dead",
-        DeliveryState::Dropped => "dropped",
-    }
-}
-
 fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
-    let state = match row.try_get(0)? {
-        "pending" => DeliveryState::Pending,
-        "sending" => DeliveryState::Sending,
-        "delivered" => DeliveryState::Delivered,
-        "dead" => DeliveryState::Dead,
-        "dropped" => DeliveryState::Dropped,
-        other => {
-            return Err(StoreError::Damaged { what: format!("a notification is {other:?}") });
-        }
-    };
     Ok(Delivery {
         notification: kept(row.try_get(5)?)?,
-        state,
+        state: state_of(row.try_get(0)?)?,
         attempts: row.try_get(1)?,
         may_be_repeat: row.try_get(2)?,
         next_attempt: row.try_get(3)?,

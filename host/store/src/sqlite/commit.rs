@@ -2,14 +2,14 @@
 //! only then taken over into memory. A plan that fails leaves nothing behind.
 
 use super::Shared;
-use super::buckets::day_of;
 use super::script::{Script, transaction};
-use super::series::Pending;
-use super::shapes::Shapes;
-use super::tail::{Decoded, Entry, Shape, Times};
 use crate::StoreError;
 use crate::format::{Codec, batch};
 use crate::ingest::{Commit, CommitOutcome, Content, StreamState};
+use crate::samples::buckets::day_of;
+use crate::samples::series::Pending;
+use crate::samples::shapes::Shapes;
+use crate::samples::tail::{Decoded, Entry, Shape, Times};
 use hashbrown::HashMap;
 use sentinel_model::batch::Batch;
 use sentinel_model::ids::{AgentId, Epoch};

@@ -2,7 +2,7 @@
 //! of each a call.
 
 use super::SqliteStore;
-use super::pack::cutoff;
+use crate::samples::pick::cutoff;
 use crate::{Maintenance, StoreError};
 use hashbrown::HashMap;
 use sqlx::Executor;

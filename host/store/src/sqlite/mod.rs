@@ -25,11 +25,9 @@ mod alerting;
 mod attention;
 mod buckets;
 mod commit;
-mod error;
+
 mod exact;
 mod fleet;
-mod gather;
-mod hash;
 mod maintain;
 mod open;
 mod pack;
@@ -37,14 +35,13 @@ mod query;
 mod read;
 mod retain;
 mod script;
-mod series;
-mod shapes;
 mod slots;
 mod store;
 mod sweep;
-mod tail;
 
 use crate::StoreError;
+use crate::samples::series::Registry;
+use crate::samples::tail::Tail;
 use buckets::Buckets;
 use commit::{Streams, Writer};
 use futures::future::BoxFuture;
@@ -52,12 +49,10 @@ use maintain::Upkeep;
 use parking_lot::{Mutex, RwLock};
 use script::{Script, counted, transaction};
 use sentinel_model::duration::Millis;
-use series::Registry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Instant;
-use tail::Tail;
 
 const DAY: u64 = 86_400_000;
 

@@ -3,12 +3,12 @@
 use super::buckets::{self, Buckets};
 use super::commit::{Streams, Writer};
 use super::maintain::Upkeep;
-use super::series::Registry;
-use super::shapes::Shapes;
-use super::tail::{Decoded, Entry, Shape, Tail, Times};
 use super::{Shared, StoreOptions};
 use crate::StoreError;
 use crate::format::{Codec, batch};
+use crate::samples::series::Registry;
+use crate::samples::shapes::Shapes;
+use crate::samples::tail::{Decoded, Entry, Shape, Tail, Times};
 use futures::TryStreamExt;
 use parking_lot::{Mutex, RwLock};
 use sentinel_model::ids::AgentId;

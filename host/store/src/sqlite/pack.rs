@@ -1,55 +1,23 @@
 //! Packing: batches of hours that are over become chunks, one a series and hour.
 //!
-//! A round takes batches of one unit, in order of commits and without a gap, so that whatever
-//! stays in the tail is newer than what is packed. It writes its chunks slice by slice, and
-//! deletes the batches after the last: a crash between leaves samples in both, which reading
-//! and the next round settle to the same.
+//! A round ([`crate::samples::pick`]) writes its chunks slice by slice, and deletes the batches
+//! after the last: a crash between leaves samples in both, which reading and the next round
+//! settle to the same.
 
 use super::SqliteStore;
-use super::buckets::{HOUR, bucket, day, key, series};
-use super::gather::{Hour, Picked, Round, Slice};
 use super::script::Script;
-use super::tail::{Entry, Unit};
+use crate::samples::buckets::{day, key, series};
+use crate::samples::gather::{Hour, Picked, Round, Slice};
+use crate::samples::pick::pick;
+use crate::samples::tail::{Entry, Unit};
 use crate::{Maintenance, StoreError};
 use hashbrown::HashMap;
 use std::sync::atomic::Ordering;
 
-/// The most samples of one round.
-const MAX_ROUND: usize = 8 << 20;
-/// How much later than its hour a batch may come and still be packed with it.
-pub(super) const GRACE: i64 = 5 * 60_000;
 /// Rows of one INSERT.
 const ROWS: usize = 250;
 /// Batches deleted in one transaction.
 const BATCHES: usize = 1_000;
-
-/// The start of the hour that is not packed yet.
-pub(super) fn cutoff(now: i64) -> i64 {
-    bucket(now.saturating_sub(GRACE)).saturating_mul(HOUR)
-}
-
-/// Chooses what a round packs: all batches up to the last that is due, of each the rows of
-/// hours that are over; all rows where a batch waits since long, its times being wrong.
-fn pick(batches: Vec<Entry>, cutoff: i64) -> (Vec<Picked>, bool) {
-    let due = |e: &Entry| e.committed_at < cutoff || e.last < cutoff;
-    let old = |e: &Entry| e.committed_at < cutoff.saturating_sub(HOUR);
-    let end = batches.iter().rposition(due).map_or(0, |i| i + 1);
-    let old_end = batches.iter().rposition(old).map_or(0, |i| i + 1);
-    let (mut picked, mut samples, mut is_cut) = (Vec::new(), 0, false);
-    for (i, entry) in batches.into_iter().take(end).enumerate() {
-        let before = if i < old_end || entry.last < cutoff { None } else { Some(cutoff) };
-        if before.is_some_and(|before| entry.first >= before) {
-            continue;
-        }
-        samples += entry.shape.ids.len();
-        if samples > MAX_ROUND && !picked.is_empty() {
-            is_cut = true;
-            break;
-        }
-        picked.push(Picked { entry, before });
-    }
-    (picked, is_cut)
-}
 
 impl SqliteStore {
     /// Packs what is due of one unit; whether more of it is.

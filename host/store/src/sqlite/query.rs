@@ -1,11 +1,12 @@
 //! Answering: tail, chunks and rollups of series as one.
 
 use super::SqliteStore;
-use super::buckets::{bucket, key};
 use super::read::{KEYS_A_STATEMENT, keys};
-use super::tail::{Ranked, places, settle, take};
 use crate::StoreError;
 use crate::query::{MAX_POINTS, MAX_SERIES, Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use crate::samples::buckets::{bucket, key};
+use crate::samples::merge::{Sink, merge};
+use crate::samples::tail::{Ranked, places, settle, take};
 use sentinel_model::series::Selector;
 use std::sync::atomic::Ordering;
 
@@ -13,34 +14,6 @@ use std::sync::atomic::Ordering;
 struct Touched {
     raw: Vec<i64>,
     rollups: Vec<i64>,
-}
-
-/// Takes samples in order of time, and keeps the last of each step.
-struct Sink {
-    points: Points,
-    range: TimeRange,
-    step: Option<i64>,
-}
-
-impl Sink {
-    /// Steps are `(start, start + step]`, `(start + step, start + 2 step]` …
-    fn step_of(&self, step: i64, time: i64) -> i128 {
-        (i128::from(time) - i128::from(self.range.start) - 1) / i128::from(step)
-    }
-
-    fn push(&mut self, time: i64, value: f64) {
-        if time <= self.range.start || time > self.range.end {
-            return;
-        }
-        if let (Some(step), Some(&last)) = (self.step, self.points.times.last())
-            && self.step_of(step, last) == self.step_of(step, time)
-        {
-            self.points.times.pop();
-            self.points.values.pop();
-        }
-        self.points.times.push(time);
-        self.points.values.push(value);
-    }
 }
 
 impl SqliteStore {
@@ -174,21 +147,4 @@ impl SqliteStore {
         }
         Ok(out)
     }
-}
-
-/// Stored samples and those of the tail in order of time; at one time the tail's is newer.
-fn merge(stored: impl Iterator<Item = (i64, f64)>, tail: &[Ranked], mut sink: Sink) -> Points {
-    let mut tail = tail.iter().peekable();
-    for (time, value) in stored {
-        while let Some(newer) = tail.next_if(|t| t.0 < time) {
-            sink.push(newer.0, newer.2);
-        }
-        if tail.peek().is_none_or(|t| t.0 != time) {
-            sink.push(time, value);
-        }
-    }
-    for rest in tail {
-        sink.push(rest.0, rest.2);
-    }
-    sink.points
 }

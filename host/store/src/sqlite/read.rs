@@ -1,10 +1,11 @@
 //! Reading what is stored of series: chunks, rollups, batches by their keys.
 
 use super::Shared;
-use super::buckets::{HOUR, key};
-use super::tail::{Decoded, Entry, Shape, Times};
 use crate::StoreError;
 use crate::format::{batch, chunk, with_codec};
+use crate::samples::buckets::{HOUR, key};
+use crate::samples::gather::Chunk;
+use crate::samples::tail::{Decoded, Entry, Shape, Times};
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 use sqlx::Row;
@@ -14,12 +15,6 @@ use std::sync::atomic::Ordering;
 
 /// The most keys asked for in one statement.
 pub(super) const KEYS_A_STATEMENT: usize = 4096;
-
-/// A chunk, decoded.
-pub(super) struct Chunk {
-    pub(super) times: Arc<Vec<i64>>,
-    pub(super) values: Vec<f64>,
-}
 
 /// The last sample of a bucket, from its rollup.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! Retention: what is too old is dropped, bucket by bucket, in short transactions.
 
 use super::SqliteStore;
-use super::buckets::{bucket, key};
 use super::maintain::Upkeep;
 use super::script::Script;
+use crate::samples::buckets::{bucket, key};
 use crate::{Maintenance, StoreError};
 use sqlx::Row;
 use std::sync::atomic::Ordering;

@@ -9,12 +9,12 @@
 //! the database names it, and its agent has a newer one. An agent that sends into such a stream
 //! after all is asked to begin anew, and says itself what it no longer has.
 
-use super::buckets::{bucket, day};
 use super::commit::Writer;
 use super::maintain::Upkeep;
 use super::retain::before;
 use super::script::{Script, transaction};
 use super::{Shared, SqliteStore};
+use crate::samples::buckets::{bucket, day};
 use crate::{Maintenance, StoreError};
 use sentinel_model::ids::{AgentId, Epoch};
 use sqlx::{Executor, Row};

@@ -13,24 +13,24 @@ use sentinel_model::ids::AgentId;
 use std::sync::{Arc, OnceLock};
 
 /// The series of a batch's rows, in order.
-pub(super) struct Shape {
-    pub(super) ids: Box<[u32]>,
+pub(crate) struct Shape {
+    pub(crate) ids: Box<[u32]>,
     /// The ids as a stored batch has them.
-    pub(super) encoded: Vec<u8>,
+    pub(crate) encoded: Vec<u8>,
     sorted: OnceLock<Box<[(u32, u32)]>>,
     min: u32,
     max: u32,
 }
 
 impl Shape {
-    pub(super) fn new(ids: Vec<u32>) -> Arc<Self> {
+    pub(crate) fn new(ids: Vec<u32>) -> Arc<Self> {
         let encoded = crate::format::batch::encode_ids(&ids);
         let (min, max) = ids.iter().fold((u32::MAX, 0), |(a, b), &i| (a.min(i), b.max(i)));
         Arc::new(Self { ids: ids.into(), encoded, sorted: OnceLock::new(), min, max })
     }
 
     /// Series and row, in order of series, then of rows.
-    pub(super) fn sorted(&self) -> &[(u32, u32)] {
+    pub(crate) fn sorted(&self) -> &[(u32, u32)] {
         self.sorted.get_or_init(|| {
             let mut all: Vec<_> = (0u32..).zip(&self.ids[..]).map(|(row, &id)| (id, row)).collect();
             all.sort_unstable();
@@ -40,7 +40,7 @@ impl Shape {
 }
 
 /// The times of a batch's rows.
-pub(super) enum Times {
+pub(crate) enum Times {
     /// All rows have the same.
     One(i64),
     /// One a row.
@@ -48,14 +48,14 @@ pub(super) enum Times {
 }
 
 impl Times {
-    pub(super) fn new(times: &[i64]) -> Self {
+    pub(crate) fn new(times: &[i64]) -> Self {
         match times {
             [first, rest @ ..] if rest.iter().all(|t| t == first) => Self::One(*first),
             _ => Self::Many(times.into()),
         }
     }
 
-    pub(super) fn at(&self, row: usize) -> i64 {
+    pub(crate) fn at(&self, row: usize) -> i64 {
         match self {
             Self::One(time) => *time,
             Self::Many(times) => times[row],
@@ -74,27 +74,27 @@ impl Times {
 }
 
 /// A batch's columns without its series.
-pub(super) struct Decoded {
-    pub(super) times: Times,
-    pub(super) values: Box<[f64]>,
+pub(crate) struct Decoded {
+    pub(crate) times: Times,
+    pub(crate) values: Box<[f64]>,
 }
 
 /// One batch of the tail.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its row in `batches`; grows in order of commits.
-    pub(super) id: i64,
-    pub(super) stream: i64,
-    pub(super) committed_at: i64,
-    pub(super) first: i64,
-    pub(super) last: i64,
-    pub(super) shape: Arc<Shape>,
+    pub(crate) id: i64,
+    pub(crate) stream: i64,
+    pub(crate) committed_at: i64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) shape: Arc<Shape>,
     /// None where it was dropped for the bound.
-    pub(super) data: Option<Arc<Decoded>>,
+    pub(crate) data: Option<Arc<Decoded>>,
 }
 
 impl Entry {
-    pub(super) fn new(
+    pub(crate) fn new(
         id: i64,
         stream: i64,
         committed_at: i64,
@@ -122,19 +122,19 @@ struct AgentTail {
 }
 
 /// A sample on its way out: time, order of commits, value.
-pub(super) type Ranked = (i64, u64, f64);
+pub(crate) type Ranked = (i64, u64, f64);
 
 /// Orders samples of one time: the one committed last has the highest. Rows of a batch are
 /// fewer than 2^14.
-pub(super) fn rank(batch: i64, row: usize) -> u64 {
+pub(crate) fn rank(batch: i64, row: usize) -> u64 {
     (batch as u64) << 14 | row as u64
 }
 
 /// The agents that are packed together.
-pub(super) struct Unit(Vec<u32>);
+pub(crate) struct Unit(Vec<u32>);
 
 /// All of it.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     numbers: HashMap<AgentId, u32>,
     agents: Vec<AgentTail>,
     /// By agent: the unit it is in, named by one of its agents; followed until it is its own.
@@ -147,7 +147,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize) -> Self {
         Self {
             numbers: HashMap::new(),
             agents: Vec::new(),
@@ -160,7 +160,7 @@ impl Tail {
     }
 
     /// Samples not packed yet.
-    pub(super) fn samples(&self) -> usize {
+    pub(crate) fn samples(&self) -> usize {
         self.samples
     }
 
@@ -176,7 +176,7 @@ impl Tail {
     }
 
     /// Takes in a committed batch.
-    pub(super) fn push(&mut self, agent: &AgentId, entry: Entry) {
+    pub(crate) fn push(&mut self, agent: &AgentId, entry: Entry) {
         let number = self.number(agent);
         self.insert(number, entry);
         if self.decoded > self.bound {
@@ -242,7 +242,7 @@ impl Tail {
 
     /// The samples of series (ascending, each once) in `start < time <= end`, as they come,
     /// and the batches whose columns have to be read from the database first.
-    pub(super) fn collect(
+    pub(crate) fn collect(
         &self,
         series: &[u32],
         start: i64,
@@ -266,7 +266,7 @@ impl Tail {
     }
 
     /// Takes out of `series` (ascending) those that have a sample here.
-    pub(super) fn take_present(&self, series: &mut Vec<u32>) {
+    pub(crate) fn take_present(&self, series: &mut Vec<u32>) {
         let mut present = vec![false; series.len()];
         for group in self.agents.iter().flat_map(|a| &a.groups) {
             places(&group.shape, series).iter().for_each(|place| present[place.0] = true);
@@ -276,13 +276,13 @@ impl Tail {
     }
 
     /// Whether a batch of a stream is here.
-    pub(super) fn has_stream(&self, stream: i64) -> bool {
+    pub(crate) fn has_stream(&self, stream: i64) -> bool {
         let groups = self.agents.iter().flat_map(|a| &a.groups);
         groups.flat_map(|g| &g.entries).any(|entry| entry.stream == stream)
     }
 
     /// Units that have a batch which was committed before `cutoff`.
-    pub(super) fn due(&self, cutoff: i64) -> Vec<Unit> {
+    pub(crate) fn due(&self, cutoff: i64) -> Vec<Unit> {
         let mut units: HashMap<u32, (bool, Vec<u32>)> = HashMap::new();
         for (number, agent) in (0u32..).zip(&self.agents) {
             let mut entries = agent.groups.iter().flat_map(|g| &g.entries);
@@ -297,7 +297,7 @@ impl Tail {
     }
 
     /// Batches of a unit, in order of commits.
-    pub(super) fn batches(&self, unit: &Unit) -> Vec<Entry> {
+    pub(crate) fn batches(&self, unit: &Unit) -> Vec<Entry> {
         let agents = unit.0.iter().map(|&n| &self.agents[n as usize]);
         let groups = agents.flat_map(|a| &a.groups);
         let mut entries: Vec<Entry> = groups.flat_map(|g| &g.entries).cloned().collect();
@@ -306,7 +306,7 @@ impl Tail {
     }
 
     /// Takes out batches that are packed, and puts in what is left of those packed in part.
-    pub(super) fn replace(&mut self, unit: &Unit, gone: &[i64], rest: Vec<Entry>) {
+    pub(crate) fn replace(&mut self, unit: &Unit, gone: &[i64], rest: Vec<Entry>) {
         let (mut samples, mut decoded) = (0, 0);
         let mut home: HashMap<i64, u32> = HashMap::new();
         for &number in &unit.0 {
@@ -335,7 +335,7 @@ impl Tail {
 }
 
 /// Where series stand in a shape: index into `series`, row.
-pub(super) fn places(shape: &Shape, series: &[u32]) -> Vec<(usize, u32)> {
+pub(crate) fn places(shape: &Shape, series: &[u32]) -> Vec<(usize, u32)> {
     let from = series.partition_point(|&id| id < shape.min);
     let to = series.partition_point(|&id| id <= shape.max);
     let mut out = Vec::new();
@@ -348,7 +348,7 @@ pub(super) fn places(shape: &Shape, series: &[u32]) -> Vec<(usize, u32)> {
 }
 
 /// Takes the samples at places out of one batch.
-pub(super) fn take(
+pub(crate) fn take(
     batch: i64,
     data: &Decoded,
     places: &[(usize, u32)],
@@ -366,7 +366,7 @@ pub(super) fn take(
 }
 
 /// Sorts samples by time and keeps the one committed last of each time.
-pub(super) fn settle(samples: &mut Vec<Ranked>) {
+pub(crate) fn settle(samples: &mut Vec<Ranked>) {
     let settled = samples.windows(2).all(|w| w[0].0 < w[1].0);
     if settled {
         return;

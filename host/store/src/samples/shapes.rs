@@ -18,7 +18,7 @@ struct Known {
 }
 
 /// Shapes by agent. Holds at most `bound` bytes; beyond, all are forgotten and learned anew.
-pub(super) struct Shapes {
+pub(crate) struct Shapes {
     agents: HashMap<AgentId, Vec<Known>>,
     bytes: usize,
     bound: usize,
@@ -42,18 +42,18 @@ fn same_series(a: &Batch, b: &Batch) -> bool {
 }
 
 impl Shapes {
-    pub(super) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize) -> Self {
         Self { agents: HashMap::new(), bytes: 0, bound, clock: 0 }
     }
 
     /// Forgets all: some of the series they lead to are gone.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.agents.clear();
         self.bytes = 0;
     }
 
     /// The shape of an equal batch.
-    pub(super) fn find(&mut self, agent: &AgentId, batch: &Batch) -> Option<Arc<Shape>> {
+    pub(crate) fn find(&mut self, agent: &AgentId, batch: &Batch) -> Option<Arc<Shape>> {
         self.clock += 1;
         let known = self.agents.get_mut(agent)?;
         let known = known.iter_mut().find(|k| same_series(&k.batch, batch))?;
@@ -62,7 +62,7 @@ impl Shapes {
     }
 
     /// Remembers the shape of a committed batch.
-    pub(super) fn learn(&mut self, agent: &AgentId, batch: &Arc<Batch>, shape: &Arc<Shape>) {
+    pub(crate) fn learn(&mut self, agent: &AgentId, batch: &Arc<Batch>, shape: &Arc<Shape>) {
         let is_known = |known: &Vec<Known>| known.iter().any(|k| Arc::ptr_eq(&k.shape, shape));
         if self.agents.get(agent).is_some_and(is_known) {
             return;

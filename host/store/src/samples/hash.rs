@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Keys that are hashes already.
 #[derive(Default, Clone, Copy)]
-pub(super) struct Hashed;
-pub(super) struct HashedHasher(u64);
+pub(crate) struct Hashed;
+pub(crate) struct HashedHasher(u64);
 
 impl BuildHasher for Hashed {
     type Hasher = HashedHasher;
@@ -31,12 +31,12 @@ impl Hasher for HashedHasher {
     }
 }
 
-pub(super) struct RowHasher {
+pub(crate) struct RowHasher {
     symbols: [RandomState; 2],
     seeds: [u64; 4],
 }
 
-pub(super) type SymbolHash = [u64; 2];
+pub(crate) type SymbolHash = [u64; 2];
 
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
@@ -44,18 +44,18 @@ fn mix(a: u64, b: u64) -> u64 {
 }
 
 impl RowHasher {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let seeds = std::array::from_fn(|i| RandomState::new().hash_one(i));
         Self { symbols: [RandomState::new(), RandomState::new()], seeds }
     }
 
-    pub(super) fn symbol(&self, text: &str) -> SymbolHash {
+    pub(crate) fn symbol(&self, text: &str) -> SymbolHash {
         [self.symbols[0].hash_one(text), self.symbols[1].hash_one(text)]
     }
 
     /// Keys of a row are distinct, so the sum over its labels does not lose any.
     #[inline]
-    pub(super) fn row(
+    pub(crate) fn row(
         &self,
         name: SymbolHash,
         labels: impl Iterator<Item = (SymbolHash, SymbolHash)>,

@@ -6,7 +6,6 @@
 //! of order or twice, a chunk that is there already) is collected, sorted and settled.
 
 use super::buckets::{HOUR, bucket, key};
-use super::read::Chunk;
 use super::tail::{Decoded, Entry, Ranked, Shape, Times, rank, settle};
 use crate::format::chunk::{MAX_CHUNK, encode_times, encode_values};
 use crate::format::{Codec, batch};
@@ -17,11 +16,17 @@ use std::sync::Arc;
 /// The most chunks of one slice: a transaction of about 1 MB, some 20 ms.
 const SLICE: usize = 2_000;
 
+/// A chunk, decoded.
+pub(crate) struct Chunk {
+    pub(crate) times: Arc<Vec<i64>>,
+    pub(crate) values: Vec<f64>,
+}
+
 /// A batch to pack.
-pub(super) struct Picked {
-    pub(super) entry: Entry,
+pub(crate) struct Picked {
+    pub(crate) entry: Entry,
     /// Rows at or after this time stay in the tail; None packs all.
-    pub(super) before: Option<i64>,
+    pub(crate) before: Option<i64>,
 }
 
 impl Picked {
@@ -34,7 +39,7 @@ impl Picked {
     }
 
     /// What stays: the encoded rows, and the entry for them. None where nothing stays.
-    pub(super) fn rest(&self, codec: &mut Codec) -> Option<(Vec<u8>, Entry)> {
+    pub(crate) fn rest(&self, codec: &mut Codec) -> Option<(Vec<u8>, Entry)> {
         let (data, ids) = (self.data(), &self.entry.shape.ids);
         let rows: Vec<usize> = (0..ids.len()).filter(|&r| !self.takes(data.times.at(r))).collect();
         if rows.is_empty() {
@@ -52,28 +57,28 @@ impl Picked {
 
 /// The reduction of a series in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Rollup {
-    pub(super) key: i64,
-    pub(super) count: i64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-    pub(super) sum: f64,
-    pub(super) last: f64,
-    pub(super) last_at: i64,
+pub(crate) struct Rollup {
+    pub(crate) key: i64,
+    pub(crate) count: i64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) sum: f64,
+    pub(crate) last: f64,
+    pub(crate) last_at: i64,
 }
 
 /// What one transaction writes.
 #[derive(Default)]
-pub(super) struct Slice {
+pub(crate) struct Slice {
     /// Id and column.
-    pub(super) times: Vec<(i64, Vec<u8>)>,
+    pub(crate) times: Vec<(i64, Vec<u8>)>,
     /// Key, id of the times, column.
-    pub(super) chunks: Vec<(i64, i64, Vec<u8>)>,
-    pub(super) rollups: Vec<Rollup>,
+    pub(crate) chunks: Vec<(i64, i64, Vec<u8>)>,
+    pub(crate) rollups: Vec<Rollup>,
     /// How many samples more there are in chunks.
-    pub(super) added: i64,
+    pub(crate) added: i64,
     /// Samples beyond [`MAX_CHUNK`], dropped.
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 struct Group {
@@ -87,8 +92,8 @@ struct Group {
 }
 
 /// One bucket of a round.
-pub(super) struct Hour {
-    pub(super) bucket: i64,
+pub(crate) struct Hour {
+    pub(crate) bucket: i64,
     groups: Vec<Group>,
     /// Series, group, row; in order of series.
     places: Vec<(u32, u32, u32)>,
@@ -98,19 +103,19 @@ pub(super) struct Hour {
 }
 
 /// A round: batches of one unit that are packed together.
-pub(super) struct Round {
-    pub(super) picked: Vec<Picked>,
+pub(crate) struct Round {
+    pub(crate) picked: Vec<Picked>,
     codec: Codec,
     integers: Vec<i64>,
 }
 
 impl Round {
-    pub(super) fn new(picked: Vec<Picked>) -> Self {
+    pub(crate) fn new(picked: Vec<Picked>) -> Self {
         Self { picked, codec: Codec::new(), integers: Vec::new() }
     }
 
     /// The buckets that get samples, each with the batches that have them.
-    pub(super) fn hours(&self) -> BTreeMap<i64, Vec<usize>> {
+    pub(crate) fn hours(&self) -> BTreeMap<i64, Vec<usize>> {
         let mut hours: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         let mut add = |index: usize, time: i64| {
             let batches = hours.entry(bucket(time)).or_default();
@@ -131,7 +136,7 @@ impl Round {
     }
 
     /// Prepares a bucket; `next_times` is the id of its next column of times.
-    pub(super) fn hour(&self, bucket: i64, batches: Vec<usize>, next_times: i64) -> Hour {
+    pub(crate) fn hour(&self, bucket: i64, batches: Vec<usize>, next_times: i64) -> Hour {
         let mut groups: Vec<Group> = Vec::new();
         let mut at: HashMap<*const Shape, usize> = HashMap::new();
         for index in batches {
@@ -164,7 +169,7 @@ impl Round {
     }
 
     /// The chunks of series in one bucket, merged with those that are there.
-    pub(super) fn slice(
+    pub(crate) fn slice(
         &mut self,
         hour: &mut Hour,
         series: std::ops::Range<usize>,
@@ -236,7 +241,7 @@ impl Round {
 
 impl Hour {
     /// Ranges of places, each with the chunks of one slice.
-    pub(super) fn slices(&self) -> Vec<std::ops::Range<usize>> {
+    pub(crate) fn slices(&self) -> Vec<std::ops::Range<usize>> {
         let (mut out, mut start, mut count) = (Vec::new(), 0, 0);
         for (at, place) in self.places.iter().enumerate() {
             if at > 0 && self.places[at - 1].0 != place.0 {
@@ -254,7 +259,7 @@ impl Hour {
     }
 
     /// The keys of the chunks of one slice.
-    pub(super) fn keys(&self, places: std::ops::Range<usize>) -> Vec<i64> {
+    pub(crate) fn keys(&self, places: std::ops::Range<usize>) -> Vec<i64> {
         let mut keys: Vec<i64> =
             self.places[places].iter().map(|p| key(self.bucket, p.0)).collect();
         keys.dedup();

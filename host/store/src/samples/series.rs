@@ -13,26 +13,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Ids are 1 to this: 24 bits, as the key of a chunk has them.
-pub(super) const MAX_SERIES_ID: u32 = (1 << 24) - 1;
+pub(crate) const MAX_SERIES_ID: u32 = (1 << 24) - 1;
 /// The most names that one question answers.
 const MAX_NAMES: usize = 10_000;
 
 /// A series that a transaction is about to add.
-pub(super) struct NewSeries {
+pub(crate) struct NewSeries {
     hash: u128,
-    pub(super) id: u32,
-    pub(super) key: SeriesKey,
-    pub(super) kind: u8,
+    pub(crate) id: u32,
+    pub(crate) key: SeriesKey,
+    pub(crate) kind: u8,
 }
 
 /// What a transaction will have changed when it is committed; dropped where it is not.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     ids: HashMap<u128, u32, Hashed>,
     /// With the ids that are given next, in their order.
-    pub(super) new: Vec<NewSeries>,
+    pub(crate) new: Vec<NewSeries>,
     /// Series whose kind is another now.
-    pub(super) kinds: BTreeMap<u32, u8>,
+    pub(crate) kinds: BTreeMap<u32, u8>,
 }
 
 struct Entry {
@@ -57,7 +57,7 @@ struct Text {
 }
 
 /// All series.
-pub(super) struct Registry {
+pub(crate) struct Registry {
     hasher: RowHasher,
     /// Id in the lower 24 bits, kind above.
     ids: HashMap<u128, u32, Hashed>,
@@ -73,7 +73,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             hasher: RowHasher::new(),
             ids: HashMap::default(),
@@ -86,7 +86,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
 
@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// The series of each row; new ones get ids that are good if `pending` is published.
-    pub(super) fn resolve(
+    pub(crate) fn resolve(
         &self,
         batch: &Batch,
         pending: &mut Pending,
@@ -156,7 +156,7 @@ impl Registry {
     }
 
     /// Takes over what a committed transaction added.
-    pub(super) fn publish(&mut self, pending: Pending, seen: i64) {
+    pub(crate) fn publish(&mut self, pending: Pending, seen: i64) {
         for (id, kind) in pending.kinds {
             if let Some(entry) = self.entries.get_mut(id as usize - 1) {
                 entry.kind = kind;
@@ -173,7 +173,7 @@ impl Registry {
     }
 
     /// Adds a series read from the database, in order of ids.
-    pub(super) fn load(&mut self, id: u32, key: &SeriesKey, kind: u8, seen: i64) {
+    pub(crate) fn load(&mut self, id: u32, key: &SeriesKey, kind: u8, seen: i64) {
         let pairs = key.labels.iter();
         let pairs = pairs.map(|(k, v)| (self.hasher.symbol(k), self.hasher.symbol(v)));
         let hash = self.hasher.row(self.hasher.symbol(&key.name), pairs);
@@ -232,19 +232,19 @@ impl Registry {
     }
 
     /// Series last seen before a day, ascending.
-    pub(super) fn unseen(&self, day: i64) -> Vec<u32> {
+    pub(crate) fn unseen(&self, day: i64) -> Vec<u32> {
         let entries = (1u32..).zip(&self.entries);
         entries.filter(|(_, e)| !e.name.is_empty() && e.seen < day).map(|(id, _)| id).collect()
     }
 
     /// Of some series those that were last seen before a day.
-    pub(super) fn unseen_of(&self, ids: impl Iterator<Item = u32>, day: i64) -> Vec<u32> {
+    pub(crate) fn unseen_of(&self, ids: impl Iterator<Item = u32>, day: i64) -> Vec<u32> {
         let seen = |id: &u32| self.entries.get(*id as usize - 1).map_or(i64::MAX, |e| e.seen);
         ids.filter(|id| seen(id) < day).collect()
     }
 
     /// Notes that series have samples of a day.
-    pub(super) fn saw(&mut self, ids: &[u32], day: i64) {
+    pub(crate) fn saw(&mut self, ids: &[u32], day: i64) {
         for &id in ids {
             if let Some(entry) = self.entries.get_mut(id as usize - 1) {
                 entry.seen = entry.seen.max(day);
@@ -253,7 +253,7 @@ impl Registry {
     }
 
     /// Forgets series, given ascending.
-    pub(super) fn remove(&mut self, ids: &[u32]) {
+    pub(crate) fn remove(&mut self, ids: &[u32]) {
         let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
         for &id in ids {
             let hash = self.hash_of(id);
@@ -287,7 +287,7 @@ impl Registry {
     }
 
     /// Ids of the series that a selector selects, ascending.
-    pub(super) fn select(&self, selector: &Selector) -> Vec<u32> {
+    pub(crate) fn select(&self, selector: &Selector) -> Vec<u32> {
         let Some(ids) = self.names.get(selector.name.as_str()) else { return Vec::new() };
         let mut selected = ids.clone();
         for matcher in &selector.matchers {
@@ -312,7 +312,7 @@ impl Registry {
     }
 
     /// What is known of a series.
-    pub(super) fn info(&self, id: u32) -> Option<SeriesInfo> {
+    pub(crate) fn info(&self, id: u32) -> Option<SeriesInfo> {
         let entry = self.entries.get((id as usize).checked_sub(1)?)?;
         if entry.name.is_empty() {
             return None;
@@ -324,7 +324,7 @@ impl Registry {
     }
 
     /// Names that start with a prefix, sorted.
-    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         self.names
             .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
             .take_while(|(name, _)| name.starts_with(prefix))
