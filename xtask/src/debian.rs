@@ -33,6 +33,9 @@ const ONLY_WHEN_INSTALLED: &[&str] = &[
     "lsb-base",
     "perl",
     "perl-base",
+    "postgresql-client-common",
+    "postgresql-common",
+    "ssl-cert",
     "sysvinit-utils",
 ];
 

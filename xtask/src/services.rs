@@ -16,13 +16,15 @@ use crate::process;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 6;
 
 struct Wanted {
     /// The name in `services.json`.
     name: &'static str,
+    /// One that ends with `-` is the first of that name which [`META`] depends on.
     package: &'static str,
-    /// Below the folder where packages are unpacked.
+    /// Below the folder where packages are unpacked; `VERSION` is what follows the last `-` of
+    /// the package.
     program: &'static str,
     /// Tests need it; the others are yardsticks of benches.
     required: bool,
@@ -31,6 +33,9 @@ struct Wanted {
     /// The least version that will do, where `since` names the first release that has one.
     at_least: Option<&'static str>,
 }
+
+/// What depends on the release of PostgreSQL that a Debian release has.
+const META: &str = "postgresql";
 
 const WANTED: &[Wanted] = &[
     Wanted {
@@ -79,6 +84,30 @@ const WANTED: &[Wanted] = &[
         name: "gnome-keyring-daemon",
         package: "gnome-keyring",
         program: "usr/bin/gnome-keyring-daemon",
+        required: true,
+        since: None,
+        at_least: None,
+    },
+    Wanted {
+        name: "postgres",
+        package: "postgresql-",
+        program: "usr/lib/postgresql/VERSION/bin/postgres",
+        required: true,
+        since: None,
+        at_least: None,
+    },
+    Wanted {
+        name: "initdb",
+        package: "postgresql-",
+        program: "usr/lib/postgresql/VERSION/bin/initdb",
+        required: true,
+        since: None,
+        at_least: None,
+    },
+    Wanted {
+        name: "psql",
+        package: "postgresql-client-",
+        program: "usr/lib/postgresql/VERSION/bin/psql",
         required: true,
         since: None,
         at_least: None,
@@ -174,9 +203,14 @@ fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
     let mut available = Vec::new();
     let mut newer = Vec::new();
     for wanted in WANTED {
-        match debian::need_candidate(step, wanted.package) {
-            Ok(version) if !debian::is_at_least(&version, wanted.at_least) => newer.push(wanted),
-            Ok(version) => available.push((wanted, version)),
+        match package(step, wanted).and_then(|name| {
+            let version = debian::need_candidate(step, &name)?;
+            Ok((name, version))
+        }) {
+            Ok((_, version)) if !debian::is_at_least(&version, wanted.at_least) => {
+                newer.push(wanted);
+            }
+            Ok((name, version)) => available.push((wanted, name, version)),
             Err(_) if wanted.since.is_some() => newer.push(wanted),
             Err(error) if wanted.required => return Err(error),
             Err(error) => step.say(&format!("no {}: {error:#}", wanted.name)),
@@ -186,13 +220,15 @@ fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    let names: Vec<&str> = available.iter().map(|(wanted, _)| wanted.package).collect();
+    let mut names: Vec<&str> = available.iter().map(|(_, name, _)| name.as_str()).collect();
+    names.dedup();
     debian::unpack(step, &debian::closure(&names)?, &root)?;
     let library_path = debian::library_path(&root)?;
-    for (wanted, version) in available {
-        let program = root.join(wanted.program);
+    for (wanted, name, version) in available {
+        let release = name.rsplit('-').next().unwrap_or_default();
+        let program = root.join(wanted.program.replace("VERSION", release));
         if !process::is_program(&program) {
-            bail!("the package `{}` {version} holds no {}", wanted.package, wanted.program);
+            bail!("the package `{name}` {version} holds no {}", program.display());
         }
         let service = Service { program, library_path: library_path.clone(), version };
         services.services.insert(wanted.name.to_owned(), service);
@@ -202,6 +238,17 @@ fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
         services.services.insert(wanted.name.to_owned(), service);
     }
     Ok(services)
+}
+
+/// The name of the package that is unpacked.
+fn package(step: &Step, wanted: &Wanted) -> Result<String> {
+    if !wanted.package.ends_with('-') {
+        return Ok(wanted.package.to_owned());
+    }
+    debian::need_candidate(step, META)?;
+    let server = debian::dependency(META, "postgresql-")?;
+    let release = server.rsplit('-').next().unwrap_or_default();
+    Ok(format!("{}{release}", wanted.package))
 }
 
 /// A program that this machine's own release does not have.

@@ -5,12 +5,14 @@
 mod keyring;
 mod nats;
 mod nginx;
+mod postgres;
 mod process;
 mod registry;
 
 pub use keyring::{Keyring, SessionBus};
 pub use nats::Nats;
 pub use nginx::Nginx;
+pub use postgres::Postgres;
 pub use process::Process;
 pub use registry::{RegistryFolder, RegistryProcess};
 
@@ -29,6 +31,9 @@ const START: Duration = Duration::from_secs(60);
 /// The services that are there.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Services {
+    /// Where the list lies; what services need once is kept beside it.
+    #[serde(skip)]
+    folder: PathBuf,
     services: BTreeMap<String, Service>,
 }
 
@@ -48,7 +53,19 @@ impl Services {
         let text = std::fs::read(list).with_context(|| {
             format!("{} cannot be read; run `cargo xtask services`", list.display())
         })?;
-        serde_json::from_slice(&text).with_context(|| format!("in {}", list.display()))
+        let services: Self =
+            serde_json::from_slice(&text).with_context(|| format!("in {}", list.display()))?;
+        let folder = list.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { folder, ..services })
+    }
+
+    /// Where a service's program is, and the library path that it needs.
+    fn program(&self, name: &str) -> Result<(PathBuf, String)> {
+        let service = self
+            .services
+            .get(name)
+            .with_context(|| format!("{name} is not among the services of this machine"))?;
+        Ok((service.program.clone(), service.library_path.clone()))
     }
 
     /// The command that starts a service.
@@ -56,13 +73,10 @@ impl Services {
     /// # Errors
     /// Where it is not among them.
     pub fn command(&self, name: &str) -> Result<Command> {
-        let service = self
-            .services
-            .get(name)
-            .with_context(|| format!("{name} is not among the services of this machine"))?;
-        let mut command = Command::new(&service.program);
-        if !service.library_path.is_empty() {
-            command.env("LD_LIBRARY_PATH", &service.library_path);
+        let (program, library_path) = self.program(name)?;
+        let mut command = Command::new(program);
+        if !library_path.is_empty() {
+            command.env("LD_LIBRARY_PATH", library_path);
         }
         Ok(command)
     }

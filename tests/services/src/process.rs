@@ -33,6 +33,11 @@ impl Process {
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
 }
 
 impl Drop for Process {

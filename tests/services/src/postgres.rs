@@ -1,0 +1,235 @@
+//! A real PostgreSQL, reached by a Unix socket in its own folder, everything synced.
+//!
+//! The cluster is made once (`initdb`, two seconds) and kept beside the list of services; each
+//! server begins with a copy of it. PostgreSQL refuses to run as root, so root starts it as nobody.
+
+use crate::{Process, Services, wait};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Debian's user and group that own nothing.
+const NOBODY: u32 = 65_534;
+/// The superuser of the cluster.
+const USER: &str = "sentinel";
+/// Small, since tests run many beside each other. After a kill a server syncs its file system
+/// at once, not file by file, which takes seconds.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=",
+    "shared_buffers=32MB",
+    "max_connections=40",
+    "recovery_init_sync_method=syncfs",
+];
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Makes a folder that the server's user owns.
+fn own_folder(path: &Path) -> Result<()> {
+    fs::create_dir(path).with_context(|| format!("{} cannot be made", path.display()))?;
+    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY))?;
+    }
+    Ok(())
+}
+
+/// The same command as the server's user.
+fn as_user(mut command: Command) -> Command {
+    command.env("LC_ALL", "C").current_dir("/");
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+fn run(mut command: Command) -> Result<String> {
+    let name = command.get_program().to_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{name:?}"))?;
+    let (said, wrong) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{name:?} failed: {said}{wrong}");
+    Ok(said.into_owned())
+}
+
+/// The cluster that servers begin with, made by whoever needs it first.
+fn template(services: &Services) -> Result<PathBuf> {
+    let user = if is_root() { "nobody" } else { "self" };
+    let made = services.folder.join(format!("postgres-{user}"));
+    let lock = File::create(services.folder.join("postgres.lock"))?;
+    lock.lock()?;
+    if made.exists() {
+        return Ok(made);
+    }
+    let partial = made.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    own_folder(&partial)?;
+    let mut command = as_user(services.command("initdb")?);
+    command.arg("--pgdata").arg(&partial).args(["--username", USER, "--auth", "trust"]);
+    command.args(["--encoding", "UTF8", "--locale", "C"]);
+    run(command)?;
+    fs::rename(&partial, &made)?;
+    Ok(made)
+}
+
+/// A server with a folder of its own, which goes with it.
+#[derive(Debug)]
+pub struct Postgres {
+    folder: PathBuf,
+    server: Option<Process>,
+    command: PathBuf,
+    library_path: String,
+    settings: Vec<String>,
+    psql: PathBuf,
+    made: AtomicU32,
+}
+
+impl Postgres {
+    /// Starts a server and waits until it answers. `settings` are lines as in `postgresql.conf`.
+    ///
+    /// # Errors
+    /// Where it is not among the services or does not come up.
+    pub fn start(services: &Services, settings: &[&str]) -> Result<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let template = template(services)?;
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sentinel-postgres-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        own_folder(&folder)?;
+        let mut server = Self {
+            command: services.program("postgres")?.0,
+            library_path: services.program("postgres")?.1,
+            psql: services.program("psql")?.0,
+            settings: SETTINGS.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
+            server: None,
+            made: AtomicU32::new(0),
+            folder,
+        };
+        let mut copy = as_user(Command::new("cp"));
+        copy.arg("-a").arg(&template).arg(server.folder.join("data"));
+        run(copy)?;
+        server.begin()?;
+        Ok(server)
+    }
+
+    /// Starts the server again over what is on its disk.
+    ///
+    /// # Errors
+    /// Where it runs already, or does not come up.
+    pub fn begin(&mut self) -> Result<()> {
+        ensure!(self.server.is_none(), "it runs already");
+        let log = self.folder.join("log");
+        let start = || -> Result<Process> {
+            let mut command = as_user(self.tool(&self.command));
+            command.arg("-D").arg(self.folder.join("data")).arg("-k").arg(&self.folder);
+            for setting in &self.settings {
+                command.arg("-c").arg(setting);
+            }
+            Process::start(&mut command, &log)
+        };
+        let mut server = start()?;
+        let answers = || self.query("postgres", "SELECT 1").is_ok();
+        let said = wait("PostgreSQL", || {
+            // What a killed server left running holds its memory for a moment longer.
+            if server.has_ended()
+                && let Ok(again) = start()
+            {
+                server = again;
+            }
+            answers()
+        });
+        if let Err(error) = said {
+            bail!("{error}: {}", fs::read_to_string(&log).unwrap_or_default());
+        }
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn tool(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if !self.library_path.is_empty() {
+            command.env("LD_LIBRARY_PATH", &self.library_path);
+        }
+        command
+    }
+
+    /// Kills the server as a crash does (`kill -9`). [`Postgres::begin`] starts it again.
+    pub fn kill(&mut self) {
+        self.server = None;
+    }
+
+    /// Lets the server end in order.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn end(&mut self) -> Result<()> {
+        self.signal(Signal::INT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        kill_process(Pid::from_raw(server.pid() as i32).context("a pid")?, signal)?;
+        wait("the end of PostgreSQL", || server.has_ended())
+    }
+
+    /// The process id of the server, whose children are one a connection and a few more.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Process::pid)
+    }
+
+    /// Makes an empty database; its URL.
+    ///
+    /// # Errors
+    /// Where the server does not.
+    pub fn database(&self) -> Result<String> {
+        let name = format!("test{}", self.made.fetch_add(1, Ordering::Relaxed));
+        self.query("postgres", &format!("CREATE DATABASE {name}"))?;
+        Ok(self.url(&name))
+    }
+
+    /// The URL of a database of the server.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.folder.display().to_string().replace('/', "%2F");
+        format!("postgres://{USER}@localhost/{database}?host={socket}")
+    }
+
+    /// A `psql` that is connected to the database of a URL or of a name.
+    #[must_use]
+    pub fn psql(&self, database: &str) -> Command {
+        let name = database.split('?').next().unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let mut command = self.tool(&self.psql);
+        command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+        command.args(["--set", "ON_ERROR_STOP=1", "--username", USER, "--dbname", name]);
+        command.arg("--host").arg(&self.folder);
+        command
+    }
+
+    /// What the server answers to a statement, as `psql` prints it.
+    ///
+    /// # Errors
+    /// Where it refuses it.
+    pub fn query(&self, database: &str, sql: &str) -> Result<String> {
+        let mut command = self.psql(database);
+        command.args(["--command", sql]);
+        run(command).map(|said| said.trim().to_owned())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // At once, but children first, so that nobody writes into the folder any more.
+        let _ = self.signal(Signal::QUIT);
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

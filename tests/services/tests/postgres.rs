@@ -1,0 +1,31 @@
+//! PostgreSQL as tests start it.
+
+use anyhow::Result;
+use sentinel_test_services::{Postgres, Services};
+use std::path::{Path, PathBuf};
+
+fn services() -> Result<Services> {
+    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/services.json"),
+        PathBuf::from,
+    );
+    Services::read(&list)
+}
+
+#[test]
+fn a_killed_server_begins_again_with_what_was_committed() -> Result<()> {
+    let mut server = Postgres::start(&services()?, &["max_connections=20"])?;
+    let url = server.database()?;
+    assert_ne!(url, server.database()?);
+    server.query("test0", "CREATE TABLE t (n int); INSERT INTO t VALUES (7)")?;
+    assert_eq!(server.query("postgres", "SHOW max_connections")?, "20");
+    assert_eq!(server.query("postgres", "SHOW fsync")?, "on");
+    server.kill();
+    assert!(server.query("test0", "SELECT n FROM t").is_err());
+    server.begin()?;
+    assert_eq!(server.query("test0", "SELECT n FROM t")?, "7");
+    server.end()?;
+    server.begin()?;
+    assert_eq!(server.query("test0", "SELECT n FROM t")?, "7");
+    Ok(())
+}
