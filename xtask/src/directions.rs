@@ -81,6 +81,7 @@ const CONFINED: &[Confined] = &[
     Confined { what: "wasmtime", only: "sentinel-runtime", in_tests: false },
     Confined { what: "sqlx", only: "sentinel-store", in_tests: true },
     Confined { what: "object_store", only: "sentinel-registry-service", in_tests: true },
+    Confined { what: "async-nats", only: "sentinel-bus", in_tests: true },
 ];
 
 /// What only tests and benches may use: crates that are nothing else, and any crate in its

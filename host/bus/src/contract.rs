@@ -36,7 +36,7 @@ pub struct Message {
     pub payload: Bytes,
 }
 
-/// What waits on a bus: published and not acknowledged.
+/// What waits on a bus: published and not acknowledged. What was acknowledged a moment ago may still be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
     /// Messages.
@@ -65,7 +65,7 @@ pub enum BusError {
         /// The most the bus takes.
         max: usize,
     },
-    /// Another subscription is open, and this bus serves one at a time.
+    /// Another subscription of this bus is open, and it serves one at a time.
     #[error("the bus already has a subscriber; drop that subscription first")]
     Subscribed,
     /// The bus was closed.
@@ -104,8 +104,18 @@ pub trait Bus: Send + Sync {
     /// [`BusError::Subscribed`], [`BusError::Closed`], [`BusError::Failed`].
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, BusError>;
 
-    /// What waits.
-    fn depth(&self) -> Depth;
+    /// What waits: for a bus elsewhere a question over the network, not one to ask for every message.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    async fn depth(&self) -> Result<Depth, BusError>;
+
+    /// Ends its use by this process: what was answered is told, everything else comes again. Subscriptions end with
+    /// [`BusError::Closed`], and so does every later call.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`]: it is closed, but something that was answered may come again.
+    async fn close(&self) -> Result<(), BusError>;
 }
 
 /// One consumer. Dropping it makes all that it did not acknowledge deliverable to the next one.
@@ -146,8 +156,9 @@ pub trait Answer: Send {
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// How often it was delivered since the bus was opened, this time included: 1 the first time. The consumer decides when
-    /// it is enough ([`MAX_DELIVERIES`](crate::MAX_DELIVERIES) is what workers take).
+    /// How often it was delivered, this time included: 1 the first time. An embedded bus counts from its opening; another
+    /// counts the consumers that ended before they answered too, and what it handed out to them ahead of their asking. The
+    /// consumer decides when it is enough ([`MAX_DELIVERIES`](crate::MAX_DELIVERIES) is what workers take).
     pub deliveries: u32,
     answer: Box<dyn Answer>,
 }

@@ -64,7 +64,7 @@ struct Inner {
     /// The life could not be stored: the next opening must not take the stored one for this one.
     unstored: AtomicBool,
     depth: Mutex<Depth>,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<Ledger<Position>>,
     /// Held by the subscription.
     reader: Arc<tokio::sync::Mutex<Reader>>,
     /// An answer came, or the bus was closed.
@@ -140,19 +140,28 @@ impl EmbeddedBus {
     /// # Errors
     /// [`BusError::Failed`]: the bus is closed, but the next opening begins a new incarnation.
     pub fn close(&self) -> Result<(), BusError> {
-        let inner = &self.inner;
-        if inner.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        inner.changed.notify_waiters();
-        if inner.unstored.load(Ordering::Acquire) {
-            inner.store_life().map_err(failed("store its incarnation"))?;
-        }
-        inner.log.close().map_err(failed("close its log"))
+        self.inner.close()
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        *self.inner.depth.lock()
     }
 }
 
 impl Inner {
+    fn close(&self) -> Result<(), BusError> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.changed.notify_waiters();
+        if self.unstored.load(Ordering::Acquire) {
+            self.store_life().map_err(failed("store its incarnation"))?;
+        }
+        self.log.close().map_err(failed("close its log"))
+    }
+
     /// Says that a record is lost, unless that was said.
     fn lost(&self, place: Position) {
         if self.life.lock().covers(place, &self.epochs) {
@@ -202,7 +211,7 @@ impl Inner {
         let place = match item {
             Item::Record { position, payload } => match record::decode(payload) {
                 Some(message) => {
-                    self.ledger.lock().add(position, message, Instant::now());
+                    self.ledger.lock().add(position, message, 0, Instant::now());
                     return;
                 }
                 None => {
@@ -222,8 +231,9 @@ impl Inner {
         self.lost(place);
     }
 
+    /// Frees the log up to these places, which lie in its order.
     fn commit(&self, places: &[Position]) {
-        for place in places {
+        for place in places.chunk_by(|a, b| a.epoch == b.epoch).filter_map(<[Position]>::last) {
             if let Err(error) = self.log.commit(place.epoch, place.seq) {
                 tracing::warn!(%error, "the bus could not free its log; messages may be delivered again after a restart");
             }
@@ -236,7 +246,7 @@ impl Inner {
             self.leave(1, bytes as u64);
         }
         self.alive()?;
-        self.commit(&done.commit);
+        self.commit(&done.left);
         self.changed.notify_waiters();
         Ok(())
     }
@@ -287,8 +297,14 @@ impl Bus for EmbeddedBus {
         Ok(Box::new(EmbeddedSubscription { inner: self.inner.clone(), reader }))
     }
 
-    fn depth(&self) -> Depth {
-        *self.inner.depth.lock()
+    async fn depth(&self) -> Result<Depth, BusError> {
+        Ok(EmbeddedBus::depth(self))
+    }
+
+    async fn close(&self) -> Result<(), BusError> {
+        let inner = Arc::clone(&self.inner);
+        let closed = tokio::task::spawn_blocking(move || inner.close()).await;
+        closed.map_err(|error| BusError::Failed { operation: "close", cause: error.to_string() })?
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which messages were delivered, answered, and are to come again. Pure: time is passed in.
 //!
-//! Every message read from the log has an entry, in log order, until it and all before it are done:
+//! Every message that was read has an entry, in the order in which it was read, until it and all before it are done:
 //!
 //! | state | on | becomes |
 //! |---|---|---|
@@ -9,65 +9,80 @@
 //! | out | ack | done |
 //! | out | nak, drop | waiting until t; so do all behind it in its stream that are out |
 //! | out | end of the subscription | waiting until now |
-//! | done | | leaves with all done entries at the front; the log is committed up to there |
+//! | any | forgotten | done |
+//! | done | | leaves with all done entries at the front, and its place is told |
+//!
+//! `P` is where a message lies in what the bus is made of.
 
 use std::collections::{BTreeMap, HashSet};
 
 use sentinel_model::ids::{AgentId, Epoch};
-use sentinel_wal::Position;
 use tokio::time::Instant;
 
 use crate::{MAX_UNANSWERED, MAX_UNANSWERED_BYTES, Message};
 
-/// Names an entry; grows with the place in the log.
+/// Names an entry; grows in the order of reading.
 pub(crate) type Index = u64;
 
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    entries: BTreeMap<Index, Entry>,
+#[derive(Debug)]
+pub(crate) struct Ledger<P> {
+    entries: BTreeMap<Index, Entry<P>>,
     /// Those to be delivered, and when at the earliest.
     waiting: BTreeMap<Index, Instant>,
     next: Index,
     bytes: usize,
 }
 
+impl<P> Default for Ledger<P> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), waiting: BTreeMap::new(), next: 0, bytes: 0 }
+    }
+}
+
 #[derive(Debug)]
-struct Entry {
-    place: Position,
+struct Entry<P> {
+    place: P,
     /// None when it is done.
     message: Option<Message>,
     deliveries: u32,
 }
 
 /// What an acknowledgement did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Done<P> {
     /// The message was not done before; its bytes.
     pub(crate) finished: Option<usize>,
-    /// The log is to be committed up to these places, one for each epoch.
-    pub(crate) commit: Vec<Position>,
+    /// What left at the front, in order: nothing before these places is to come again.
+    pub(crate) left: Vec<P>,
 }
 
 fn stream(message: &Message) -> (&AgentId, Epoch) {
     (&message.id.agent, message.id.epoch)
 }
 
-impl Ledger {
-    /// Whether no more messages may be read from the log for now.
+impl<P> Ledger<P> {
+    /// Whether no more messages may be read for now.
     pub(crate) fn full(&self) -> bool {
         self.entries.len() >= MAX_UNANSWERED || self.bytes >= MAX_UNANSWERED_BYTES
     }
 
-    /// A message was read from the log.
-    pub(crate) fn add(&mut self, place: Position, message: Message, now: Instant) {
+    /// A message was read, which had been delivered so often before.
+    pub(crate) fn add(&mut self, place: P, message: Message, before: u32, now: Instant) -> Index {
+        let index = self.next;
         self.bytes += message.payload.len();
-        self.waiting.insert(self.next, now);
-        self.entries.insert(self.next, Entry { place, message: Some(message), deliveries: 0 });
+        self.waiting.insert(index, now);
+        self.entries.insert(index, Entry { place, message: Some(message), deliveries: before });
         self.next += 1;
+        index
     }
 
-    /// The log has nothing up to this place.
-    pub(crate) fn add_gap(&mut self, place: Position) -> Vec<Position> {
+    /// Where a message lies that has not left.
+    pub(crate) fn place(&self, index: Index) -> Option<&P> {
+        self.entries.get(&index).map(|entry| &entry.place)
+    }
+
+    /// There is nothing up to this place.
+    pub(crate) fn add_gap(&mut self, place: P) -> Vec<P> {
         self.entries.insert(self.next, Entry { place, message: None, deliveries: 0 });
         self.next += 1;
         self.release_front()
@@ -90,7 +105,7 @@ impl Ledger {
         let index = chosen?;
         self.waiting.remove(&index);
         let entry = self.entries.get_mut(&index)?;
-        entry.deliveries += 1;
+        entry.deliveries = entry.deliveries.saturating_add(1);
         Some((index, entry.message.clone()?, entry.deliveries))
     }
 
@@ -104,12 +119,19 @@ impl Ledger {
         self.waiting.iter().filter_map(due).min()
     }
 
-    pub(crate) fn ack(&mut self, index: Index) -> Done {
+    pub(crate) fn ack(&mut self, index: Index) -> Done<P> {
         let message = self.entries.get_mut(&index).and_then(|e| e.message.take());
-        let Some(message) = message else { return Done::default() };
+        let Some(message) = message else { return Done { finished: None, left: Vec::new() } };
         self.waiting.remove(&index);
         self.bytes -= message.payload.len();
-        Done { finished: Some(message.payload.len()), commit: self.release_front() }
+        Done { finished: Some(message.payload.len()), left: self.release_front() }
+    }
+
+    /// Nothing is to come again, whatever is answered later.
+    pub(crate) fn forget_all(&mut self) {
+        self.entries.clear();
+        self.waiting.clear();
+        self.bytes = 0;
     }
 
     /// The `delivery`-th delivery failed; an answer to an earlier one says nothing.
@@ -135,16 +157,12 @@ impl Ledger {
     }
 
     /// Entries leave from the front while they are done.
-    fn release_front(&mut self) -> Vec<Position> {
-        let mut commit: Vec<Position> = Vec::new();
+    fn release_front(&mut self) -> Vec<P> {
+        let mut left = Vec::new();
         while let Some(first) = self.entries.first_entry().filter(|e| e.get().message.is_none()) {
-            let place = first.remove().place;
-            match commit.last_mut() {
-                Some(last) if last.epoch == place.epoch => last.seq = place.seq,
-                _ => commit.push(place),
-            }
+            left.push(first.remove().place);
         }
-        commit
+        left
     }
 }
 
@@ -158,44 +176,55 @@ mod tests {
     use crate::MessageId;
 
     const EPOCH: Epoch = Epoch([1; 16]);
-    const LOG: sentinel_wal::Epoch = sentinel_wal::Epoch([2; 16]);
 
     fn message(agent: &str, seq: u64) -> Message {
         let id = MessageId { agent: AgentId::new(agent).unwrap(), epoch: EPOCH, seq, attempt: 0 };
         Message { id, payload: Bytes::from_static(b"0123456789") }
     }
 
-    fn place(seq: u64) -> Position {
-        Position { epoch: LOG, seq }
-    }
-
-    /// Entries 0.. of these agents, in log order from place 1.
-    fn ledger(agents: &[&str], now: Instant) -> Ledger {
+    /// Entries 0.. of these agents, in order from place 1.
+    fn ledger(agents: &[&str], now: Instant) -> Ledger<u64> {
         let mut ledger = Ledger::default();
         for (n, agent) in agents.iter().enumerate() {
-            ledger.add(place(n as u64 + 1), message(agent, n as u64), now);
+            ledger.add(n as u64 + 1, message(agent, n as u64), 0, now);
         }
         ledger
     }
 
-    fn take_all(ledger: &mut Ledger, now: Instant) -> Vec<(Index, u32)> {
+    fn take_all(ledger: &mut Ledger<u64>, now: Instant) -> Vec<(Index, u32)> {
         std::iter::from_fn(|| ledger.take(now))
             .map(|(index, _, deliveries)| (index, deliveries))
             .collect()
     }
 
     #[test]
-    fn the_log_is_committed_up_to_the_oldest_message_that_is_not_done() {
+    fn what_is_done_leaves_once_everything_before_it_is_done() {
         let now = Instant::now();
         let mut ledger = ledger(&["a", "a", "b", "a"], now);
         assert_eq!(take_all(&mut ledger, now).len(), 4);
-        assert_eq!(ledger.ack(1), Done { finished: Some(10), commit: vec![] });
-        assert_eq!(ledger.ack(1), Done::default(), "once");
-        assert_eq!(ledger.ack(0), Done { finished: Some(10), commit: vec![place(2)] });
-        assert_eq!(ledger.add_gap(place(9)), []);
-        assert_eq!(ledger.ack(3).commit, []);
-        assert_eq!(ledger.ack(2).commit, [place(9)]);
+        assert_eq!(ledger.ack(1), Done { finished: Some(10), left: vec![] });
+        assert_eq!(ledger.ack(1), Done { finished: None, left: vec![] }, "once");
+        assert_eq!(ledger.ack(0), Done { finished: Some(10), left: vec![1, 2] });
+        assert_eq!((ledger.place(1), ledger.place(2)), (None, Some(&3)));
+        assert!(ledger.add_gap(9).is_empty());
+        assert!(ledger.ack(3).left.is_empty());
+        assert_eq!(ledger.ack(2).left, [3, 4, 9]);
         assert!(ledger.entries.is_empty() && ledger.bytes == 0);
+    }
+
+    #[test]
+    fn earlier_deliveries_count_and_what_is_forgotten_never_comes() {
+        let now = Instant::now();
+        let mut ledger = ledger(&["a", "a"], now);
+        let index = ledger.add(3, message("b", 1), 4, now);
+        assert_eq!(take_all(&mut ledger, now), [(0, 1), (1, 1), (index, 5)]);
+        ledger.nak(1, 1, now);
+        ledger.forget_all();
+        assert_eq!(take_all(&mut ledger, now), []);
+        assert_eq!(ledger.ack(0), Done { finished: None, left: vec![] });
+        ledger.nak(0, 1, now);
+        assert_eq!(ledger.add(1, message("a", 1), 0, now), index + 1, "no index is given again");
+        assert_eq!(take_all(&mut ledger, now), [(index + 1, 1)]);
     }
 
     #[test]
@@ -206,8 +235,8 @@ mod tests {
         take_all(&mut ledger, now);
         ledger.ack(3);
         ledger.nak(0, 1, later);
-        ledger.add(place(6), message("a", 9), now);
-        ledger.add(place(7), message("b", 9), now);
+        ledger.add(6, message("a", 9), 0, now);
+        ledger.add(7, message("b", 9), 0, now);
         assert_eq!(take_all(&mut ledger, now), [(6, 1)], "what is new of the stream waits behind");
         assert_eq!(ledger.next_due(), Some(later));
         assert_eq!(take_all(&mut ledger, later), [(0, 2), (2, 2), (5, 1)]);
@@ -227,7 +256,7 @@ mod tests {
         let mut ledger = ledger(&["a", "a"], now);
         take_all(&mut ledger, now);
         ledger.nak(0, 1, now);
-        assert_eq!(ledger.ack(0).commit, [place(1)]);
+        assert_eq!(ledger.ack(0).left, [1]);
         assert_eq!(take_all(&mut ledger, now), [(1, 2)]);
     }
 

@@ -1,5 +1,5 @@
-//! The queue between server and workers: the contract ([`Bus`]), and [`EmbeddedBus`], which is built on `sentinel-wal` and lives
-//! in the process.
+//! The queue between server and workers: the contract ([`Bus`]), [`EmbeddedBus`], which is built on `sentinel-wal` and lives
+//! in the process, and [`jetstream`], for many machines.
 //!
 //! Knows nothing of what it carries: a [`Message`] is a name and bytes. It owns neither durability (agents keep every
 //! record until it is in the database) nor exactness (workers commit each (agent, epoch) strictly in sequence and skip what
@@ -19,7 +19,7 @@
 //! | refused (`nak`) | it comes again after the delay, then those behind it of the same (agent, epoch) |
 //! | dropped | as refused, with [`REDELIVERY_DELAY`] |
 //! | unanswered when the subscription is dropped | it comes first to the next subscriber |
-//! | unanswered at the end of the process | it comes first after the next opening, counted from 1 |
+//! | unanswered at the end of the process | it comes first after the next opening, counted from 1 (embedded), or first to the next subscriber (JetStream) |
 //!
 //! # Bounds
 //!
@@ -28,6 +28,7 @@
 
 mod contract;
 mod embedded;
+pub mod jetstream;
 mod ledger;
 mod life;
 mod record;

@@ -217,12 +217,3 @@ async fn unanswered_deliveries_are_bounded_and_an_answer_lets_the_next_one_throu
     });
     assert_eq!(next[0].message.id.seq, bound as u64 + 1);
 }
-
-#[tokio::test]
-async fn a_second_subscriber_is_refused() {
-    let bus = open(&Simulation::new());
-    let first = bus.subscribe().await.unwrap();
-    assert!(matches!(bus.subscribe().await, Err(BusError::Subscribed)));
-    drop(first);
-    assert!(bus.subscribe().await.is_ok());
-}

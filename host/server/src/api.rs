@@ -48,6 +48,9 @@ pub struct StatusBody {
     pub bus_messages: u64,
     /// Bytes waiting on the bus.
     pub bus_bytes: u64,
+    /// Why it is not known what waits on the bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_trouble: Option<String>,
     /// The store's sizes.
     #[schema(value_type = Object)]
     pub store: SizesBody,

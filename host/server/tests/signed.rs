@@ -2,7 +2,6 @@
 
 mod served;
 
-use sentinel_bus::Bus as _;
 use sentinel_model::ids::AgentId;
 use sentinel_store::Store as _;
 use sentinel_store::agents::AgentState;

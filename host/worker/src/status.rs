@@ -19,6 +19,9 @@ pub struct IngestStatus {
     pub waiting: u64,
     /// Their bytes.
     pub waiting_bytes: u64,
+    /// Why it is not known what waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus_trouble: Option<String>,
     /// Records by what became of them since the start.
     pub records: BTreeMap<&'static str, u64>,
     /// Samples committed since the start.

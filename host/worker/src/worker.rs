@@ -17,7 +17,7 @@ use crate::windows::Windows;
 use crate::windows::source::WindowSource;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use sentinel_bus::Bus;
+use sentinel_bus::{Bus, Depth};
 use sentinel_fleet::{Follower, Handle, MemoryError};
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
@@ -347,7 +347,10 @@ impl Shared {
             let fleet = report.map(|report| slots.fleet_report(report));
             (slots.status(), slots.problems().clone(), fleet)
         };
-        let depth = self.bus.depth();
+        let (depth, bus_trouble) = match self.bus.depth().await {
+            Ok(depth) => (depth, None),
+            Err(error) => (Depth::default(), Some(error.to_string())),
+        };
         let count = |outcome| (outcome, self.metrics.records.with_label_values(&[outcome]).get());
         WorkerStatus {
             name: self.options.name.clone(),
@@ -360,6 +363,7 @@ impl Shared {
             ingest: IngestStatus {
                 waiting: depth.messages,
                 waiting_bytes: depth.bytes,
+                bus_trouble,
                 records: OUTCOMES.map(count).into_iter().collect(),
                 samples: self.metrics.samples.get(),
                 store_trouble: self.ingest_trouble.read().clone(),

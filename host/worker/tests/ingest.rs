@@ -3,12 +3,11 @@
 mod support;
 
 use bytes::Bytes;
-use sentinel_bus::Bus as _;
 use sentinel_model::codec;
 use sentinel_store::Store as _;
 use sentinel_wire::envelope::Content;
 use sentinel_wire::key::AgentKey;
-use sentinel_worker::ingest::{TRANSFORM_ATTEMPTS, consume};
+use sentinel_worker::ingest::{Incoming, TRANSFORM_ATTEMPTS, consume};
 use sentinel_worker::stages::TransformError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -175,6 +174,26 @@ async fn what_an_agent_says_it_lost_is_passed_over() {
     let messages = [rig.sample(1, 1), rig.message(2, 1, Content::SkippedTo(9)), rig.sample(10, 1)];
     rig.ingest().take(&messages).await;
     assert_eq!((rig.committed().await, rig.stored().await[0].1.clone()), (10, vec![1.0, 10.0]));
+}
+
+#[tokio::test]
+async fn what_no_worker_came_to_an_end_with_is_committed_as_dead_and_not_looked_into() {
+    let rig = Rig::new().await;
+    let harmful = |batch: Arc<sentinel_model::batch::Batch>| {
+        assert!(batch.value[0] != 2.0, "it is looked into");
+        Ok(batch)
+    };
+    rig.transforms(vec![Arc::new(TransformFn(harmful))]);
+    let delivered = |seq, deliveries| Incoming { payload: rig.sample(seq, 1), deliveries };
+    let most = sentinel_bus::MAX_DELIVERIES;
+    let messages = [delivered(1, most), delivered(2, most + 1), delivered(3, 1)];
+    rig.ingest().take(&messages).await;
+    assert_eq!((rig.committed().await, rig.stored().await[0].1.clone()), (3, vec![1.0, 3.0]));
+    assert_eq!((rig.records("committed"), rig.records("dead")), (2, 1));
+    let dead = rig.store.dead_letters(9).await.unwrap().remove(0);
+    let reason = "delivered 5 times, and no worker came to an end with it";
+    assert_eq!((dead.seq, dead.reason.as_str()), (2, reason));
+    assert_eq!(dead.payload, codec::encode(&batch(2)));
 }
 
 #[tokio::test]

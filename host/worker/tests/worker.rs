@@ -4,7 +4,6 @@ mod support;
 
 use async_trait::async_trait;
 use prometheus::Registry;
-use sentinel_bus::Bus as _;
 use sentinel_registry_client::{ClientError, PluginSource, SourceError};
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;

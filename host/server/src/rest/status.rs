@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use prometheus::TextEncoder;
+use sentinel_bus::Depth;
 use std::collections::BTreeMap;
 
 /// The process answers.
@@ -30,7 +31,10 @@ pub(super) async fn metrics(State(context): State<Context>) -> Result<String, Fa
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusBody)))]
 pub(super) async fn status(State(context): State<Context>) -> Result<Json<StatusBody>, Failure> {
     let rules = context.store.rules().await?;
-    let depth = context.bus.depth();
+    let (depth, bus_trouble) = match context.bus.depth().await {
+        Ok(depth) => (depth, None),
+        Err(error) => (Depth::default(), Some(error.to_string())),
+    };
     let now = context.now();
     let mut alerts = BTreeMap::new();
     for alert in context.store.alerts(now).await? {
@@ -49,6 +53,7 @@ pub(super) async fn status(State(context): State<Context>) -> Result<Json<Status
         workers: workers.collect(),
         bus_messages: depth.messages,
         bus_bytes: depth.bytes,
+        bus_trouble,
         store: context.store.sizes().await?.into(),
         rules_version: rules.version,
         rules: rules.rules.len(),

@@ -1,14 +1,17 @@
 //! Reading the bus: take what is there, have it committed, acknowledge.
 
-use super::{Ingest, MAX_RECORDS};
+use super::{Incoming, Ingest, MAX_RECORDS};
 use crate::metrics::Metrics;
 use crate::stop::stopped;
-use bytes::Bytes;
 use sentinel_bus::{Bus, BusError, Delivery, Subscription};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+/// How often the bus is asked what waits.
+const DEPTH_EVERY: Duration = Duration::from_millis(250);
 
 /// The wait before a bus that failed is asked again.
 const BUS_WAIT: Duration = Duration::from_secs(1);
@@ -27,17 +30,15 @@ pub async fn consume(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut subscription = None;
+    let mut asking = tokio::time::interval(DEPTH_EVERY);
+    asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if *stop.borrow() {
             return;
         }
-        let depth = bus.depth().messages;
-        metrics.bus_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
-        if depth == 0 {
-            caught_up.store(true, Ordering::Relaxed);
-        }
         let deliveries = tokio::select! {
             () = stopped(&mut stop) => return,
+            () = async { asking.tick().await; look(bus.as_ref(), &metrics, &caught_up).await } => continue,
             deliveries = next(bus.as_ref(), &mut subscription) => deliveries,
         };
         match deliveries {
@@ -70,6 +71,19 @@ pub async fn consume(
     }
 }
 
+/// Finds out what waits.
+async fn look(bus: &dyn Bus, metrics: &Metrics, caught_up: &AtomicBool) {
+    match bus.depth().await {
+        Ok(depth) => {
+            metrics.bus_depth.set(i64::try_from(depth.messages).unwrap_or(i64::MAX));
+            if depth.messages == 0 {
+                caught_up.store(true, Ordering::Relaxed);
+            }
+        }
+        Err(error) => tracing::debug!(%error, "it is not known what waits on the bus"),
+    }
+}
+
 async fn next(
     bus: &dyn Bus,
     subscription: &mut Option<Box<dyn Subscription>>,
@@ -82,7 +96,9 @@ async fn next(
 }
 
 async fn settle(ingest: &mut Ingest, deliveries: Vec<Delivery>) {
-    let messages: Vec<Bytes> = deliveries.iter().map(|d| d.message.payload.clone()).collect();
+    let incoming =
+        |d: &Delivery| Incoming { payload: d.message.payload.clone(), deliveries: d.deliveries };
+    let messages: Vec<Incoming> = deliveries.iter().map(incoming).collect();
     ingest.take(&messages).await;
     for delivery in deliveries {
         if let Err(error) = delivery.ack().await {

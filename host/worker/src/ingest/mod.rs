@@ -7,6 +7,7 @@
 //! | not an envelope, or its signature does not fit, or its agent may not push | acknowledged, counted as refused, logged: nobody can be asked for it |
 //! | the next of its stream | decoded, labelled, reshaped, committed; acknowledged after that |
 //! | undecodable, rejected by a transform, or failed [`TRANSFORM_ATTEMPTS`] times | committed as dead with its bytes; acknowledged |
+//! | delivered more than [`MAX_DELIVERIES`](sentinel_bus::MAX_DELIVERIES) times: whoever had it before did not come to an end with it | committed as dead with its bytes, not looked into; acknowledged |
 //! | to be reshaped by a transform that is not loaded, or is left alone after failures | waits, and all behind it |
 //! | committed before | acknowledged |
 //! | committed before with another hash | acknowledged, counted as a contradiction, logged as an error |
@@ -99,6 +100,27 @@ pub struct Ingest {
     patience: Patience,
 }
 
+/// A message as the bus delivered it.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Its bytes.
+    pub payload: Bytes,
+    /// How often it was delivered, this time included.
+    pub deliveries: u32,
+}
+
+impl From<Bytes> for Incoming {
+    fn from(payload: Bytes) -> Self {
+        Self { payload, deliveries: 1 }
+    }
+}
+
+/// A record whose signature fits.
+struct Opened {
+    record: Record,
+    deliveries: u32,
+}
+
 /// A record that is to be committed, with the attempt at which it came.
 struct Ready {
     commit: Commit,
@@ -121,7 +143,8 @@ impl Ingest {
 
     /// Takes messages in their order. When it returns all of them may be acknowledged; if it
     /// is dropped before, none may.
-    pub async fn take(&mut self, messages: &[Bytes]) {
+    pub async fn take<M: Clone + Into<Incoming>>(&mut self, messages: &[M]) {
+        let messages = messages.iter().cloned().map(Into::into).collect();
         let records = self.open(messages).await;
         let mut rest = records.as_slice();
         while !rest.is_empty() {
@@ -132,12 +155,12 @@ impl Ingest {
     }
 
     /// Decodes and verifies. Whoever reads the bus does not trust who wrote to it.
-    async fn open(&mut self, messages: &[Bytes]) -> Vec<Record> {
+    async fn open(&mut self, messages: Vec<Incoming>) -> Vec<Opened> {
         let mut known: HashMap<AgentId, Vec<AgentKey>> = HashMap::new();
         let mut records = Vec::with_capacity(messages.len());
-        for message in messages {
-            match self.open_one(message.clone(), &mut known).await {
-                Ok(record) => records.push(record),
+        for Incoming { payload, deliveries } in messages {
+            match self.open_one(payload, &mut known).await {
+                Ok(record) => records.push(Opened { record, deliveries }),
                 Err(reason) => {
                     self.parts.metrics.record("refused");
                     tracing::error!(
@@ -171,17 +194,17 @@ impl Ingest {
         envelope::open(&envelope, key).map_err(|e| e.to_string())
     }
 
-    async fn commit(&mut self, records: &[Record]) {
+    async fn commit(&mut self, records: &[Opened]) {
         let mut due = Vec::with_capacity(records.len());
-        for record in records {
-            if self.is_ahead(record).await {
-                self.gap(record).await;
+        for opened in records {
+            if self.is_ahead(&opened.record).await {
+                self.gap(&opened.record).await;
             } else {
-                due.push(record);
+                due.push(opened);
             }
         }
         let preparer = Preparer::new(&self.parts);
-        let prepared: Vec<_> = due.into_iter().map(|record| preparer.prepare(record)).collect();
+        let prepared: Vec<_> = due.into_iter().map(|opened| preparer.prepare(opened)).collect();
         let ready: Vec<Ready> =
             futures::stream::iter(prepared).buffered(PREPARED_AT_ONCE).collect().await;
         if ready.is_empty() {
@@ -284,10 +307,10 @@ impl Ingest {
 }
 
 /// The first records, as many as go into one transaction.
-fn transaction(records: &[Record]) -> &[Record] {
+fn transaction(records: &[Opened]) -> &[Opened] {
     let mut bytes = 0;
-    let fits = |record: &&Record| {
-        bytes += match &record.content {
+    let fits = |opened: &&Opened| {
+        bytes += match &opened.record.content {
             envelope::Content::Batch(payload) => payload.len(),
             envelope::Content::SkippedTo(_) => 0,
         };

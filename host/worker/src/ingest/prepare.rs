@@ -1,8 +1,9 @@
 //! From a record to what is committed: decode, label, reshape.
 
-use super::{IngestParts, Ready};
+use super::{IngestParts, Opened, Ready};
 use crate::label::set_agent;
 use crate::stages::{Stages, TransformError, TransformStage};
+use sentinel_bus::MAX_DELIVERIES;
 use sentinel_model::batch::Batch;
 use sentinel_model::codec;
 use sentinel_model::ids::SlotName;
@@ -33,9 +34,15 @@ impl<'a> Preparer<'a> {
         Self { parts }
     }
 
-    pub(super) async fn prepare(&self, record: &Record) -> Ready {
+    pub(super) async fn prepare(&self, Opened { record, deliveries }: &Opened) -> Ready {
         let content = match &record.content {
             envelope::Content::SkippedTo(to) => Content::Skipped { to: *to },
+            envelope::Content::Batch(payload) if *deliveries > MAX_DELIVERIES => {
+                let tried = deliveries - 1;
+                let reason =
+                    format!("delivered {tried} times, and no worker came to an end with it");
+                Content::Dead { payload: payload.to_vec(), reason }
+            }
             envelope::Content::Batch(payload) => match self.samples(record, payload).await {
                 Ok(batch) => Content::Samples(batch),
                 Err(reason) => Content::Dead { payload: payload.to_vec(), reason },

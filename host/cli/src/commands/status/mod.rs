@@ -80,9 +80,10 @@ fn summary(
     let counts = status.alerts.iter().map(|(state, count)| format!("{count} {state}"));
     let alerts = counts.collect::<Vec<_>>().join(", ");
     table.property("alerts", if alerts.is_empty() { "none" } else { &alerts });
-    let waiting = match status.bus_messages {
-        0 => "empty".to_owned(),
-        messages => format!(
+    let waiting = match (&status.bus_trouble, status.bus_messages) {
+        (Some(trouble), _) => trouble.clone(),
+        (None, 0) => "empty".to_owned(),
+        (None, messages) => format!(
             "{} waiting, {}",
             human::plural(messages, "message"),
             human::bytes(status.bus_bytes)
