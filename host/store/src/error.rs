@@ -1,7 +1,8 @@
-//! What SQLite's answers mean for callers.
+//! What the engines' answers mean for callers.
 
 use crate::StoreError;
 use crate::format::FormatError;
+use sqlx::postgres::PgDatabaseError;
 
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
@@ -14,10 +15,28 @@ const NOTADB: i32 = 26;
 /// Growing the shared memory file failed, which in practice is a full disk.
 const IOERR_SHMSIZE: i32 = IOERR | (19 << 8);
 
+/// What an SQLSTATE means.
+fn of_postgres(state: &str, text: String) -> StoreError {
+    match (state.get(..2).unwrap_or_default(), state) {
+        (_, "53100") => StoreError::Full(text),
+        // Connections; resources; an operator; what may be asked again; a standby; no access.
+        ("08" | "53" | "57" | "40" | "28" | "3D", _) | (_, "55P03" | "25006") => {
+            StoreError::Unavailable(text)
+        }
+        ("XX", "XX001" | "XX002") => StoreError::Damaged { what: text },
+        _ => StoreError::Engine(text),
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let text = error.to_string();
         match &error {
+            sqlx::Error::Database(database)
+                if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() =>
+            {
+                of_postgres(postgres.code(), text)
+            }
             sqlx::Error::Database(database) => {
                 let code = database.code().and_then(|c| c.parse::<i32>().ok()).unwrap_or(0);
                 match (code, code & 0xff) {
@@ -28,6 +47,7 @@ impl From<sqlx::Error> for StoreError {
                 }
             }
             sqlx::Error::Io(_)
+            | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(text),
@@ -49,5 +69,35 @@ impl From<FormatError> for StoreError {
 impl From<serde_json::Error> for StoreError {
     fn from(error: serde_json::Error) -> Self {
         Self::Damaged { what: format!("a stored JSON text: {error}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_postgresql_says_whether_to_try_again() {
+        for (state, expected) in [
+            ("53100", "full"),
+            ("53300", "later"),
+            ("57014", "later"),
+            ("57P03", "later"),
+            ("40001", "later"),
+            ("55P03", "later"),
+            ("28P01", "later"),
+            ("XX001", "damaged"),
+            ("XX000", "bug"),
+            ("23505", "bug"),
+            ("", "bug"),
+        ] {
+            let found = match of_postgres(state, String::new()) {
+                StoreError::Full(_) => "full",
+                StoreError::Unavailable(_) => "later",
+                StoreError::Damaged { .. } => "damaged",
+                _ => "bug",
+            };
+            assert_eq!(found, expected, "{state}");
+        }
     }
 }

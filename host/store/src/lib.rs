@@ -1,5 +1,5 @@
 //! All SQL lives here, behind [`Store`]: what the server and the workers keep, and what people
-//! ask. One implementation an engine; SQLite in [`sqlite`].
+//! ask. One implementation an engine: SQLite in [`sqlite`], PostgreSQL in [`postgres`].
 //!
 //! Invariants: knows nothing of the network, plugins or rules' meaning; takes time as an
 //! argument; whatever a method says it does, it does in one transaction.
@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod format;
 pub mod ingest;
 mod kept;
+pub mod postgres;
 pub mod query;
 mod samples;
 pub mod sqlite;

@@ -7,8 +7,7 @@
 
 use super::buckets::{HOUR, bucket, key};
 use super::tail::{Decoded, Entry, Ranked, Shape, Times, rank, settle};
-use crate::format::chunk::{MAX_CHUNK, encode_times, encode_values};
-use crate::format::{Codec, batch};
+use crate::format::chunk::MAX_CHUNK;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,8 +37,8 @@ impl Picked {
         self.before.is_none_or(|before| time < before)
     }
 
-    /// What stays: the encoded rows, and the entry for them. None where nothing stays.
-    pub(crate) fn rest(&self, codec: &mut Codec) -> Option<(Vec<u8>, Entry)> {
+    /// What stays, all rows in its order. None where nothing stays.
+    pub(crate) fn rest(&self) -> Option<Entry> {
         let (data, ids) = (self.data(), &self.entry.shape.ids);
         let rows: Vec<usize> = (0..ids.len()).filter(|&r| !self.takes(data.times.at(r))).collect();
         if rows.is_empty() {
@@ -48,10 +47,9 @@ impl Picked {
         let shape = Shape::new(rows.iter().map(|&r| ids[r]).collect());
         let times: Vec<i64> = rows.iter().map(|&r| data.times.at(r)).collect();
         let values: Box<[f64]> = rows.iter().map(|&r| data.values[r]).collect();
-        let blob = batch::encode(codec, &shape.encoded, &times, &values);
         let data = Decoded { times: Times::new(&times), values };
         let Entry { id, stream, committed_at, .. } = self.entry;
-        Some((blob, Entry::new(id, stream, committed_at, shape, data)))
+        Some(Entry::new(id, stream, committed_at, shape, data))
     }
 }
 
@@ -67,18 +65,35 @@ pub(crate) struct Rollup {
     pub(crate) last_at: i64,
 }
 
+/// How an engine stores the columns of a chunk.
+pub(crate) trait Encode: Send + 'static {
+    /// A stored column of times.
+    type Times: Send + 'static;
+    /// A stored column of values.
+    type Values: Send + 'static;
+    /// Times, strictly increasing, at least one.
+    fn times(&mut self, times: &[i64]) -> Self::Times;
+    /// As many values.
+    fn values(&mut self, values: &[f64]) -> Self::Values;
+}
+
 /// What one transaction writes.
-#[derive(Default)]
-pub(crate) struct Slice {
+pub(crate) struct Slice<E: Encode> {
     /// Id and column.
-    pub(crate) times: Vec<(i64, Vec<u8>)>,
+    pub(crate) times: Vec<(i64, E::Times)>,
     /// Key, id of the times, column.
-    pub(crate) chunks: Vec<(i64, i64, Vec<u8>)>,
+    pub(crate) chunks: Vec<(i64, i64, E::Values)>,
     pub(crate) rollups: Vec<Rollup>,
     /// How many samples more there are in chunks.
     pub(crate) added: i64,
     /// Samples beyond [`MAX_CHUNK`], dropped.
     pub(crate) dropped: u64,
+}
+
+impl<E: Encode> Slice<E> {
+    fn new() -> Self {
+        Self { times: Vec::new(), chunks: Vec::new(), rollups: Vec::new(), added: 0, dropped: 0 }
+    }
 }
 
 struct Group {
@@ -103,15 +118,14 @@ pub(crate) struct Hour {
 }
 
 /// A round: batches of one unit that are packed together.
-pub(crate) struct Round {
+pub(crate) struct Round<E> {
     pub(crate) picked: Vec<Picked>,
-    codec: Codec,
-    integers: Vec<i64>,
+    encode: E,
 }
 
-impl Round {
-    pub(crate) fn new(picked: Vec<Picked>) -> Self {
-        Self { picked, codec: Codec::new(), integers: Vec::new() }
+impl<E: Encode> Round<E> {
+    pub(crate) fn new(picked: Vec<Picked>, encode: E) -> Self {
+        Self { picked, encode }
     }
 
     /// The buckets that get samples, each with the batches that have them.
@@ -174,8 +188,8 @@ impl Round {
         hour: &mut Hour,
         series: std::ops::Range<usize>,
         present: &HashMap<i64, Chunk>,
-    ) -> Slice {
-        let mut slice = Slice::default();
+    ) -> Slice<E> {
+        let mut slice = Slice::new();
         let mut values = Vec::new();
         let places = hour.places[series].to_vec();
         for places in places.chunk_by(|a, b| a.0 == b.0) {
@@ -189,7 +203,7 @@ impl Round {
                     group.batches.iter().map(|&b| self.picked[b].data().values[*row as usize]),
                 );
                 times = shared.clone();
-                times_id = hour.shared_id(*number as usize, &mut slice);
+                times_id = hour.shared_id(*number as usize, &mut self.encode, &mut slice);
             } else {
                 let samples = self.collect(hour, places, chunk, &mut slice.dropped);
                 if samples.is_empty() {
@@ -197,12 +211,11 @@ impl Round {
                 }
                 times = samples.iter().map(|s| s.0).collect();
                 values = samples.iter().map(|s| s.2).collect();
-                times_id = hour.own_id(&times, &mut slice);
+                times_id = hour.own_id(&times, &mut self.encode, &mut slice);
             }
             slice.added += times.len() as i64 - chunk.map_or(0, |c| c.values.len() as i64);
             slice.rollups.push(rollup(key, hour.bucket, &times, &values));
-            let blob = encode_values(&mut self.codec, &mut self.integers, &values);
-            slice.chunks.push((key, times_id, blob));
+            slice.chunks.push((key, times_id, self.encode.values(&values)));
         }
         slice
     }
@@ -266,24 +279,24 @@ impl Hour {
         keys
     }
 
-    fn shared_id(&mut self, group: usize, slice: &mut Slice) -> i64 {
+    fn shared_id<E: Encode>(&mut self, group: usize, encode: &mut E, slice: &mut Slice<E>) -> i64 {
         if let Some(id) = self.groups[group].times_id {
             return id;
         }
         let times = self.groups[group].shared.take().unwrap_or_default();
-        let id = self.own_id(&times, slice);
+        let id = self.own_id(&times, encode, slice);
         self.groups[group].shared = Some(times);
         self.groups[group].times_id = Some(id);
         id
     }
 
-    fn own_id(&mut self, times: &[i64], slice: &mut Slice) -> i64 {
+    fn own_id<E: Encode>(&mut self, times: &[i64], encode: &mut E, slice: &mut Slice<E>) -> i64 {
         if let Some(&id) = self.columns.get(times) {
             return id;
         }
         let id = self.next_times;
         self.next_times += 1;
-        slice.times.push((id, encode_times(times)));
+        slice.times.push((id, encode.times(times)));
         self.columns.insert(times.to_vec(), id);
         id
     }

@@ -17,6 +17,8 @@ pub(crate) struct Shape {
     pub(crate) ids: Box<[u32]>,
     /// The ids as a stored batch has them.
     pub(crate) encoded: Vec<u8>,
+    /// Its row, where an engine keeps shapes as rows.
+    pub(crate) row: OnceLock<i64>,
     sorted: OnceLock<Box<[(u32, u32)]>>,
     min: u32,
     max: u32,
@@ -26,7 +28,8 @@ impl Shape {
     pub(crate) fn new(ids: Vec<u32>) -> Arc<Self> {
         let encoded = crate::format::batch::encode_ids(&ids);
         let (min, max) = ids.iter().fold((u32::MAX, 0), |(a, b), &i| (a.min(i), b.max(i)));
-        Arc::new(Self { ids: ids.into(), encoded, sorted: OnceLock::new(), min, max })
+        let (row, sorted) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { ids: ids.into(), encoded, row, sorted, min, max })
     }
 
     /// Series and row, in order of series, then of rows.
@@ -63,7 +66,7 @@ impl Times {
     }
 
     /// First and last.
-    fn span(&self) -> (i64, i64) {
+    pub(crate) fn span(&self) -> (i64, i64) {
         match self {
             Self::One(time) => (*time, *time),
             Self::Many(times) => {

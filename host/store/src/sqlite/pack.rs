@@ -6,8 +6,10 @@
 
 use super::SqliteStore;
 use super::script::Script;
+use crate::format::chunk::{encode_times, encode_values};
+use crate::format::{Codec, batch};
 use crate::samples::buckets::{day, key, series};
-use crate::samples::gather::{Hour, Picked, Round, Slice};
+use crate::samples::gather::{Encode, Hour, Picked, Round, Slice};
 use crate::samples::pick::pick;
 use crate::samples::tail::{Entry, Unit};
 use crate::{Maintenance, StoreError};
@@ -41,7 +43,7 @@ impl SqliteStore {
         }
         let picked = entries.into_iter().zip(before);
         let picked = picked.map(|(entry, before)| Picked { entry, before }).collect();
-        let mut round = Round::new(picked);
+        let mut round = Round::new(picked, Blobs::new());
         let floor = self.0.raw_floor.load(Ordering::Acquire);
         for (bucket, batches) in round.hours() {
             if bucket < floor {
@@ -70,11 +72,11 @@ impl SqliteStore {
 
     async fn pack_hour(
         &self,
-        mut round: Round,
+        mut round: Round<Blobs>,
         mut hour: Hour,
         is_new: bool,
         done: &mut Maintenance,
-    ) -> Result<Round, StoreError> {
+    ) -> Result<Round<Blobs>, StoreError> {
         for places in hour.slices() {
             let present = match is_new {
                 true => HashMap::new(),
@@ -111,14 +113,15 @@ impl SqliteStore {
     async fn finish(
         &self,
         unit: &Unit,
-        round: Round,
+        round: Round<Blobs>,
         done: &mut Maintenance,
     ) -> Result<(), StoreError> {
         for picked in round.picked.chunks(BATCHES) {
             let mut gone: Vec<i64> = picked.iter().map(|p| p.entry.id).collect();
             gone.sort_unstable();
             let rest: Vec<(Vec<u8>, Entry)> = crate::format::with_codec(|codec| {
-                picked.iter().filter(|p| p.before.is_some()).filter_map(|p| p.rest(codec)).collect()
+                let rest = picked.iter().filter(|p| p.before.is_some()).filter_map(Picked::rest);
+                rest.map(|entry| (encoded(codec, &entry), entry)).collect()
             });
             let mut script = Script::new();
             for (blob, entry) in &rest {
@@ -140,6 +143,38 @@ impl SqliteStore {
     }
 }
 
+/// A batch as it is stored.
+fn encoded(codec: &mut Codec, entry: &Entry) -> Vec<u8> {
+    let data = entry.data.as_ref().expect("what stays has its columns");
+    let times: Vec<i64> = (0..data.values.len()).map(|row| data.times.at(row)).collect();
+    batch::encode(codec, &entry.shape.encoded, &times, &data.values)
+}
+
+/// Columns as compressed blobs.
+struct Blobs {
+    codec: Codec,
+    integers: Vec<i64>,
+}
+
+impl Blobs {
+    fn new() -> Self {
+        Self { codec: Codec::new(), integers: Vec::new() }
+    }
+}
+
+impl Encode for Blobs {
+    type Times = Vec<u8>;
+    type Values = Vec<u8>;
+
+    fn times(&mut self, times: &[i64]) -> Vec<u8> {
+        encode_times(times)
+    }
+
+    fn values(&mut self, values: &[f64]) -> Vec<u8> {
+        encode_values(&mut self.codec, &mut self.integers, values)
+    }
+}
+
 /// Notes the day of which series have samples now: once a day each.
 fn see(series: &[u32], day: i64) -> Result<Script, StoreError> {
     let mut script = Script::new();
@@ -150,7 +185,7 @@ fn see(series: &[u32], day: i64) -> Result<Script, StoreError> {
     Ok(script)
 }
 
-fn write(slice: Slice) -> Vec<Script> {
+fn write(slice: Slice<Blobs>) -> Vec<Script> {
     let mut scripts = Vec::new();
     for rows in slice.times.chunks(ROWS) {
         let mut script = Script::new();

@@ -1,5 +1,5 @@
-//! What every engine must do, written against the trait alone. An engine takes part by one
-//! line below; each test gets an empty store of its own.
+//! What every engine must do, written against the trait alone. An engine takes part by a
+//! function and a line below; each test gets an empty store of its own.
 
 mod agents;
 mod alerting;
@@ -7,6 +7,8 @@ mod attention;
 mod fleet;
 mod ingest;
 mod query;
+#[path = "../server/mod.rs"]
+mod server;
 mod upkeep;
 
 use sentinel_model::batch::{Batch, BatchBuilder};
@@ -14,7 +16,9 @@ use sentinel_model::columns::Kind;
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::Store;
 use sentinel_store::ingest::{Commit, Content};
+use sentinel_store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use sentinel_test_services::Postgres;
 use std::sync::Arc;
 
 /// 2025-01-01 00:00 UTC, the start of an hour.
@@ -60,14 +64,26 @@ async fn sqlite() -> (tempfile::TempDir, SqliteStore) {
     (dir, store)
 }
 
+async fn postgres() -> (Arc<Postgres>, PostgresStore) {
+    let server = server::shared();
+    let url = PostgresUrl::new(&server.database().unwrap()).unwrap();
+    let store = PostgresStore::open(url, PostgresOptions::default()).await.unwrap();
+    (server, store)
+}
+
 macro_rules! contract {
     ($($module:ident :: $test:ident),* $(,)?) => {
-        mod on_sqlite {
+        contract!(on_sqlite, sqlite, $($module::$test),*);
+        contract!(on_postgres, postgres, $($module::$test),*);
+    };
+    ($engine:ident, $open:ident, $($module:ident :: $test:ident),*) => {
+        mod $engine {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    let (_dir, store) = super::sqlite().await;
+                    let (_kept, store) = super::$open().await;
                     super::$module::$test(&store).await;
+                    sentinel_store::Store::close(&store).await.unwrap();
                 }
             )*
         }

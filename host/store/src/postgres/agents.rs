@@ -1,0 +1,208 @@
+//! Agents and their keys; what an enrolment leads to stands in [`crate::sqlite`]'s table of them.
+
+use super::failure::{Again, Did, Failure, retried};
+use super::{PostgresStore, text};
+use crate::StoreError;
+use crate::agents::{
+    AgentRecord, AgentState, Claim, Enrolled, Enrolment, Heartbeat, NewAgent, WrappedKey, no_agent,
+};
+use sentinel_model::ids::AgentId;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, key_id, registered_at, \
+                      last_seen, report FROM agents ";
+
+fn record(row: &PgRow) -> Result<AgentRecord, StoreError> {
+    let damaged = |what| StoreError::Damaged { what };
+    Ok(AgentRecord {
+        id: AgentId::new(row.try_get(0)?).map_err(|e| damaged(e.to_string()))?,
+        hw_id: text::given(row.try_get(1)?),
+        hostname: text::given(row.try_get(2)?),
+        version: text::given(row.try_get(3)?),
+        labels: serde_json::from_str(row.try_get(4)?)?,
+        state: AgentState::of(row.try_get(5)?)?,
+        key_id: row.try_get::<i64, _>(6)? as u32,
+        registered_at: row.try_get(7)?,
+        last_seen: row.try_get(8)?,
+        report: row.try_get::<Option<&str>, _>(9)?.map(text::given),
+    })
+}
+
+async fn find(conn: &mut PgConnection, id: &AgentId) -> Did<Option<AgentRecord>> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1"));
+    let row = sqlx::query(sql).bind(id.as_str()).fetch_optional(conn).await?;
+    Ok(row.as_ref().map(record).transpose()?)
+}
+
+/// The newest key of an agent where this very enrolment made it.
+async fn made_by(
+    conn: &mut PgConnection,
+    agent: &AgentRecord,
+    claim: Claim,
+) -> Did<Option<Vec<u8>>> {
+    let sql = "SELECT wrapped, enrolment FROM agent_keys WHERE agent = $1 AND key_id = $2";
+    let newest = sqlx::query(sql).bind(agent.id.as_str()).bind(i64::from(agent.key_id));
+    let Some(row) = newest.fetch_optional(conn).await? else { return Ok(None) };
+    let enrolment: Enrolment = serde_json::from_str(row.try_get(1)?)?;
+    Ok(if enrolment.claim == Some(claim) { Some(row.try_get(0)?) } else { None })
+}
+
+async fn register(conn: &mut PgConnection, new: NewAgent, now: i64) -> Did<Enrolled> {
+    // Two enrolments of one machine at once are one after the other.
+    sqlx::query("LOCK TABLE agents IN SHARE ROW EXCLUSIVE MODE").execute(&mut *conn).await?;
+    let before = find(conn, &new.id).await?;
+    if let Some(agent) = &before
+        && let Some(wrapped_key) = made_by(conn, agent, new.claim).await?
+    {
+        return Ok(Enrolled { agent: agent.clone(), wrapped_key });
+    }
+    let machine = sqlx::query("SELECT 1 FROM agents WHERE hw_id = $1 AND id <> $2 LIMIT 1")
+        .bind(text::kept(&new.hw_id).into_owned())
+        .bind(new.id.as_str().to_owned());
+    let known_machine = machine.fetch_optional(&mut *conn).await?.is_some();
+    let state = match before.as_ref().map(|b| b.state) {
+        None if !known_machine => AgentState::Approved,
+        None | Some(AgentState::Approved | AgentState::Waiting) => AgentState::Waiting,
+        Some(AgentState::Blocked) => AgentState::Blocked,
+    };
+    let key_id = i64::from(before.as_ref().map_or(0, |b| b.key_id)) + 1;
+    let enrolment = Enrolment {
+        hw_id: new.hw_id,
+        hostname: new.hostname,
+        version: new.version,
+        labels: new.labels,
+        claim: Some(new.claim),
+    };
+    if before.is_none() {
+        let sql = "INSERT INTO agents (id, hw_id, hostname, version, labels, state, key_id, \
+                   registered_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        sqlx::query(sql)
+            .bind(new.id.as_str())
+            .bind(text::kept(&enrolment.hw_id))
+            .bind(text::kept(&enrolment.hostname))
+            .bind(text::kept(&enrolment.version))
+            .bind(serde_json::to_string(&enrolment.labels)?)
+            .bind(state.text())
+            .bind(key_id)
+            .bind(now)
+            .execute(&mut *conn)
+            .await?;
+    } else {
+        let query = sqlx::query("UPDATE agents SET state = $1, key_id = $2 WHERE id = $3");
+        let query = query.bind(state.text()).bind(key_id).bind(new.id.as_str());
+        query.execute(&mut *conn).await?;
+        let query = sqlx::query("DELETE FROM agent_keys WHERE agent = $1 AND waiting");
+        query.bind(new.id.as_str()).execute(&mut *conn).await?;
+    }
+    let sql = "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment) \
+               VALUES ($1, $2, $3, $4, $5)";
+    sqlx::query(sql)
+        .bind(new.id.as_str())
+        .bind(key_id)
+        .bind(&new.wrapped_key)
+        .bind(state != AgentState::Approved)
+        .bind(serde_json::to_string(&enrolment)?)
+        .execute(&mut *conn)
+        .await?;
+    let agent = find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))?;
+    Ok(Enrolled { agent, wrapped_key: new.wrapped_key })
+}
+
+async fn set_state(conn: &mut PgConnection, id: &AgentId, state: AgentState) -> Did<()> {
+    let query = sqlx::query("UPDATE agents SET state = $1 WHERE id = $2");
+    let query = query.bind(state.text()).bind(id.as_str());
+    if query.execute(&mut *conn).await?.rows_affected() == 0 {
+        return Err(no_agent(id).into());
+    }
+    let sql = "SELECT key_id, enrolment FROM agent_keys WHERE agent = $1 AND waiting";
+    let waiting = sqlx::query(sql).bind(id.as_str()).fetch_optional(&mut *conn).await?;
+    let (AgentState::Approved, Some(row)) = (state, waiting) else { return Ok(()) };
+    let key_id: i64 = row.try_get(0)?;
+    let enrolment: Enrolment = serde_json::from_str(row.try_get(1)?)?;
+    let sql =
+        "UPDATE agents SET hw_id = $1, hostname = $2, version = $3, labels = $4 WHERE id = $5";
+    sqlx::query(sql)
+        .bind(text::kept(&enrolment.hw_id))
+        .bind(text::kept(&enrolment.hostname))
+        .bind(text::kept(&enrolment.version))
+        .bind(serde_json::to_string(&enrolment.labels)?)
+        .bind(id.as_str())
+        .execute(&mut *conn)
+        .await?;
+    let query = sqlx::query("DELETE FROM agent_keys WHERE agent = $1 AND key_id <> $2");
+    query.bind(id.as_str()).bind(key_id).execute(&mut *conn).await?;
+    let query = sqlx::query("UPDATE agent_keys SET waiting = false WHERE agent = $1");
+    query.bind(id.as_str()).execute(conn).await?;
+    Ok(())
+}
+
+impl PostgresStore {
+    pub(super) async fn do_register(
+        &self,
+        new: NewAgent,
+        now: i64,
+    ) -> Result<Enrolled, StoreError> {
+        // The claim makes it the same enrolment, however often it is written.
+        self.step(Again::Whenever, |conn| {
+            let new = new.clone();
+            Box::pin(register(conn, new, now))
+        })
+        .await
+    }
+
+    pub(super) async fn do_set_agent_state(
+        &self,
+        id: &AgentId,
+        state: AgentState,
+    ) -> Result<(), StoreError> {
+        self.step(Again::Whenever, |conn| {
+            let id = id.clone();
+            Box::pin(async move { set_state(conn, &id, state).await })
+        })
+        .await
+    }
+
+    pub(super) async fn find_agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async move {
+            let mut conn = self.0.pool.acquire().await?;
+            find(&mut conn, id).await
+        })
+        .await
+    }
+
+    pub(super) async fn all_agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        self.rows(&format!("{SELECT} ORDER BY id")).await?.iter().map(record).collect()
+    }
+
+    pub(super) async fn keys_of(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async move {
+            let sql = "SELECT k.key_id, k.wrapped FROM agent_keys k JOIN agents a \
+                       ON a.id = k.agent WHERE a.id = $1 AND NOT k.waiting \
+                       AND a.state <> 'blocked' ORDER BY k.key_id DESC";
+            let rows = sqlx::query(sql).bind(id.as_str()).fetch_all(&self.0.pool).await?;
+            let key = |row: &PgRow| -> Did<WrappedKey> {
+                let key_id = row.try_get::<i64, _>(0)? as u32;
+                Ok(WrappedKey { key_id, wrapped: row.try_get(1)? })
+            };
+            rows.iter().map(key).collect()
+        })
+        .await
+    }
+
+    pub(super) async fn heartbeat(&self, beat: &Heartbeat, now: i64) -> Result<(), StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async move {
+            let sql = "UPDATE agents SET version = $1, report = $2, last_seen = $3 WHERE id = $4";
+            let query = sqlx::query(sql).bind(text::kept(&beat.version));
+            let query = query.bind(text::kept(&beat.report)).bind(now).bind(beat.id.as_str());
+            match query.execute(&self.0.pool).await?.rows_affected() {
+                0 => Err(Failure::Store(no_agent(&beat.id))),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+}

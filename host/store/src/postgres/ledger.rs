@@ -1,0 +1,113 @@
+//! The statements of a commit.
+
+use super::failure::{Did, Failure};
+use super::plan::{LedgerRow, NewBatch, Plan, SKIPPED, Stream, StreamKey, Verdict};
+use crate::ingest::{Commit, StreamState};
+use crate::samples::tail::{Decoded, Times};
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+/// A stream from the database.
+pub(super) async fn read_stream(conn: &mut PgConnection, key: &StreamKey) -> Did<Stream> {
+    let sql = "SELECT id, committed, rewind_attempt FROM streams WHERE agent = $1 AND epoch = $2";
+    let query = sqlx::query(sql).bind(key.0.as_str()).bind(&key.1.0[..]);
+    let Some(row) = query.fetch_optional(conn).await? else { return Ok(Stream::default()) };
+    let state = StreamState {
+        committed: row.try_get::<i64, _>(1)? as u64,
+        rewind_attempt: row.try_get::<i64, _>(2)? as u32,
+    };
+    Ok(Stream { id: row.try_get(0)?, state })
+}
+
+/// The row of a stream, made where there is none.
+pub(super) async fn row_of(conn: &mut PgConnection, key: &StreamKey) -> Did<Stream> {
+    let sql = "INSERT INTO streams (agent, epoch, committed, rewind_attempt, last_commit) \
+               VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING";
+    sqlx::query(sql).bind(key.0.as_str()).bind(&key.1.0[..]).execute(&mut *conn).await?;
+    read_stream(conn, key).await
+}
+
+/// Whether a record that was committed before was this one.
+pub(super) async fn compare(conn: &mut PgConnection, stream: i64, commit: &Commit) -> Did<Verdict> {
+    let sql = "SELECT last, state, hash FROM ledger WHERE stream = $1 AND seq <= $2 \
+               ORDER BY seq DESC LIMIT 1";
+    let query = sqlx::query(sql).bind(stream).bind(commit.seq as i64);
+    Ok(match query.fetch_optional(conn).await? {
+        Some(row) if row.try_get::<i64, _>(0)? >= commit.seq as i64 => {
+            let same = row.try_get::<i16, _>(1)? != SKIPPED
+                && row.try_get::<&[u8], _>(2)? == &commit.hash[..];
+            if same { Verdict::Duplicate } else { Verdict::Contradiction }
+        }
+        // No longer in the ledger: nothing to compare with.
+        _ => Verdict::Duplicate,
+    })
+}
+
+/// Moves the streams, which must stand where they were seen, and adds their ledger rows.
+pub(super) async fn write_streams(
+    conn: &mut PgConnection,
+    plan: &Plan,
+    token: i64,
+    now: i64,
+) -> Did<()> {
+    let (mut ids, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
+    for change in plan.moved() {
+        ids.push(change.id);
+        from.push(change.from as i64);
+        to.push(change.to as i64);
+    }
+    let sql = "UPDATE streams s SET committed = n.last, last_commit = $4 \
+               FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, first, last) \
+               WHERE s.id = n.id AND s.committed = n.first";
+    let query = sqlx::query(sql).bind(&ids).bind(from).bind(to).bind(now);
+    if query.execute(&mut *conn).await?.rows_affected() != ids.len() as u64 {
+        return Err(Failure::Moved);
+    }
+    let column = |value: fn(&LedgerRow) -> i64| plan.ledger.iter().map(value).collect::<Vec<_>>();
+    let rows: Vec<i32> = plan.ledger.iter().map(|row| row.rows as i32).collect();
+    let states: Vec<i16> = plan.ledger.iter().map(|row| row.state).collect();
+    let hashes: Vec<&[u8]> = plan.ledger.iter().map(|row| &row.hash[..]).collect();
+    let sql = "INSERT INTO ledger (stream, seq, last, rows, state, hash, token) \
+               SELECT n.*, $7 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], \
+               $5::smallint[], $6::bytea[]) AS n";
+    sqlx::query(sql)
+        .bind(column(|row| row.stream))
+        .bind(column(|row| row.seq as i64))
+        .bind(column(|row| row.last as i64))
+        .bind(rows)
+        .bind(states)
+        .bind(hashes)
+        .bind(token)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The times of a batch as they are stored: one where all rows have the same.
+pub(super) fn stored_times(data: &Decoded) -> Vec<i64> {
+    match &data.times {
+        Times::One(time) => vec![*time],
+        Times::Many(times) => times.to_vec(),
+    }
+}
+
+pub(super) async fn write_batch(
+    conn: &mut PgConnection,
+    new: &NewBatch,
+    hour: i64,
+    now: i64,
+) -> Did<i64> {
+    let (first, last) = new.data.times.span();
+    let sql = "INSERT INTO batches (hour, stream, shape, committed_at, first, last, times, values) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
+    let query = sqlx::query_scalar(sql)
+        .bind(hour)
+        .bind(new.stream)
+        .bind(new.shape.row.get())
+        .bind(now)
+        .bind(first)
+        .bind(last)
+        .bind(stored_times(&new.data))
+        .bind(&new.data.values[..]);
+    Ok(query.fetch_one(conn).await?)
+}

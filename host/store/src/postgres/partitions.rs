@@ -1,0 +1,193 @@
+//! Partitions: made before they are needed, dropped with everything in them.
+
+use super::PostgresStore;
+use super::failure::{Did, Failure};
+use sqlx::postgres::PgConnection;
+use sqlx::{Acquire, AssertSqlSafe, Row};
+
+/// Held while partitions are made or dropped: two processes would meet half-way.
+const LOCK: i64 = 0x53_454e_5449_0001;
+/// The most hours that are remembered.
+const MAX_HOURS: usize = 64;
+
+/// A table that is partitioned by ranges of hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parted {
+    /// Its name.
+    pub(super) table: &'static str,
+    /// Hours of one partition.
+    pub(super) hours: i64,
+    /// There is a partition for what lies outside all others.
+    has_default: bool,
+}
+
+pub(super) const BATCHES: Parted = Parted { table: "batches", hours: 1, has_default: false };
+pub(super) const TIMES: Parted = Parted { table: "chunk_times", hours: 24, has_default: true };
+pub(super) const CHUNKS: Parted = Parted { table: "chunks", hours: 24, has_default: true };
+pub(super) const ROLLUPS: Parted = Parted { table: "rollups", hours: 168, has_default: true };
+
+impl Parted {
+    /// The first hour of the partition in which an hour lies.
+    fn start(self, hour: i64) -> i64 {
+        hour.div_euclid(self.hours) * self.hours
+    }
+
+    /// The name of a partition; hours before 1970 have an `m` for the sign.
+    fn name(self, start: i64) -> String {
+        let sign = if start < 0 { "m" } else { "" };
+        format!("{}_{sign}{}", self.table, start.unsigned_abs())
+    }
+
+    fn start_of(self, name: &str) -> Option<i64> {
+        let number = name.strip_prefix(self.table)?.strip_prefix('_')?;
+        match number.strip_prefix('m') {
+            Some(number) => number.parse::<i64>().ok().map(|n| -n),
+            None => number.parse().ok(),
+        }
+    }
+}
+
+async fn run(conn: &mut PgConnection, sql: String) -> Did<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?;
+    Ok(())
+}
+
+async fn lock(conn: &mut PgConnection) -> Did<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(conn).await?;
+    Ok(())
+}
+
+/// The partitions that there are, by their first hours, ascending.
+pub(super) async fn list(conn: &mut PgConnection, parted: Parted) -> Did<Vec<i64>> {
+    let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+               WHERE i.inhparent = $1::regclass";
+    let rows = sqlx::query(sql).bind(parted.table).fetch_all(conn).await?;
+    let names = rows.iter().map(|row| row.try_get::<&str, _>(0));
+    let mut starts = Vec::new();
+    for name in names {
+        starts.extend(parted.start_of(name?));
+    }
+    starts.sort_unstable();
+    Ok(starts)
+}
+
+/// Makes the partition for an hour, and moves into it what lay ahead.
+pub(super) async fn ensure(conn: &mut PgConnection, parted: Parted, hour: i64) -> Did<()> {
+    let start = parted.start(hour);
+    let (name, end, table) = (parted.name(start), start + parted.hours, parted.table);
+    let mut tx = conn.begin().await?;
+    lock(&mut tx).await?;
+    if list(&mut tx, parted).await?.binary_search(&start).is_err() {
+        let mut sql = format!("CREATE TABLE {name} (LIKE {table} INCLUDING ALL);");
+        if parted.has_default {
+            let rows = format!("FROM {table}_ahead WHERE bucket >= {start} AND bucket < {end}");
+            sql += &format!("INSERT INTO {name} SELECT * {rows}; DELETE {rows};");
+        }
+        sql += &format!(
+            "ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({start}) TO ({end});"
+        );
+        run(&mut tx, sql).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Drops a partition. Where `if_empty`, one that has rows stays; whether it was dropped.
+pub(super) async fn drop_one(
+    conn: &mut PgConnection,
+    parted: Parted,
+    start: i64,
+    if_empty: bool,
+) -> Did<bool> {
+    let name = parted.name(start);
+    let mut tx = conn.begin().await?;
+    lock(&mut tx).await?;
+    if if_empty {
+        // Nobody adds a row between the look and the end.
+        run(&mut tx, format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {name})");
+        if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *tx).await? {
+            return Ok(false);
+        }
+    }
+    run(&mut tx, format!("DROP TABLE {name}")).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+impl PostgresStore {
+    /// Makes sure that batches of an hour of commits have their partition.
+    pub(super) async fn ensure_hour(&self, conn: &mut PgConnection, hour: i64) -> Did<()> {
+        if self.0.hours.lock().contains(&hour) {
+            return Ok(());
+        }
+        ensure(conn, BATCHES, hour).await?;
+        let mut hours = self.0.hours.lock();
+        if hours.len() >= MAX_HOURS {
+            hours.clear();
+        }
+        hours.insert(hour);
+        Ok(())
+    }
+
+    /// Drops the partitions that end at or below a floor; how many.
+    pub(super) async fn drop_below(
+        &self,
+        conn: &mut PgConnection,
+        parted: Parted,
+        floor: i64,
+    ) -> Did<u64> {
+        let mut dropped = 0;
+        for start in list(conn, parted).await? {
+            if start + parted.hours > floor {
+                break;
+            }
+            match drop_one(conn, parted, start, false).await {
+                Ok(_) => dropped += 1,
+                // Somebody reads it for long: it goes another time.
+                Err(failure) if failure.is_locked_out() => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Drops the partitions of batches of past hours that are packed.
+    pub(super) async fn drop_packed(&self, conn: &mut PgConnection, now: i64) -> Did<()> {
+        for start in list(conn, BATCHES).await? {
+            if start >= now {
+                break;
+            }
+            match drop_one(conn, BATCHES, start, true).await {
+                Ok(true) => drop(self.0.hours.lock().remove(&start)),
+                Ok(false) => {}
+                Err(failure) if failure.is_locked_out() => break,
+                Err(failure @ (Failure::Sql(_) | Failure::Moved | Failure::Store(_))) => {
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_known_by_its_name() {
+        for (parted, hour, name) in [
+            (BATCHES, 482_136, "batches_482136"),
+            (CHUNKS, 482_159, "chunks_482136"),
+            (CHUNKS, -1, "chunks_m24"),
+            (ROLLUPS, 168, "rollups_168"),
+        ] {
+            let start = parted.start(hour);
+            assert_eq!(parted.name(start), name);
+            assert_eq!(parted.start_of(name), Some(start));
+        }
+        assert_eq!(CHUNKS.start_of("chunks_ahead"), None);
+        assert_eq!(CHUNKS.start_of("chunk_times_24"), None);
+    }
+}

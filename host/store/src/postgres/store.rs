@@ -1,0 +1,216 @@
+//! [`Store`] by PostgreSQL: each method is one call of the module that knows how.
+
+use super::failure::{Again, retried};
+use super::ledger::read_stream;
+use super::{PostgresStore, closed};
+use crate::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
+use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
+use crate::fleet::StoredSet;
+use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use crate::{Maintenance, Sizes, Store, StoreError};
+use async_trait::async_trait;
+use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::attention::Attempt;
+use sentinel_model::ids::{AgentId, Epoch, SlotName};
+use sentinel_model::rule::RuleSet;
+use sentinel_model::series::Selector;
+use sqlx::Row;
+use std::collections::BTreeMap;
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn register_agent(&self, new: NewAgent, now: i64) -> Result<Enrolled, StoreError> {
+        self.do_register(new, now).await
+    }
+
+    async fn set_agent_state(
+        &self,
+        id: &AgentId,
+        state: AgentState,
+        _now: i64,
+    ) -> Result<(), StoreError> {
+        self.do_set_agent_state(id, state).await
+    }
+
+    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        self.find_agent(id).await
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
+        self.all_agents().await
+    }
+
+    async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
+        self.keys_of(id).await
+    }
+
+    async fn save_heartbeat(&self, heartbeat: Heartbeat, now: i64) -> Result<(), StoreError> {
+        self.heartbeat(&heartbeat, now).await
+    }
+
+    async fn stream_state(&self, agent: &AgentId, epoch: Epoch) -> Result<StreamState, StoreError> {
+        self.still_open()?;
+        let key = &(agent.clone(), epoch);
+        retried(Again::Whenever, || async move {
+            let mut conn = self.0.pool.acquire().await?;
+            Ok(read_stream(&mut conn, key).await?.state)
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        commits: Vec<Commit>,
+        now: i64,
+    ) -> Result<Vec<CommitOutcome>, StoreError> {
+        self.do_commit(commits, now).await
+    }
+
+    async fn request_rewind(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        self.still_open()?;
+        self.rewind((agent.clone(), epoch), attempt).await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read_dead_letters(limit).await
+    }
+
+    async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.select(selector).await
+    }
+
+    async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.names(prefix).await
+    }
+
+    async fn samples(&self, series: &[u32], range: TimeRange) -> Result<Vec<Points>, StoreError> {
+        self.read_samples(series, range).await
+    }
+
+    async fn range(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        step: Option<Step>,
+    ) -> Result<Vec<SeriesRange>, StoreError> {
+        self.read_range(selector, range, step).await
+    }
+
+    async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
+        self.write_rules(rules).await
+    }
+
+    async fn rules(&self) -> Result<RuleSet, StoreError> {
+        self.read_rules().await
+    }
+
+    async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
+        self.write_alerting(change).await
+    }
+
+    async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
+        self.read_alerts(since).await
+    }
+
+    async fn history(&self, limit: u32) -> Result<Vec<Transition>, StoreError> {
+        self.read_history(limit).await
+    }
+
+    async fn notifications(
+        &self,
+        filter: NotificationFilter,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.read_notifications(filter, limit).await
+    }
+
+    async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError> {
+        self.read_open_notifiers().await
+    }
+
+    async fn alert_groups(&self) -> Result<Vec<StoredGroup>, StoreError> {
+        self.read_groups().await
+    }
+
+    async fn attempts(&self, notification: &str) -> Result<Vec<Attempt>, StoreError> {
+        self.read_attempts(notification).await
+    }
+
+    async fn act(&self, act: Act, now: i64) -> Result<(), StoreError> {
+        self.keep_act(act, now).await
+    }
+
+    async fn decisions(&self, known: Option<u64>) -> Result<Option<Decisions>, StoreError> {
+        self.read_decisions(known).await
+    }
+
+    async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        self.read_slot(slot).await
+    }
+
+    async fn save_slot_state(
+        &self,
+        slot: &str,
+        writes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.write_slot(slot, writes).await
+    }
+
+    async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError> {
+        self.write_status(name, json, now).await
+    }
+
+    async fn statuses(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
+        self.read_statuses().await
+    }
+
+    async fn save_fleet_set(&self, set: StoredSet) -> Result<(), StoreError> {
+        self.keep_set(&set).await
+    }
+
+    async fn fleet_sets(&self, limit: u32) -> Result<Vec<StoredSet>, StoreError> {
+        self.newest_sets(limit).await
+    }
+
+    async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError> {
+        self.set_of(number).await
+    }
+
+    async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
+        self.upkeep(now).await
+    }
+
+    async fn sizes(&self) -> Result<Sizes, StoreError> {
+        let sql = "SELECT pg_database_size(current_database()), \
+                   (SELECT count(*) FROM series WHERE NOT gone), \
+                   (SELECT coalesce(sum(cardinality(h.series)), 0)::bigint FROM batches b \
+                   JOIN shapes h ON h.id = b.shape), \
+                   (SELECT coalesce(sum(samples), 0)::bigint FROM hours)";
+        let rows = self.rows(sql).await?;
+        let number = |column: usize| -> Result<u64, StoreError> {
+            let row = rows.first().ok_or_else(|| StoreError::Engine("no sizes".into()))?;
+            Ok(row.try_get::<i64, _>(column)?.max(0) as u64)
+        };
+        Ok(Sizes {
+            bytes: number(0)?,
+            // PostgreSQL uses freed space again by itself, and does not say cheaply how much.
+            free_bytes: 0,
+            series: number(1)?,
+            tail_samples: number(2)?,
+            packed_samples: number(3)?,
+        })
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let writer = self.0.writer.lock().await.take().ok_or_else(closed)?;
+        writer.close().await;
+        self.0.pool.close().await;
+        Ok(())
+    }
+}
