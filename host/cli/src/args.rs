@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use crate::commands::agents::{Agents, TokenCommand};
 use crate::commands::alerts::Alerts;
+use crate::commands::bus::BusCommand;
 use crate::commands::fleet::FleetCommand;
 use crate::commands::plugin::PluginCommand;
 use crate::commands::query::{Metrics, Query};
@@ -85,6 +86,9 @@ pub(crate) enum Command {
     /// Tokens with which agents enrol.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// The bus on NATS: its stream.
+    #[command(subcommand)]
+    Bus(BusCommand),
     /// Secrets that grants may name.
     Secret(Secret),
     /// Print completions for a shell.

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod alerts;
+pub(crate) mod bus;
 pub(crate) mod fleet;
 pub(crate) mod plugin;
 pub(crate) mod query;
@@ -56,6 +57,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         }
         Command::Plugin(command) => plugin::run(command, &global, printer),
         Command::Fleet(command) => fleet::run(command, &global, printer),
+        Command::Bus(command) => bus::run(command, printer),
         Command::Secret(command) => secret::run(command, printer),
         Command::Completions { shell } => {
             completions(shell);

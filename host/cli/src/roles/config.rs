@@ -1,10 +1,11 @@
 //! The configuration file of `up` and `agent`.
 
+use super::bus::{BusPlace, NatsConfig};
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use sentinel_agent::AgentConfig;
 use sentinel_agent::config::{Findings, Unloadable, findings};
-use sentinel_model::document::{Document, Problems};
+use sentinel_model::document::{Document, Problem, Problems};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
@@ -32,6 +33,12 @@ pub(crate) struct ConfigFile {
     /// How long samples are kept.
     #[serde(default)]
     pub(crate) keep: KeepConfig,
+    /// The queue between servers and workers: `embedded`, or `nats://HOST:PORT`.
+    #[serde(default)]
+    pub(crate) bus: BusPlace,
+    /// NATS, where the bus is there.
+    #[serde(default)]
+    pub(crate) nats: NatsConfig,
     /// The agent: collectors and the log.
     #[serde(default)]
     pub(crate) agent: AgentConfig,
@@ -152,6 +159,11 @@ impl Loaded {
 }
 
 impl ConfigFile {
+    /// What is read at the start only.
+    pub(super) fn at_start(&self) -> (&KeepConfig, &[String], &BusPlace, &NatsConfig) {
+        (&self.keep, &self.hosts, &self.bus, &self.nats)
+    }
+
     /// Every slot with its plugin, as it is written.
     fn plugins(&self) -> Vec<(&SlotName, &str)> {
         let agent = self.agent.collectors.iter().map(|one| (&one.slot, one.plugin.as_str()));
@@ -168,7 +180,14 @@ pub(crate) fn shape(path: &Path) -> Result<ConfigFile> {
     let text = text(path)?;
     let said = || said(path);
     let document = Document::parse(&path.display().to_string(), &text).with_context(said)?;
-    document.read().with_context(said)
+    let config: ConfigFile = document.read().with_context(said)?;
+    Problems(nats_problems(&config, &document)).into_result().with_context(said)?;
+    Ok(config)
+}
+
+fn nats_problems(config: &ConfigFile, document: &Document) -> Vec<Problem> {
+    let problem = |(path, message)| document.problem(&format!("/nats{path}"), message);
+    config.nats.problems().into_iter().map(problem).collect()
 }
 
 fn text(path: &Path) -> Result<String> {
@@ -188,6 +207,7 @@ async fn check(
     let document = Document::parse(&path.display().to_string(), text).with_context(said)?;
     let config: ConfigFile = document.read().with_context(said)?;
     let mut found = findings(&config.agent, &document, "/agent", plugins).await;
+    found.problems.extend(nats_problems(&config, &document));
     if part == Part::Whole {
         worker_findings(&config.worker, &document, plugins, &mut found).await;
     }

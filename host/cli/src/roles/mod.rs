@@ -1,7 +1,8 @@
 //! Starting what runs: each role, or all of them in one process.
 
 pub(crate) mod agent;
-mod config;
+pub(crate) mod bus;
+pub(crate) mod config;
 mod connect;
 pub(crate) mod data;
 mod join;

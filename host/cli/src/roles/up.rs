@@ -1,5 +1,6 @@
 //! `sentinel up`: every role in one process, over the same code paths as apart.
 
+use super::bus;
 use super::config::{DEFAULT, Loaded, Part};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
@@ -15,7 +16,7 @@ use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_agent::{Agent, AgentOptions, IDENTITY};
-use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
+use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_registry_client::{
     FetchLimits, Freshness, HostOptions, HostPlugins, PluginSource, REFRESH, RegistryOptions,
@@ -77,7 +78,7 @@ pub(crate) const INSTALLED: &str = "installed";
 struct Up {
     plugins: Plugins,
     store: Arc<SqliteStore>,
-    bus: Arc<EmbeddedBus>,
+    bus: Arc<dyn Bus>,
     worker: Worker,
     server: Server,
     agent: Agent,
@@ -222,9 +223,7 @@ async fn start(
     let options =
         StoreOptions { keep_raw: keep.raw, keep_rollups: keep.rollups, ..StoreOptions::default() };
     let store = Arc::new(SqliteStore::open(data.join("sentinel.db"), options).await?);
-    let bus_folder = data.join("bus");
-    fs::create_dir_all(&bus_folder)?;
-    let bus = Arc::new(EmbeddedBus::open(&bus_folder, EmbeddedOptions::default())?);
+    let bus = bus::open(&config.config, data).await?;
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
     let runtime = Runtime::start(RuntimeOptions::new(data.path(), compiler, registry.clone()))?;
     let wrap = Arc::new(KeyWrap::open(&data.join("server.key"))?);
@@ -239,7 +238,7 @@ async fn start(
         worker_options,
         WorkerParts {
             store: Arc::clone(&store_dyn),
-            bus: Arc::clone(&bus) as Arc<_>,
+            bus: Arc::clone(&bus),
             runtime: Arc::clone(&runtime),
             plugins: Arc::clone(&plugins.host) as Arc<_>,
             keys: Arc::new(Keys(KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)))),
@@ -260,7 +259,7 @@ async fn start(
         ServerOptions { listeners, hosts: config.config.hosts.clone(), token: token.to_owned() },
         ServerParts {
             store: store_dyn,
-            bus: Arc::clone(&bus) as Arc<_>,
+            bus: Arc::clone(&bus),
             wrap,
             tokens,
             operators: Some(operators.clone()),
@@ -363,10 +362,9 @@ async fn attend(up: &Up, mut config: Loaded, folders: &mut Folders, stop: &mut S
 async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {
     match fresh {
         Ok(fresh) => {
-            if fresh.config.keep != config.config.keep || fresh.config.hosts != config.config.hosts
-            {
+            if fresh.config.at_start() != config.config.at_start() {
                 tracing::warn!(
-                    "`keep` and `hosts` are read at the start only: restart to apply them"
+                    "`keep`, `hosts`, `bus` and `nats` are read at the start only: restart to apply them"
                 );
             }
             *config = fresh;
@@ -400,8 +398,7 @@ async fn shut_down(up: Up, stop: &StopSignal) -> Result<()> {
     stop.doing("the worker was storing samples and ending notifications");
     up.worker.shutdown().await;
     stop.doing("the bus and the database were being closed");
-    let bus = Arc::clone(&up.bus);
-    let bus_closed = tokio::task::spawn_blocking(move || bus.close()).await?;
+    let bus_closed = up.bus.close().await;
     let store = up.store.close().await;
     stop.doing("the registry was ending its requests");
     up.plugins.fresh.stop().await;

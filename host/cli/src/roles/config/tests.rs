@@ -196,3 +196,35 @@ async fn where_something_else_is_wrong_everything_is_said_at_once() {
     let case = Case::new("version: 1\nagent: {collectors: [{slot: s, plugin: Not A Name}]}\n");
     assert!(case.read().await.is_err(), "what is no name at all is no plugin to wait for");
 }
+
+#[tokio::test]
+async fn a_bus_on_nats_is_read_and_everything_wrong_with_it_is_said_without_its_password() {
+    let text =
+        "version: 1\nbus: nats://anna:secret@bus.example\nnats: {replicas: 3, ca: /etc/ca.pem}\n";
+    let config = Case::new(text).read().await.unwrap().config;
+    let options = super::super::bus::nats(&config).unwrap();
+    assert_eq!(options.address.to_string(), "nats://anna:***@bus.example:4222");
+    assert_eq!((options.stream.replicas, options.ca), (3, Some("/etc/ca.pem".into())));
+    assert_eq!(options.stream.partitions, 16);
+    let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+    assert!(!shown.contains("secret"), "{shown}");
+
+    let embedded = Case::new(GOOD).read().await.unwrap().config;
+    assert_eq!(embedded.bus, BusPlace::Embedded);
+    assert!(super::super::bus::nats(&embedded).is_err());
+
+    for (text, said) in [
+        ("bus: http://anna:secret@bus", vec!["nats://HOST:PORT"]),
+        ("bus: nats://u:secret@bus/x", vec!["nats://HOST:PORT"]),
+        (
+            "nats: {replicas: 2, partitions: 0, max_bytes: 5, max_messages: 0}",
+            vec!["/nats/replicas", "/nats/partitions", "/nats/max_bytes", "/nats/max_messages"],
+        ),
+        ("nats: {user: anna}", vec!["user"]),
+    ] {
+        let error = Case::new(&format!("version: 1\n{text}\n")).read().await.unwrap_err();
+        let error = format!("{error:#}");
+        assert!(said.iter().all(|one| error.contains(one)), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
