@@ -1,6 +1,8 @@
 //! A condition after checking: every value in bounds, every name sound.
 
-use sentinel_sdk::series::{Aggregate, Selector};
+use sentinel_sdk::series::{Aggregate, Estimate, Selector};
+
+use crate::expression::Expression;
 
 /// When something is wrong.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,8 @@ pub(crate) enum Condition {
     Threshold(Threshold),
     /// Series have no samples.
     Absent(Absent),
+    /// An expression has rows: each is an instance.
+    Holds(Expression),
 }
 
 /// A measured value against a fixed one.
@@ -33,9 +37,20 @@ pub(crate) struct Threshold {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Measure {
     pub(crate) selector: Selector,
-    pub(crate) function: Aggregate,
+    pub(crate) function: Function,
     pub(crate) window_ms: u64,
     pub(crate) offset_ms: u64,
+    /// Whether a sample at the very start of the window counts.
+    pub(crate) closed: bool,
+}
+
+/// What is made of a series' samples in the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Function {
+    /// Out of the values.
+    Of(Aggregate),
+    /// Out of values and times.
+    Estimated(Estimate),
 }
 
 /// How series become groups.
@@ -100,6 +115,13 @@ impl Comparison {
             Self::NotEquals => !value.is_nan() && value != limit,
         }
     }
+
+    /// Whether two values are so: NaN is other than everything, itself included, as in PromQL.
+    pub(crate) fn is(self, value: f64, limit: f64) -> bool {
+        self == Self::NotEquals && (value.is_nan() || limit.is_nan()) || {
+            !limit.is_nan() && self.holds(value, limit)
+        }
+    }
 }
 
 /// Series that have no samples.
@@ -107,6 +129,8 @@ impl Comparison {
 pub(crate) struct Absent {
     pub(crate) selector: Selector,
     pub(crate) window_ms: u64,
+    /// Whether a sample at the very start of the window counts.
+    pub(crate) closed: bool,
     /// Which groups are missed.
     pub(crate) groups: Option<Known>,
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sentinel_sdk::series::{Answer, Query, QueryError};
+use sentinel_sdk::series::{Answer, QueryError};
 use sentinel_sdk::{Failure, Instance, Outcome, series};
 
 use crate::groups::{Known, Sum};
-use crate::plan::{Catalogue, Compared, Groups, Missed, Node, Rule};
+use crate::plan::{Catalogue, Compared, Groups, Held, Missed, Node, Question, Rule};
 use crate::relation::{self, MAX_ROWS, Row, TooMany};
 use crate::words;
 
@@ -28,6 +28,7 @@ pub(crate) fn evaluate(
     catalogue: &Catalogue,
     known: &mut Known,
     indexes: &[u32],
+    at: i64,
     max_instances: usize,
 ) -> Vec<Result<Outcome, Failure>> {
     let mut outcomes = Vec::with_capacity(indexes.len());
@@ -37,7 +38,9 @@ pub(crate) fn evaluate(
         let (answers, taken) = ask(rules, &catalogue.queries, rest);
         for index in &rest[..taken] {
             let outcome = match rules.get(*index as usize) {
-                Some(rule) => Evaluation { answers: &answers, known }.outcome(rule, max_instances),
+                Some(rule) => {
+                    Evaluation { answers: &answers, known, at }.outcome(rule, max_instances)
+                }
                 None => Err(Failure::Rejected(format!(
                     "no condition of index {index}: {} are loaded",
                     rules.len()
@@ -52,7 +55,7 @@ pub(crate) fn evaluate(
 }
 
 /// The questions of the first of `indexes`, each once, and how many of the rules they serve.
-fn ask(rules: &[Rule], queries: &[Query], indexes: &[u32]) -> (Answers, usize) {
+fn ask(rules: &[Rule], queries: &[Question], indexes: &[u32]) -> (Answers, usize) {
     let mut asked: Vec<usize> = Vec::new();
     let mut answers: Answers = Vec::new();
     answers.resize_with(queries.len(), || None);
@@ -69,11 +72,29 @@ fn ask(rules: &[Rule], queries: &[Query], indexes: &[u32]) -> (Answers, usize) {
             }
         }
     }
-    if !asked.is_empty() {
-        let questions: Vec<Query> = asked.iter().map(|query| queries[*query].clone()).collect();
-        for (query, answer) in asked.into_iter().zip(series::ask(&questions)) {
-            answers[query] = Some(answer);
+    let (mut plain, mut estimated) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    for at in asked {
+        match &queries[at] {
+            Question::Ask(query) => {
+                plain.0.push(at);
+                plain.1.push(query.clone());
+            }
+            Question::Estimate(query) => {
+                estimated.0.push(at);
+                estimated.1.push(query.clone());
+            }
         }
+    }
+    let mut put = |places: Vec<usize>, of: Vec<Result<Answer, QueryError>>| {
+        for (place, answer) in places.into_iter().zip(of) {
+            answers[place] = Some(answer);
+        }
+    };
+    if !plain.0.is_empty() {
+        put(plain.0, series::ask(&plain.1));
+    }
+    if !estimated.0.is_empty() {
+        put(estimated.0, series::estimates(&estimated.1));
     }
     (answers, taken)
 }
@@ -98,12 +119,15 @@ fn within(outcome: Outcome, room: &mut usize) -> Result<Outcome, Failure> {
     }
 }
 
-struct Evaluation<'e> {
+/// One rule's evaluation.
+pub(crate) struct Evaluation<'e> {
     answers: &'e Answers,
-    known: &'e mut Known,
+    pub(crate) known: &'e mut Known,
+    /// As of when, in unix milliseconds.
+    pub(crate) at: i64,
 }
 
-impl Evaluation<'_> {
+impl<'e> Evaluation<'e> {
     fn outcome(mut self, rule: &Rule, max_instances: usize) -> Result<Outcome, Failure> {
         let series_read = self.series_read(rule)?;
         let rows = self.node(&rule.node)?;
@@ -121,7 +145,7 @@ impl Evaluation<'_> {
         Ok(Outcome { active, series_read })
     }
 
-    fn answer(&self, query: usize) -> Result<&Answer, Failure> {
+    pub(crate) fn answer(&self, query: usize) -> Result<&'e Answer, Failure> {
         match self.answers.get(query).and_then(Option::as_ref) {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(QueryError::Unplanned)) | None => Err(Failure::Unavailable(
@@ -162,6 +186,7 @@ impl Evaluation<'_> {
             Node::Any(members) => self.members(members, relation::union),
             Node::Threshold(compared) => self.threshold(compared),
             Node::Absent(missed) => self.absent(missed),
+            Node::Holds(held) => self.holding(held),
         }
     }
 
@@ -185,6 +210,15 @@ impl Evaluation<'_> {
             rows = Some(together);
         }
         Ok(rows.unwrap_or_default())
+    }
+
+    fn holding(&mut self, held: &Held) -> Result<Vec<Row>, Failure> {
+        let row = |(labels, value)| Row {
+            labels,
+            value,
+            summary: words::around(&held.before, value, &held.after),
+        };
+        Ok(self.held(&held.term, held.negated)?.into_iter().map(row).collect())
     }
 
     fn threshold(&mut self, compared: &Compared) -> Result<Vec<Row>, Failure> {
@@ -240,7 +274,7 @@ impl Evaluation<'_> {
         Ok(found)
     }
 
-    fn grouped(
+    pub(crate) fn grouped(
         &mut self,
         query: usize,
         grouping: usize,
@@ -260,7 +294,7 @@ impl Evaluation<'_> {
         Ok(sums)
     }
 
-    fn absent(&mut self, missed: &Missed) -> Result<Vec<Row>, Failure> {
+    pub(crate) fn absent(&mut self, missed: &Missed) -> Result<Vec<Row>, Failure> {
         let row = |labels, found: usize| Row {
             labels,
             value: found as f64,

@@ -5,8 +5,12 @@
 
 #![allow(dead_code, reason = "the schema of these types is their use")]
 
+mod expressions;
+
 use schemars::JsonSchema;
 use serde_json::Value;
+
+use expressions::{Compared, Expression};
 
 /// When something is wrong: a threshold, something absent, or a combination of conditions.
 #[derive(JsonSchema)]
@@ -16,7 +20,17 @@ enum Condition {
     Any(Any),
     Not(Not),
     Absent(Absent),
+    Holds(Holds),
+    Compared(Box<Compared>),
     Threshold(Box<Threshold>),
+}
+
+/// Holds for each row of an expression, as an alerting rule of Prometheus does.
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Holds {
+    /// The rows.
+    holds: Expression,
 }
 
 /// Holds where every member holds, for labels that agree: each combination of the members'
@@ -70,6 +84,8 @@ struct Missed {
     matchers: Option<Match>,
     /// How long there are no samples; 5m unless said.
     window: Option<Duration>,
+    /// Whether a sample at the very start of the window counts.
+    closed: Option<bool>,
     /// Looks at each group by itself: a group that had samples within `seen_within` and has none
     /// in the window is absent. Without it, the whole selection is, with the labels of its
     /// plain matchers.
@@ -100,6 +116,8 @@ struct Threshold {
     window: Option<Duration>,
     /// How long before now the window ends; 0s unless said.
     offset: Option<Duration>,
+    /// Whether a sample at the very start of the window counts, as in PromQL before Prometheus 3.
+    closed: Option<bool>,
     /// Labels by which series are grouped; each group is an instance with these labels. An
     /// empty list makes one group of all. Without it every series is an instance.
     by: Option<By>,
@@ -109,17 +127,26 @@ struct Threshold {
     /// two has no value.
     divided_by: Option<Divisor>,
     /// Holds where the value is greater.
-    above: Option<f64>,
+    above: Option<Limit>,
     /// Holds where the value is greater or the same.
-    at_least: Option<f64>,
+    at_least: Option<Limit>,
     /// Holds where the value is less.
-    below: Option<f64>,
+    below: Option<Limit>,
     /// Holds where the value is less or the same.
-    at_most: Option<f64>,
+    at_most: Option<Limit>,
     /// Holds where the value is the same.
-    equals: Option<f64>,
+    equals: Option<Limit>,
     /// Holds where the value is another.
-    not_equals: Option<f64>,
+    not_equals: Option<Limit>,
+}
+
+/// What a value is held against: a number, or another expression, row by row of the same labels.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum Limit {
+    Number(f64),
+    Expression(Box<Expression>),
 }
 
 /// What a value is divided by.
@@ -139,6 +166,8 @@ struct Divisor {
     window: Option<Duration>,
     /// How long before now the window ends; 0s unless said.
     offset: Option<Duration>,
+    /// Whether a sample at the very start of the window counts, as in PromQL before Prometheus 3.
+    closed: Option<bool>,
     /// How the values of a group become one; as those of the dividend unless said.
     combine: Option<Combine>,
 }
@@ -149,6 +178,7 @@ struct Divisor {
 enum Function {
     Named(Named),
     Quantile(Quantile),
+    Predict(Predict),
 }
 
 #[derive(JsonSchema)]
@@ -171,6 +201,34 @@ enum Named {
     Increase,
     /// How fast a counter grew, per second; needs two samples.
     Rate,
+    /// As `increase`, extrapolated to the edges of the window: PromQL's `increase`.
+    ExtrapolatedIncrease,
+    /// As `rate`, extrapolated to the edges of the window: PromQL's `rate`.
+    ExtrapolatedRate,
+    /// How much a gauge changed, extrapolated to the edges of the window.
+    Delta,
+    /// How fast a counter grew between the last two samples, per second: PromQL's `irate`.
+    InstantRate,
+    /// The difference of the last two samples: PromQL's `idelta`.
+    InstantDelta,
+    /// The slope per second of the line through the samples: PromQL's `deriv`.
+    Slope,
+    /// How often the value changed.
+    Changes,
+    /// How often the value fell.
+    Resets,
+    /// The standard deviation.
+    Stddev,
+    /// Its square.
+    Stdvar,
+}
+
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+struct Predict {
+    /// The value of the line through the samples so long after now: PromQL's `predict_linear`.
+    predict: Duration,
 }
 
 #[derive(JsonSchema)]

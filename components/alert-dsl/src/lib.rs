@@ -54,6 +54,55 @@
 //!   negation**, and so is a value that is NaN. Only `absent` makes something of silence.
 //!   (A ratio by zero is infinite, or NaN for zero by zero.)
 //!
+//! # Expressions
+//!
+//! Where a threshold does not say enough, `value` takes an expression, and so does every
+//! comparison; `holds` has an instance for each row of one.
+//!
+//! ```yaml
+//! condition:            # more than 5 % of the requests of a job fail
+//!   value:
+//!     div:
+//!       - { metric: http_requests_total, match: { code: { regex: "5.." } }, fn: rate, by: [job], combine: sum }
+//!       - { metric: http_requests_total, fn: rate, by: [job], combine: sum }
+//!   above: 0.05
+//! condition:            # a disk holds a tenth more than yesterday
+//!   metric: disk_used_bytes
+//!   above: { mul: [{ metric: disk_used_bytes, offset: 1d }, 1.1] }
+//! condition:            # certificates of which less than two weeks are left
+//!   value: { sub: [{ metric: probe_ssl_earliest_cert_expiry }, now] }
+//!   below: 1209600
+//! ```
+//!
+//! | expression | what it is |
+//! |---|---|
+//! | `3`, `now` | a number; the time of evaluation in unix seconds |
+//! | `{metric, match, fn, window, offset, closed, by, combine}` | rows: series, or groups of them |
+//! | `{of, by or without, combine}` | rows that agree in these labels become one |
+//! | `{add: [a, b]}`, `sub`, `mul`, `div`, `mod`, `pow` | both sides, row by row |
+//! | `{value, above: b}` and the other comparisons | the rows of `value` for which it holds; with `bool: true` all, as 1 and 0 |
+//! | `{and: [a, b, ...]}`, `or`, `unless` | rows by what they share, as in PromQL |
+//! | `{of, apply}` | `abs`, `ceil`, `floor`, `round`, `sqrt`, `exp`, `ln`, `log2`, `log10`, `sign`, `negate` |
+//! | `{of, histogram_quantile: 0.95}` | of classic histograms: rows that differ in `le` alone |
+//! | `{absent: ...}`, `{vector: 1}` | a row of 1 where something is absent; a number as a row without labels |
+//!
+//! Two sides are matched on identity: **all labels the same**, unless `on` names those that matter
+//! or `ignoring` those that do not. One row matches one; where several of a side belong to one of
+//! the other, `many: left` (or `right`) says so, and `include` takes labels from that one. Rows
+//! that cannot be told apart fail the rule, which says which they are. Labels, NaN and infinities
+//! are as in PromQL: in particular NaN is other than everything, and a label that is empty is
+//! none.
+//!
+//! # Functions of time
+//!
+//! `increase` and `rate` say what was seen: the growth between the first and the last sample of
+//! the window, resets corrected. `extrapolated_increase` and `extrapolated_rate` are PromQL's:
+//! extrapolated to the window's edges, by at most half the distance of samples where an edge is
+//! further away than 1.1 of it, and never to below zero. Beside them there are `delta`,
+//! `instant_rate`, `instant_delta`, `slope`, `{predict: 4h}` (least squares), `changes`, `resets`,
+//! `stddev` and `stdvar`, whose arithmetic is that of Prometheus 2.42. `closed: true` takes a
+//! sample at the very start of the window too, as Prometheus did before its version 3.
+//!
 //! # Absence
 //!
 //! ```yaml
@@ -82,13 +131,16 @@
 mod condition;
 mod duration;
 mod evaluate;
+mod expression;
 mod fields;
 mod groups;
+mod histogram;
 mod language;
 mod matchers;
 mod plan;
 mod read;
 mod relation;
+mod term;
 mod warnings;
 mod words;
 
@@ -180,12 +232,13 @@ impl Evaluator for AlertDsl {
         Ok(())
     }
 
-    fn evaluate(&mut self, indexes: &[u32], _at: i64) -> Vec<Result<Outcome, Failure>> {
+    fn evaluate(&mut self, indexes: &[u32], at: i64) -> Vec<Result<Outcome, Failure>> {
         evaluate::evaluate(
             &self.rules,
             &self.catalogue,
             &mut self.known,
             indexes,
+            at,
             self.max_instances,
         )
     }

@@ -8,10 +8,14 @@
 use std::collections::BTreeMap;
 
 use sentinel_sdk::Need;
-use sentinel_sdk::series::{Aggregate, MatchOp, Matcher, Query, Selector};
+use sentinel_sdk::series::{Aggregate, Estimate, Estimation, MatchOp, Matcher, Query, Selector};
 
-use crate::condition::{Absent, Combine, Comparison, Condition, Grouping, Measure, Threshold};
+use crate::condition::{
+    Absent, Combine, Comparison, Condition, Function, Grouping, Measure, Threshold,
+};
+use crate::expression::Expression;
 use crate::relation::Labels;
+use crate::term::Term;
 use crate::words;
 
 /// A condition in which only leaves are negated.
@@ -21,6 +25,18 @@ pub(crate) enum Node {
     Any(Vec<Node>),
     Threshold(Compared),
     Absent(Missed),
+    Holds(Held),
+}
+
+/// Rows that are instances.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) term: Term,
+    /// Only of a comparison.
+    pub(crate) negated: bool,
+    /// The summary is this, the value, and [`Self::after`].
+    pub(crate) before: String,
+    pub(crate) after: String,
 }
 
 /// A threshold and the numbers of its questions.
@@ -59,10 +75,47 @@ pub(crate) struct Missed {
     pub(crate) summary: String,
 }
 
+/// What is asked of the host.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    Ask(Query),
+    Estimate(Estimation),
+}
+
+impl Question {
+    fn of(measure: &Measure) -> Self {
+        let Measure { selector, function, window_ms, offset_ms, closed } = measure.clone();
+        match function {
+            Function::Of(aggregate) => {
+                let window_ms = window_ms + u64::from(closed);
+                Self::Ask(Query { selector, window_ms, offset_ms, aggregate })
+            }
+            Function::Estimated(estimate) => {
+                // The host counts from the window's end, people from now.
+                let estimate = match estimate {
+                    Estimate::Predict(ahead) => Estimate::Predict(ahead + offset_ms as f64 / 1e3),
+                    other => other,
+                };
+                Self::Estimate(Estimation { selector, window_ms, offset_ms, closed, estimate })
+            }
+        }
+    }
+
+    fn reach(&self) -> (&Selector, u64) {
+        match self {
+            Self::Ask(query) => (&query.selector, query.window_ms + query.offset_ms),
+            Self::Estimate(query) => {
+                let window_ms = query.window_ms + u64::from(query.closed);
+                (&query.selector, window_ms + query.offset_ms)
+            }
+        }
+    }
+}
+
 /// The questions and lists of labels of all rules, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
-    pub(crate) queries: Vec<Query>,
+    pub(crate) queries: Vec<Question>,
     pub(crate) groupings: Vec<Vec<String>>,
     by_question: BTreeMap<String, usize>,
     by_grouping: BTreeMap<Vec<String>, usize>,
@@ -71,15 +124,9 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     fn query(&mut self, measure: &Measure) -> usize {
         // The text tells questions apart: `{:?}` writes a number so that it reads as the same.
-        let Measure { selector, function, window_ms, offset_ms } = measure;
-        let key = format!("{selector:?} {function:?} {window_ms} {offset_ms}");
+        let key = format!("{measure:?}");
         *self.by_question.entry(key).or_insert_with(|| {
-            self.queries.push(Query {
-                selector: selector.clone(),
-                window_ms: *window_ms,
-                offset_ms: *offset_ms,
-                aggregate: *function,
-            });
+            self.queries.push(Question::of(measure));
             self.queries.len() - 1
         })
     }
@@ -115,17 +162,17 @@ pub(crate) fn needs(condition: &Condition) -> Vec<Need> {
     let mut catalogue = Catalogue::default();
     rule(condition, &mut catalogue);
     let mut needs: Vec<Need> = Vec::new();
-    for query in catalogue.queries {
-        let window_ms = query.window_ms + query.offset_ms;
-        match needs.iter_mut().find(|need| need.selector == query.selector) {
+    for query in &catalogue.queries {
+        let (selector, window_ms) = query.reach();
+        match needs.iter_mut().find(|need| need.selector == *selector) {
             Some(need) => need.window_ms = need.window_ms.max(window_ms),
-            None => needs.push(Need { selector: query.selector, window_ms }),
+            None => needs.push(Need { selector: selector.clone(), window_ms }),
         }
     }
     needs
 }
 
-struct Planner<'c> {
+pub(crate) struct Planner<'c> {
     catalogue: &'c mut Catalogue,
     queries: Vec<usize>,
 }
@@ -144,10 +191,20 @@ impl Planner<'_> {
                 Node::Threshold(self.threshold(threshold, negated))
             }
             (Condition::Absent(absent), negated) => Node::Absent(self.absent(absent, negated)),
+            (Condition::Holds(rows), negated) => Node::Holds(self.held(rows, negated)),
         }
     }
 
-    fn ask(&mut self, measure: &Measure) -> usize {
+    fn held(&mut self, rows: &Expression, negated: bool) -> Held {
+        let (before, after) = words::of_rows(rows, negated);
+        Held { term: self.term(rows), negated, before, after }
+    }
+
+    pub(crate) fn grouping(&mut self, by: &[String]) -> usize {
+        self.catalogue.grouping(by)
+    }
+
+    pub(crate) fn ask(&mut self, measure: &Measure) -> usize {
         let query = self.catalogue.query(measure);
         self.queries.push(query);
         query
@@ -167,12 +224,13 @@ impl Planner<'_> {
         Compared { query, groups, comparison, limit, negated, before, after }
     }
 
-    fn absent(&mut self, absent: &Absent, negated: bool) -> Missed {
+    pub(crate) fn absent(&mut self, absent: &Absent, negated: bool) -> Missed {
         let count = |window_ms| Measure {
             selector: absent.selector.clone(),
-            function: Aggregate::Count,
+            function: Function::Of(Aggregate::Count),
             window_ms,
             offset_ms: 0,
+            closed: absent.closed,
         };
         let recent = self.ask(&count(absent.window_ms));
         let known = absent

@@ -1,41 +1,29 @@
 //! From a text to a [`Condition`], with everything that is wrong said at once.
 
-use sentinel_sdk::series::{Aggregate, Selector};
-use sentinel_sdk::{is_label_key, is_metric_name};
+mod expression;
+pub(crate) mod measure;
+
 use serde_json::Value;
 
 use crate::condition::{
     Absent, Combine, Comparison, Condition, Grouping, Known, Measure, Threshold,
 };
-use crate::duration;
-use crate::fields::{Fields, Problems, quoted, quoted_text};
-use crate::{matchers, warnings};
+use crate::expression::{Arithmetic, Expression, Keys, Matching, Shape};
+use crate::fields::{Fields, Problems, quoted};
+use crate::{duration, warnings};
+use measure::{DEFAULT_WINDOW_MS, MEASURE};
 
 /// Deepest nesting of `all`, `any` and `not`.
 const MAX_DEPTH: usize = 8;
 /// Most thresholds and absences in one condition.
 pub(crate) const MAX_LEAVES: usize = 100;
-/// Most labels in `by`.
-const MAX_BY: usize = 16;
 /// Longest window, offset and memory of groups: 7 days.
 pub(crate) const MAX_SPAN_MS: u64 = 7 * 86_400_000;
-/// A window where none is written: 5 minutes.
-const DEFAULT_WINDOW_MS: u64 = 300_000;
 /// How long `absent` remembers groups where nothing is written: 1 day.
 const DEFAULT_SEEN_WITHIN_MS: u64 = 86_400_000;
 
-const COMBINERS: [&str; 4] = ["all", "any", "not", "absent"];
-const MEASURE: [&str; 5] = ["metric", "match", "fn", "window", "offset"];
-const FUNCTIONS: [(&str, Aggregate); 8] = [
-    ("last", Aggregate::Last),
-    ("avg", Aggregate::Avg),
-    ("min", Aggregate::Min),
-    ("max", Aggregate::Max),
-    ("sum", Aggregate::Sum),
-    ("count", Aggregate::Count),
-    ("increase", Aggregate::Increase),
-    ("rate", Aggregate::Rate),
-];
+const ABSENT: &str = "absent";
+const COMBINERS: [&str; 5] = ["all", "any", "not", ABSENT, "holds"];
 
 /// Reads a condition. It is sound only if `problems` holds no errors.
 pub(crate) fn condition(text: &str, problems: &mut Problems) -> Option<Condition> {
@@ -58,6 +46,20 @@ pub(crate) fn condition(text: &str, problems: &mut Problems) -> Option<Condition
     condition
 }
 
+/// A measure, what it is divided by, and its groups.
+type Measured = (Measure, Option<(Measure, Combine)>, Option<Grouping>);
+
+/// Whether there is a comparison at every leaf, or an absence.
+fn is_negatable(condition: &Condition) -> bool {
+    match condition {
+        Condition::Holds(Expression::Compared { as_number, .. }) => !as_number,
+        Condition::Holds(_) => false,
+        Condition::All(members) | Condition::Any(members) => members.iter().all(is_negatable),
+        Condition::Not(member) => is_negatable(member),
+        Condition::Threshold(_) | Condition::Absent(_) => true,
+    }
+}
+
 struct Reader<'p> {
     problems: &'p mut Problems,
     leaves: usize,
@@ -65,20 +67,28 @@ struct Reader<'p> {
 
 impl Reader<'_> {
     fn condition(&mut self, value: &Value, path: &str, depth: usize) -> Option<Condition> {
-        let expected = "a condition: an object with `metric` and a comparison, `absent`, `all`, \
-                        `any` or `not`";
+        let expected = "a condition: an object with `metric` or `value` and a comparison, \
+                        `absent`, `holds`, `all`, `any` or `not`";
         let fields = Fields::of(value, path, expected, self.problems)?;
         let mut combiners = COMBINERS.iter().filter(|key| fields.has(key));
         let Some(&combiner) = combiners.next() else {
-            self.leaves += 1;
-            return self.threshold(&fields).map(Condition::Threshold);
+            return self.comparing(&fields);
         };
         for key in fields.keys().filter(|key| *key != combiner) {
             let said = format!("`{combiner}` stands alone; write this in a condition of its own");
             self.problems.error(fields.at(key), said);
         }
         let (member, path) = fields.get(combiner)?;
-        if combiner == "absent" {
+        if combiner == "holds" {
+            let rows = self.expression(member, &path, 0)?;
+            if rows.shape() == Shape::Number {
+                let said = "is one number; a condition needs rows: write {\"vector\": ...}";
+                self.problems.error(path, said);
+                return None;
+            }
+            return Some(Condition::Holds(rows));
+        }
+        if combiner == ABSENT {
             self.leaves += 1;
             return self.absent(member, &path).map(Condition::Absent);
         }
@@ -90,6 +100,11 @@ impl Reader<'_> {
         match combiner {
             "not" => {
                 let member = self.condition(member, &path, depth + 1)?;
+                if !is_negatable(&member) {
+                    let said = "only a comparison can be negated; write `unless` in `holds`";
+                    self.problems.error(path, said);
+                    return None;
+                }
                 Some(Condition::Not(Box::new(member)))
             }
             "all" => {
@@ -120,7 +135,46 @@ impl Reader<'_> {
         read.into_iter().collect()
     }
 
+    /// A comparison: of a measure with a number, or of expressions.
+    fn comparing(&mut self, fields: &Fields<'_>) -> Option<Condition> {
+        if fields.has("value") {
+            return self.compared(fields, 0).map(Condition::Holds);
+        }
+        self.leaves += 1;
+        let written = Comparison::ALL.iter().find(|(word, _)| fields.has(word));
+        let limit = written.and_then(|(word, comparison)| Some((fields.get(word)?, *comparison)));
+        match limit {
+            Some(((limit, path), comparison)) if limit.is_object() || limit == "now" => {
+                let right = self.expression(limit, &path, 1);
+                let (measure, divisor, grouping) = self.measured(fields)?;
+                self.comparison_word(fields)?;
+                let matching = || Matching { keys: Keys::all(), many: None, include: Vec::new() };
+                let mut left = Expression::Measured(measure, grouping.clone());
+                if let (Some((measure, combine)), Some(grouping)) = (divisor, grouping) {
+                    let divisor = Grouping { combine, ..grouping };
+                    let sides = Box::new([left, Expression::Measured(measure, Some(divisor))]);
+                    left =
+                        Expression::Arithmetic { op: Arithmetic::Div, sides, matching: matching() };
+                }
+                let sides = Box::new([left, right?]);
+                let matching = matching();
+                let compared =
+                    Expression::Compared { comparison, as_number: false, sides, matching };
+                Some(Condition::Holds(compared))
+            }
+            _ => self.threshold(fields).map(Condition::Threshold),
+        }
+    }
+
     fn threshold(&mut self, fields: &Fields<'_>) -> Option<Threshold> {
+        let measured = self.measured(fields);
+        let comparison = self.comparison(fields);
+        let ((measure, divisor, grouping), (comparison, limit)) = (measured?, comparison?);
+        Some(Threshold { measure, divisor, grouping, comparison, limit })
+    }
+
+    /// What stands before a comparison.
+    fn measured(&mut self, fields: &Fields<'_>) -> Option<Measured> {
         let mut known = MEASURE.to_vec();
         known.extend(["by", "combine", "divided_by"]);
         known.extend(Comparison::ALL.map(|(name, _)| name));
@@ -128,120 +182,7 @@ impl Reader<'_> {
         let measure = self.measure(fields);
         let grouping = self.grouping(fields);
         let divisor = self.divisor(fields, grouping.as_ref());
-        let comparison = self.comparison(fields);
-        let (comparison, limit) = comparison?;
-        Some(Threshold {
-            measure: measure?,
-            divisor: divisor?,
-            grouping: grouping?,
-            comparison,
-            limit,
-        })
-    }
-
-    fn measure(&mut self, fields: &Fields<'_>) -> Option<Measure> {
-        let selector = self.selector(fields);
-        let function = self.function(fields);
-        let window = self.span(fields, "window", DEFAULT_WINDOW_MS, 1);
-        let offset = self.span(fields, "offset", 0, 0);
-        let (selector, function, window_ms) = (selector?, function?, window?);
-        let measure = Measure { selector, function, window_ms, offset_ms: offset? };
-        warnings::of_counters(&measure, fields, self.problems);
-        Some(measure)
-    }
-
-    fn selector(&mut self, fields: &Fields<'_>) -> Option<Selector> {
-        let matchers = match fields.get("match") {
-            Some((value, path)) => matchers::read(value, &path, self.problems),
-            None => Some(Vec::new()),
-        };
-        let Some((name, path)) = fields.text("metric", self.problems) else {
-            if !fields.has("metric") {
-                self.problems.error(&*fields.path, "`metric` is missing; name the metric to read");
-            }
-            return None;
-        };
-        if !is_metric_name(name) {
-            let said = format!(
-                "{} is no metric name; use letters, digits, `_` and `:`, no digit first; \
-                 conditions on labels stand in `match`",
-                quoted_text(name)
-            );
-            self.problems.error(path, said);
-            return None;
-        }
-        Some(Selector { name: name.to_owned(), matchers: matchers? })
-    }
-
-    fn function(&mut self, fields: &Fields<'_>) -> Option<Aggregate> {
-        let Some((value, path)) = fields.get("fn") else {
-            return Some(Aggregate::Last);
-        };
-        match value {
-            Value::String(name) => {
-                let found = FUNCTIONS.iter().find(|(known, _)| known == name);
-                if found.is_none() {
-                    let known = FUNCTIONS.map(|(known, _)| known).join(", ");
-                    let said = format!(
-                        "{} is no function; write one of {known}, or {{\"quantile\": 0.95}}",
-                        quoted_text(name)
-                    );
-                    self.problems.error(path, said);
-                }
-                found.map(|(_, function)| *function)
-            }
-            Value::Object(_) => {
-                let fields = Fields::of(value, &path, "a function", self.problems)?;
-                fields.only(&["quantile"], self.problems);
-                let Some((value, path)) = fields.get("quantile") else {
-                    self.problems.error(path, "`quantile` is missing; write {\"quantile\": 0.95}");
-                    return None;
-                };
-                let quantile = value.as_f64().filter(|q| (0.0..=1.0).contains(q));
-                if quantile.is_none() {
-                    let said = format!("{} is no number from 0 to 1", quoted(value));
-                    self.problems.error(path, said);
-                }
-                quantile.map(Aggregate::Quantile)
-            }
-            other => {
-                let said = format!("{} is no function; write for example \"avg\"", quoted(other));
-                self.problems.error(path, said);
-                None
-            }
-        }
-    }
-
-    /// A duration from `least` milliseconds to [`MAX_SPAN_MS`].
-    fn span(&mut self, fields: &Fields<'_>, key: &str, unsaid: u64, least: u64) -> Option<u64> {
-        let Some((value, path)) = fields.get(key) else {
-            return Some(unsaid);
-        };
-        let span = value.as_str().and_then(duration::parse);
-        let Some(span) = span else {
-            let said = match value {
-                Value::Number(number) => {
-                    format!("{number} has no unit; write for example \"{number}s\"")
-                }
-                other => format!(
-                    "{} is no duration; write numbers with units, largest first, such as 90s, 5m \
-                     or 1h30m",
-                    quoted(other)
-                ),
-            };
-            self.problems.error(path, said);
-            return None;
-        };
-        if span < least {
-            self.problems.error(path, "is no time at all; write for example 5m");
-            return None;
-        }
-        if span > MAX_SPAN_MS {
-            let said = format!("{} is longer than 7d, the longest", quoted(value));
-            self.problems.error(path, said);
-            return None;
-        }
-        Some(span)
+        Some((measure?, divisor?, grouping?))
     }
 
     /// The outer `None` is an error; the inner one no grouping.
@@ -267,50 +208,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Label keys, sorted.
-    fn by(&mut self, value: &Value, path: &str) -> Option<Vec<String>> {
-        let Value::Array(items) = value else {
-            let said =
-                format!("{} is not a list of labels; write for example [agent]", quoted(value));
-            self.problems.error(path, said);
-            return None;
-        };
-        let errors = self.problems.errors.len();
-        if items.len() > MAX_BY {
-            let said = format!("{} labels; at most {MAX_BY} are allowed", items.len());
-            self.problems.error(path, said);
-        }
-        let mut by: Vec<String> = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate() {
-            let path = format!("{path}/{at}");
-            match item.as_str().filter(|key| is_label_key(key)) {
-                None => {
-                    let said = format!(
-                        "{} is no label; use letters, digits and `_`, no digit and no `__` first",
-                        quoted(item)
-                    );
-                    self.problems.error(path, said);
-                }
-                Some(key) if by.iter().any(|known| known == key) => {
-                    self.problems.error(path, format!("{key:?} stands twice"));
-                }
-                Some(key) => by.push(key.to_owned()),
-            }
-        }
-        by.sort_unstable();
-        (self.problems.errors.len() == errors).then_some(by)
-    }
-
     fn combine(&mut self, fields: &Fields<'_>) -> Option<Combine> {
-        let (value, path) = fields.get("combine")?;
-        let found =
-            value.as_str().and_then(|name| Combine::ALL.iter().find(|(known, _)| *known == name));
-        if found.is_none() {
-            let known = Combine::ALL.map(|(known, _)| known).join(", ");
-            let said = format!("{} is not one of {known}", quoted(value));
-            self.problems.error(path, said);
-        }
-        found.map(|(_, combine)| *combine)
+        self.word(fields, "combine", &Combine::ALL)
     }
 
     /// The outer `None` is an error; the inner one no divisor.
@@ -339,7 +238,8 @@ impl Reader<'_> {
         Some(Some((measure?, combine)))
     }
 
-    fn comparison(&mut self, fields: &Fields<'_>) -> Option<(Comparison, f64)> {
+    /// Which comparison is written: exactly one.
+    fn comparison_word(&mut self, fields: &Fields<'_>) -> Option<(&'static str, Comparison)> {
         let known = Comparison::ALL.map(|(name, _)| name).join(", ");
         let mut written = Comparison::ALL.iter().filter(|(name, _)| fields.has(name));
         let Some((name, comparison)) = written.next() else {
@@ -353,17 +253,23 @@ impl Reader<'_> {
             );
             self.problems.error(fields.at(other), said);
         }
+        Some((name, *comparison))
+    }
+
+    fn comparison(&mut self, fields: &Fields<'_>) -> Option<(Comparison, f64)> {
+        let (name, comparison) = self.comparison_word(fields)?;
         let (value, path) = fields.get(name)?;
         let limit = value.as_f64().filter(|limit| limit.is_finite());
         if limit.is_none() {
             self.problems.error(path, format!("{} is not a number", quoted(value)));
         }
-        limit.map(|limit| (*comparison, limit))
+        limit.map(|limit| (comparison, limit))
     }
 
     fn absent(&mut self, value: &Value, path: &str) -> Option<Absent> {
         let fields = Fields::of(value, path, "an object with `metric`", self.problems)?;
-        fields.only(&["metric", "match", "window", "by", "seen_within"], self.problems);
+        fields.only(&["metric", "match", "window", "closed", "by", "seen_within"], self.problems);
+        let closed = self.flag(&fields, "closed");
         let selector = self.selector(&fields);
         let window = self.span(&fields, "window", DEFAULT_WINDOW_MS, 1);
         let within = self.span(&fields, "seen_within", DEFAULT_SEEN_WITHIN_MS, 1);
@@ -388,6 +294,6 @@ impl Reader<'_> {
             Some(by) => Some(Known { by: by?, within_ms }),
             None => None,
         };
-        Some(Absent { selector: selector?, window_ms, groups })
+        Some(Absent { selector: selector?, window_ms, closed: closed?, groups })
     }
 }

@@ -1,8 +1,8 @@
 //! What is sound and yet seldom meant.
 
-use sentinel_sdk::series::Aggregate;
+use sentinel_sdk::series::{Aggregate, Estimate};
 
-use crate::condition::{Condition, Measure};
+use crate::condition::{Condition, Function, Measure};
 use crate::duration;
 use crate::fields::{Fields, Problems};
 
@@ -18,7 +18,7 @@ pub(crate) fn of_bare_members(members: &[Condition], path: &str, problems: &mut 
         Condition::Not(inner) => {
             matches!(&**inner, Condition::Threshold(threshold) if threshold.grouping.is_none())
         }
-        Condition::All(_) | Condition::Any(_) | Condition::Absent(_) => false,
+        Condition::All(_) | Condition::Any(_) | Condition::Absent(_) | Condition::Holds(_) => false,
     };
     if members.iter().filter(bare).count() > 1 {
         problems.warn(
@@ -33,7 +33,13 @@ pub(crate) fn of_bare_members(members: &[Condition], path: &str, problems: &mut 
 pub(crate) fn of_counters(measure: &Measure, fields: &Fields<'_>, problems: &mut Problems) {
     let name = &measure.selector.name;
     let counter = COUNTER_ENDINGS.iter().any(|ending| name.ends_with(ending));
-    let grows = matches!(measure.function, Aggregate::Rate | Aggregate::Increase);
+    let grows = matches!(
+        measure.function,
+        Function::Of(Aggregate::Rate | Aggregate::Increase)
+            | Function::Estimated(
+                Estimate::ExtrapolatedRate | Estimate::ExtrapolatedIncrease | Estimate::InstantRate
+            )
+    );
     if grows && measure.window_ms < SHORT_RATE_MS {
         let said = format!(
             "two samples are needed and {} seldom holds them; write 30s or more, best four times \
@@ -51,7 +57,7 @@ pub(crate) fn of_counters(measure: &Measure, fields: &Fields<'_>, problems: &mut
     }
     let level = matches!(
         measure.function,
-        Aggregate::Last | Aggregate::Avg | Aggregate::Max | Aggregate::Sum
+        Function::Of(Aggregate::Last | Aggregate::Avg | Aggregate::Max | Aggregate::Sum)
     );
     if level && name.ends_with("_total") {
         let said = format!(

@@ -1,9 +1,11 @@
 //! What holds, in words for people.
 
-use sentinel_sdk::series::{Aggregate, MatchOp, Selector};
+use sentinel_sdk::series::{Aggregate, Estimate, MatchOp, Selector};
 
-use crate::condition::{Absent, Combine, Comparison, Measure, Threshold};
+use crate::condition::{Absent, Combine, Comparison, Function, Measure, Threshold};
 use crate::duration;
+use crate::expression::{Arithmetic, Expression, SetOp};
+use crate::read::measure;
 
 /// Longest summary, in bytes.
 pub(crate) const MAX_SUMMARY_BYTES: usize = 1_024;
@@ -18,14 +20,7 @@ pub(crate) fn of_threshold(threshold: &Threshold, negated: bool) -> (String, Str
         before.push_str(&format!(" divided by {}", of_measure(divisor, Some(*combine))));
     }
     before.push_str(" is ");
-    let comparison = match threshold.comparison {
-        Comparison::Above => "above",
-        Comparison::AtLeast => "at least",
-        Comparison::Below => "below",
-        Comparison::AtMost => "at most",
-        Comparison::Equals => "equal to",
-        Comparison::NotEquals => "other than",
-    };
+    let comparison = of_comparison(threshold.comparison);
     let not = if negated { "not " } else { "" };
     (before, format!(", {not}{comparison} {}", number(threshold.limit)))
 }
@@ -56,6 +51,81 @@ fn cut(mut text: String) -> String {
     text
 }
 
+fn of_comparison(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Above => "above",
+        Comparison::AtLeast => "at least",
+        Comparison::Below => "below",
+        Comparison::AtMost => "at most",
+        Comparison::Equals => "equal to",
+        Comparison::NotEquals => "other than",
+    }
+}
+
+/// What stands before and after the value of rows that hold.
+pub(crate) fn of_rows(rows: &Expression, negated: bool) -> (String, String) {
+    let not = if negated { "not " } else { "" };
+    match rows {
+        Expression::Compared { comparison, as_number: false, sides, .. } => {
+            let after =
+                format!(", {not}{} {}", of_comparison(*comparison), of_expression(&sides[1]));
+            (cut(format!("{} is ", of_expression(&sides[0]))), cut(after))
+        }
+        other => (cut(format!("{} is ", of_expression(other))), String::new()),
+    }
+}
+
+fn of_expression(expression: &Expression) -> String {
+    let nested = |of: &Expression| match of {
+        Expression::Arithmetic { .. } | Expression::Compared { .. } | Expression::Set { .. } => {
+            format!("({})", of_expression(of))
+        }
+        other => of_expression(other),
+    };
+    match expression {
+        Expression::Number(value) => number(*value),
+        Expression::Now => "now".to_owned(),
+        Expression::Measured(measure, grouping) => {
+            of_measure(measure, grouping.as_ref().map(|grouping| grouping.combine))
+        }
+        Expression::Grouped { of, combine, .. } => {
+            format!("{} of {}", of_combine(*combine), nested(of))
+        }
+        Expression::Arithmetic { op, sides, .. } => {
+            let sign = Arithmetic::ALL.iter().find(|(_, known, _)| known == op);
+            let sign = sign.map_or("", |(.., sign)| sign);
+            format!("{} {sign} {}", nested(&sides[0]), nested(&sides[1]))
+        }
+        Expression::Compared { comparison, sides, .. } => {
+            let comparison = of_comparison(*comparison);
+            format!("{} {comparison} {}", nested(&sides[0]), nested(&sides[1]))
+        }
+        Expression::Set { op, members, .. } => {
+            let word =
+                SetOp::ALL.iter().find(|(_, known)| known == op).map_or("", |(word, _)| word);
+            members.iter().map(nested).collect::<Vec<_>>().join(&format!(" {word} "))
+        }
+        Expression::Applied { function, of } => {
+            format!("{} of {}", format!("{function:?}").to_lowercase(), nested(of))
+        }
+        Expression::HistogramQuantile { quantile, of } => {
+            format!("{quantile} quantile of histograms of {}", nested(of))
+        }
+        Expression::Vector(of) => nested(of),
+        Expression::Absent(absent) => format!("absence of {}", of_selector(&absent.selector)),
+    }
+}
+
+fn of_combine(combine: Combine) -> &'static str {
+    match combine {
+        Combine::Sum => "sum",
+        Combine::Avg => "avg",
+        Combine::Min => "min",
+        Combine::Max => "max",
+        Combine::Count => "number",
+    }
+}
+
 fn of_measure(measure: &Measure, combine: Option<Combine>) -> String {
     let combined = match combine {
         None => "",
@@ -66,18 +136,16 @@ fn of_measure(measure: &Measure, combine: Option<Combine>) -> String {
         Some(Combine::Count) => "number of ",
     };
     let function = match measure.function {
-        Aggregate::Last => String::new(),
-        Aggregate::Avg => "avg of ".to_owned(),
-        Aggregate::Min => "min of ".to_owned(),
-        Aggregate::Max => "max of ".to_owned(),
-        Aggregate::Sum => "sum of ".to_owned(),
-        Aggregate::Count => "count of ".to_owned(),
-        Aggregate::Increase => "increase of ".to_owned(),
-        Aggregate::Rate => "rate of ".to_owned(),
-        Aggregate::Quantile(quantile) => format!("{quantile} quantile of "),
+        Function::Of(Aggregate::Last) => String::new(),
+        Function::Of(Aggregate::Quantile(quantile)) => format!("{quantile} quantile of "),
+        Function::Estimated(Estimate::Predict(ahead)) => format!("{}s ahead of ", number(ahead)),
+        function => {
+            let word = measure::word(function).unwrap_or_default();
+            format!("{} of ", word.trim_start_matches("extrapolated_").replace('_', " "))
+        }
     };
     let span = match measure.function {
-        Aggregate::Last => String::new(),
+        Function::Of(Aggregate::Last) => String::new(),
         _ => format!(" over {}", duration::words(measure.window_ms)),
     };
     let offset = match measure.offset_ms {

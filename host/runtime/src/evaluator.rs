@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sentinel_model::series::Selector;
 
 pub use crate::capabilities::series::{
-    Aggregate, Answer, MAX_QUERIES, MAX_SERIES, NoSeries, Query, QueryError, SeriesSource,
+    Aggregate, Answer, Estimate, MAX_QUERIES, MAX_SERIES, NoSeries, Query, QueryError, SeriesSource,
 };
 use crate::error::{CallError, Diagnostic};
 

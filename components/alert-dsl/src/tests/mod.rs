@@ -1,4 +1,6 @@
 mod checking;
+mod expression_reference;
+mod expressions;
 mod random;
 mod reference;
 mod schema;

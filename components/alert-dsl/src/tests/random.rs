@@ -7,9 +7,9 @@ use serde_json::{Map, json};
 use super::reference::{self, Series};
 use super::*;
 
-const AT: i64 = 200_000;
+pub(super) const AT: i64 = 200_000;
 
-fn text(words: &'static [&'static str]) -> impl Strategy<Value = Value> + Clone {
+pub(super) fn text(words: &'static [&'static str]) -> impl Strategy<Value = Value> + Clone {
     select(words).prop_map(Value::from)
 }
 
@@ -32,7 +32,7 @@ fn function() -> impl Strategy<Value = Value> {
 }
 
 /// Some of the optional keys, each with a value.
-fn measure() -> impl Strategy<Value = Map<String, Value>> {
+pub(super) fn measure() -> impl Strategy<Value = Map<String, Value>> {
     // Seldom, so that conditions often hold: nothing is learnt of a join of nothing.
     let maybe = |value: BoxedStrategy<Value>| prop::option::weighted(0.25, value);
     (
@@ -53,7 +53,7 @@ fn measure() -> impl Strategy<Value = Map<String, Value>> {
         })
 }
 
-fn by() -> impl Strategy<Value = Value> {
+pub(super) fn by() -> impl Strategy<Value = Value> {
     subsequence(vec!["agent", "disk", "none"], 0..=3).prop_map(|by| json!(by))
 }
 
@@ -77,7 +77,7 @@ fn threshold() -> impl Strategy<Value = Value> {
     })
 }
 
-fn absent() -> impl Strategy<Value = Value> {
+pub(super) fn absent() -> impl Strategy<Value = Value> {
     let groups = prop::option::of((by(), text(&["110s", "200s"])));
     let window = text(&["20s", "100s"]);
     (text(&["m", "n", "o"]), matchers(), window, groups).prop_map(
@@ -103,7 +103,7 @@ pub(super) fn condition() -> impl Strategy<Value = Value> {
     })
 }
 
-fn world() -> impl Strategy<Value = Vec<Series>> {
+pub(super) fn world() -> impl Strategy<Value = Vec<Series>> {
     let value = prop_oneof![
         8 => (0i32..6).prop_map(f64::from),
         1 => select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.5]),
@@ -122,7 +122,7 @@ fn world() -> impl Strategy<Value = Vec<Series>> {
     })
 }
 
-fn installed(world: &[Series]) -> Installed {
+pub(super) fn installed(world: &[Series]) -> Installed {
     let host = world.iter().fold(Host::new().at(AT), |host, series| {
         let labels: Vec<_> =
             series.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::Value;
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Series {
@@ -162,12 +162,12 @@ fn once(rows: Vec<(Labels, f64)>) -> Vec<(Labels, f64)> {
     kept
 }
 
-fn grouped(by: &Value, series: &Series) -> Labels {
+pub(super) fn grouped(by: &Value, series: &Series) -> Labels {
     let keys = by.as_array().unwrap().iter().map(|key| key.as_str().unwrap());
     keys.map(|key| (key.to_owned(), series.labels.get(key).cloned().unwrap_or_default())).collect()
 }
 
-fn selects(measure: &Value, series: &Series) -> bool {
+pub(super) fn selects(measure: &Value, series: &Series) -> bool {
     let matchers = measure.get("match").and_then(Value::as_object).into_iter().flatten();
     let mut matches = matchers.map(|(label, matcher)| {
         let value = series.labels.get(label).map_or("", String::as_str);
@@ -184,12 +184,12 @@ fn selects(measure: &Value, series: &Series) -> bool {
     series.name == measure["metric"] && matches.all(|matches| matches)
 }
 
-fn within(series: &Series, at: i64, window: i64) -> Vec<(i64, f64)> {
+pub(super) fn within(series: &Series, at: i64, window: i64) -> Vec<(i64, f64)> {
     let inside = |(time, _): &(i64, f64)| at - window < *time && *time <= at;
     series.samples.iter().copied().filter(inside).collect()
 }
 
-fn aggregate(function: Option<&Value>, samples: &[(i64, f64)]) -> Option<f64> {
+pub(super) fn aggregate(function: Option<&Value>, samples: &[(i64, f64)]) -> Option<f64> {
     let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
     let last = samples.last()?;
     let sum = values.iter().sum::<f64>();
@@ -218,7 +218,7 @@ fn aggregate(function: Option<&Value>, samples: &[(i64, f64)]) -> Option<f64> {
     }
 }
 
-fn millis(text: Option<&Value>, unsaid: i64) -> i64 {
+pub(super) fn millis(text: Option<&Value>, unsaid: i64) -> i64 {
     let Some(text) = text.and_then(Value::as_str) else { return unsaid };
     text.strip_suffix('s').unwrap().parse::<i64>().unwrap() * 1_000
 }

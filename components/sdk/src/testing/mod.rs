@@ -16,6 +16,7 @@
 //! installed, an empty one answers: nothing is granted, the time is 0.
 
 mod aggregates;
+mod estimates;
 mod series;
 mod system;
 

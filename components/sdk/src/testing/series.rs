@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::aggregates::aggregate;
+use super::estimates::estimate;
 use crate::Label;
-use crate::series::{Answer, MatchOp, Matcher, Query, QueryError, Selector};
+use crate::series::{Answer, Estimation, MatchOp, Matcher, Query, QueryError, Selector};
 
 /// Series in memory, asked as of a time.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,18 @@ impl Series {
         queries.iter().map(|query| self.answer(query)).collect()
     }
 
+    pub(crate) fn estimates(&self, queries: &[Estimation]) -> Vec<Result<Answer, QueryError>> {
+        let answer = |query: &Estimation| {
+            let until = self.at.saturating_sub_unsigned(query.offset_ms);
+            let from = until.saturating_sub_unsigned(query.window_ms);
+            let within = |time| (from < time || query.closed && from == time) && time <= until;
+            self.collect(&query.selector, within, |window| {
+                Ok(estimate(&query.estimate, window, from, until))
+            })
+        };
+        queries.iter().map(answer).collect()
+    }
+
     /// Ids count from 1 in the order in which the series were added.
     pub(crate) fn labels_of(&self, ids: &[u64]) -> Vec<Vec<Label>> {
         ids.iter()
@@ -52,21 +65,27 @@ impl Series {
     }
 
     fn answer(&self, query: &Query) -> Result<Answer, QueryError> {
-        let matches = compile(&query.selector)?;
         let until = self.at.saturating_sub_unsigned(query.offset_ms);
         let from = until.saturating_sub_unsigned(query.window_ms);
+        let within = |time| from < time && time <= until;
+        self.collect(&query.selector, within, |window| aggregate(&query.aggregate, window))
+    }
+
+    fn collect(
+        &self,
+        selector: &Selector,
+        within: impl Fn(i64) -> bool,
+        value: impl Fn(&[(i64, f64)]) -> Result<Option<f64>, QueryError>,
+    ) -> Result<Answer, QueryError> {
+        let matches = compile(selector)?;
         let mut answer = Answer { series: Vec::new(), value: Vec::new() };
         for (at, series) in self.stored.iter().enumerate() {
             if !matches(series) {
                 continue;
             }
-            let window: Vec<(i64, f64)> = series
-                .samples
-                .iter()
-                .copied()
-                .filter(|(time, _)| from < *time && *time <= until)
-                .collect();
-            if let Some(value) = aggregate(&query.aggregate, &window)? {
+            let window: Vec<(i64, f64)> =
+                series.samples.iter().copied().filter(|(time, _)| within(*time)).collect();
+            if let Some(value) = value(&window)? {
                 answer.series.push(at as u64 + 1);
                 answer.value.push(value);
             }

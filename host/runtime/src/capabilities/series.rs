@@ -30,17 +30,56 @@ pub enum Aggregate {
     Rate,
     /// Quantile over time, 0 to 1, linear interpolation between the closest ranks.
     Quantile(f64),
+    /// A number for which the samples' times matter.
+    Estimate {
+        /// Which.
+        estimate: Estimate,
+        /// Whether a sample at the very start of the window is part of it.
+        closed: bool,
+    },
+}
+
+/// One number out of a window of samples and their times, as PromQL makes it. NaN is taken as any
+/// value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Estimate {
+    /// Increase of a counter, extrapolated to the window's edges; needs two samples.
+    Increase,
+    /// [`Estimate::Increase`] divided by the window's seconds.
+    Rate,
+    /// As [`Estimate::Increase`], of a gauge.
+    Delta,
+    /// Increase a second between the last two samples.
+    InstantRate,
+    /// Difference of the last two samples.
+    InstantDelta,
+    /// Slope a second of the line through the samples; needs two.
+    Slope,
+    /// That line's value so many seconds after the window's end; needs two samples.
+    Predict(f64),
+    /// How often the value changed.
+    Changes,
+    /// How often the value fell.
+    Resets,
+    /// Standard deviation.
+    StdDev,
+    /// Its square.
+    StdVar,
 }
 
 impl Aggregate {
     /// Whether it can be computed at all.
     ///
     /// # Errors
-    /// [`QueryError::Invalid`] for a quantile that is not within 0 to 1.
+    /// [`QueryError::Invalid`] for a quantile that is not within 0 to 1, or a prediction for no
+    /// finite time.
     pub fn check(self) -> Result<(), QueryError> {
         match self {
             Self::Quantile(q) if !(0.0..=1.0).contains(&q) => {
                 Err(QueryError::Invalid(format!("the quantile {q} is not within 0 to 1")))
+            }
+            Self::Estimate { estimate: Estimate::Predict(ahead), .. } if !ahead.is_finite() => {
+                Err(QueryError::Invalid(format!("{ahead} is no number of seconds")))
             }
             Self::Last
             | Self::Avg
@@ -50,7 +89,8 @@ impl Aggregate {
             | Self::Count
             | Self::Increase
             | Self::Rate
-            | Self::Quantile(_) => Ok(()),
+            | Self::Quantile(_)
+            | Self::Estimate { .. } => Ok(()),
         }
     }
 }
@@ -130,6 +170,10 @@ mod tests {
             assert_eq!(Aggregate::Quantile(q).check().is_ok(), sound, "{q}");
         }
         assert_eq!(Aggregate::Rate.check(), Ok(()));
+        for (ahead, sound) in [(60.0, true), (-60.0, true), (f64::NAN, false)] {
+            let estimate = Estimate::Predict(ahead);
+            assert_eq!(Aggregate::Estimate { estimate, closed: true }.check().is_ok(), sound);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sentinel_model::series::{MatchOp, Matcher, Selector};
 
 use crate::bindings::sentinel::plugin::series as contract;
-use crate::capabilities::series::{Aggregate, Answer, MAX_QUERIES, Query, QueryError};
+use crate::capabilities::series::{Aggregate, Answer, Estimate, MAX_QUERIES, Query, QueryError};
 use crate::host::{Host, Stop};
 
 /// Most selectors that a slot keeps parsed; beyond, it starts anew.
@@ -55,12 +55,18 @@ impl contract::Host for Host {
         queries: Vec<contract::Query>,
     ) -> wasmtime::Result<Vec<Result<contract::Answer, contract::QueryError>>> {
         self.at_once("series.ask", |host| {
-            if queries.len() > MAX_QUERIES {
-                let count = queries.len();
-                let why = format!("series.ask: {count} questions at once; at most {MAX_QUERIES}");
-                return Err(Stop::Refused(why).into());
-            }
-            Ok(host.answers(queries))
+            bounded("series.ask", queries.len())?;
+            Ok(host.answers(queries, checked))
+        })
+    }
+
+    async fn estimates(
+        &mut self,
+        queries: Vec<contract::Estimation>,
+    ) -> wasmtime::Result<Vec<Result<contract::Answer, contract::QueryError>>> {
+        self.at_once("series.estimates", |host| {
+            bounded("series.estimates", queries.len())?;
+            Ok(host.answers(queries, checked_estimation))
         })
     }
 
@@ -74,10 +80,19 @@ impl contract::Host for Host {
     }
 }
 
+fn bounded(call: &str, count: usize) -> wasmtime::Result<()> {
+    if count > MAX_QUERIES {
+        let why = format!("{call}: {count} questions at once; at most {MAX_QUERIES}");
+        return Err(Stop::Refused(why).into());
+    }
+    Ok(())
+}
+
 impl Host {
-    fn answers(
+    fn answers<Q>(
         &self,
-        queries: Vec<contract::Query>,
+        queries: Vec<Q>,
+        checked: fn(Q, &mut Selectors) -> Result<Query, QueryError>,
     ) -> Vec<Result<contract::Answer, contract::QueryError>> {
         let mut answers = Vec::with_capacity(queries.len());
         let mut sound = Vec::with_capacity(queries.len());
@@ -116,6 +131,29 @@ fn checked(query: contract::Query, selectors: &mut Selectors) -> Result<Query, Q
         contract::Aggregate::Rate => Aggregate::Rate,
         contract::Aggregate::Quantile(q) => Aggregate::Quantile(q),
     };
+    aggregate.check()?;
+    let selector = selectors.parsed(query.selector).map_err(QueryError::Invalid)?;
+    Ok(Query { selector, window_ms: query.window_ms, offset_ms: query.offset_ms, aggregate })
+}
+
+fn checked_estimation(
+    query: contract::Estimation,
+    selectors: &mut Selectors,
+) -> Result<Query, QueryError> {
+    let estimate = match query.estimate {
+        contract::Estimate::ExtrapolatedIncrease => Estimate::Increase,
+        contract::Estimate::ExtrapolatedRate => Estimate::Rate,
+        contract::Estimate::ExtrapolatedDelta => Estimate::Delta,
+        contract::Estimate::InstantRate => Estimate::InstantRate,
+        contract::Estimate::InstantDelta => Estimate::InstantDelta,
+        contract::Estimate::Slope => Estimate::Slope,
+        contract::Estimate::Predict(ahead) => Estimate::Predict(ahead),
+        contract::Estimate::Changes => Estimate::Changes,
+        contract::Estimate::Resets => Estimate::Resets,
+        contract::Estimate::Stddev => Estimate::StdDev,
+        contract::Estimate::Stdvar => Estimate::StdVar,
+    };
+    let aggregate = Aggregate::Estimate { estimate, closed: query.closed };
     aggregate.check()?;
     let selector = selectors.parsed(query.selector).map_err(QueryError::Invalid)?;
     Ok(Query { selector, window_ms: query.window_ms, offset_ms: query.offset_ms, aggregate })

@@ -8,6 +8,7 @@
 //! evaluations under way, and what lies in the future, at most [`samples::MAX_SAMPLES`]. Series
 //! that have none left are forgotten once they are more than half.
 
+mod estimate;
 pub mod load;
 pub mod samples;
 pub mod source;
@@ -242,11 +243,7 @@ impl Windows {
     /// # Errors
     /// As the contract says.
     pub fn ask(&self, at: i64, query: &Query) -> Result<Answer, QueryError> {
-        if let sentinel_runtime::evaluator::Aggregate::Quantile(q) = query.aggregate
-            && !(0.0..=1.0).contains(&q)
-        {
-            return Err(QueryError::Invalid(format!("the quantile {q} is not within 0 to 1")));
-        }
+        query.aggregate.check()?;
         let found = self.by_selector.get(&query.selector).map(|&at| &self.selected[at]);
         let reach = query.window_ms.saturating_add(query.offset_ms);
         let selected = found.filter(|s| reach <= s.window).ok_or(QueryError::Unplanned)?;

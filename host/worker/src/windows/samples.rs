@@ -1,5 +1,6 @@
 //! The recent samples of one series, and one number out of them.
 
+use super::estimate;
 use sentinel_runtime::evaluator::Aggregate;
 
 /// The most samples of one series that are kept; beyond, the oldest go. A day at one a second.
@@ -86,11 +87,21 @@ impl Samples {
     pub(crate) fn aggregate(&self, start: i64, end: i64, aggregate: Aggregate) -> Option<f64> {
         let times = &self.times[self.head..];
         let to = times.partition_point(|&t| t <= end);
-        let from = times[..to].partition_point(|&t| t <= start);
+        let (first, of_times) = match aggregate {
+            Aggregate::Estimate { estimate, closed } => {
+                (start.saturating_sub(i64::from(closed)), Some(estimate))
+            }
+            _ => (start, None),
+        };
+        let from = times[..to].partition_point(|&t| t <= first);
         if from == to {
             return None;
         }
-        compute(&times[from..to], &self.values[self.head..][from..to], aggregate)
+        let (times, values) = (&times[from..to], &self.values[self.head..][from..to]);
+        match of_times {
+            Some(estimate) => estimate::estimate(estimate, times, values, (start, end)),
+            None => compute(times, values, aggregate),
+        }
     }
 }
 
@@ -113,6 +124,7 @@ fn compute(times: &[i64], values: &[f64], aggregate: Aggregate) -> Option<f64> {
             increase / (millis as f64 / 1000.0)
         }
         Aggregate::Quantile(q) => quantile(values, q),
+        Aggregate::Estimate { .. } => return None,
     })
 }
 
@@ -248,6 +260,7 @@ mod tests {
                 let above = ordered[rank.ceil() as usize];
                 Some(below + (above - below) * (rank - rank.floor()))
             }
+            Aggregate::Estimate { .. } => unreachable!("not asked for here"),
         }
     }
 
