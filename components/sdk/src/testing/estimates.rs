@@ -70,9 +70,21 @@ fn line(window: &[(i64, f64)], at: i64) -> Option<(f64, f64)> {
     Some((slope, mean_y - slope * mean_x))
 }
 
+/// In one pass, so that what cannot be summed is no number either, as with the host.
 fn variance(window: &[(i64, f64)]) -> Option<f64> {
-    let count = window.len() as f64;
-    let mean = window.iter().map(|(_, value)| value).sum::<f64>() / count;
-    let squares: f64 = window.iter().map(|(_, value)| (value - mean).powi(2)).sum();
-    (!window.is_empty()).then(|| squares / count)
+    let (mut count, mut mean, mut squares) = (0.0, (0.0, 0.0), (0.0, 0.0));
+    for (_, value) in window {
+        count += 1.0;
+        let delta = value - (mean.0 + mean.1);
+        mean = added(mean, delta / count);
+        squares = added(squares, delta * (value - (mean.0 + mean.1)));
+    }
+    (!window.is_empty()).then(|| (squares.0 + squares.1) / count)
+}
+
+/// A sum with what was rounded away of it.
+fn added((sum, lost): (f64, f64), value: f64) -> (f64, f64) {
+    let total = sum + value;
+    let (large, small) = if sum.abs() >= value.abs() { (sum, value) } else { (value, sum) };
+    (total, lost + ((large - total) + small))
 }
