@@ -66,11 +66,16 @@ const EVERYTHING: &[&str] = &[
     "sentinel-agent",
     "sentinel-server",
     "sentinel-worker",
+    "sentinel-promql",
 ];
 
 /// What stands below `components/` and `tests/fixtures/plugins/` may name of ours.
-const GUESTS: &[(&str, &[&str])] =
-    &[("sentinel-sdk", &["sentinel-sdk-macros"]), ("sentinel-sdk-macros", &[])];
+const GUESTS: &[(&str, &[&str])] = &[
+    ("sentinel-sdk", &["sentinel-sdk-macros"]),
+    ("sentinel-sdk-macros", &[]),
+    // A translator of texts, held against the evaluator in its tests.
+    ("sentinel-promql", &["sentinel-sdk", "plugin-alert-dsl"]),
+];
 
 /// For every other guest.
 const PLUGIN: &[&str] = &["sentinel-sdk"];

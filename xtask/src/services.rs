@@ -16,7 +16,7 @@ use crate::process;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
-const LAYOUT: u32 = 6;
+const LAYOUT: u32 = 7;
 
 struct Wanted {
     /// The name in `services.json`.
@@ -108,6 +108,15 @@ const WANTED: &[Wanted] = &[
         name: "psql",
         package: "postgresql-client-",
         program: "usr/lib/postgresql/VERSION/bin/psql",
+        required: true,
+        since: None,
+        at_least: None,
+    },
+    // Its rule tests are what translated rules are held against.
+    Wanted {
+        name: "promtool",
+        package: "prometheus",
+        program: "usr/bin/promtool",
         required: true,
         since: None,
         at_least: None,
