@@ -11,6 +11,7 @@ mod fuzz;
 mod newer;
 mod packing;
 mod process;
+mod pypi;
 mod readme;
 mod services;
 mod steps;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use crate::checkout::{Checkout, replace};
 use crate::debian;
 use crate::newer::Newer;
 use crate::process;
+use crate::pypi;
 use crate::steps::Step;
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
@@ -170,11 +170,16 @@ pub(crate) fn ensure(checkout: &Checkout, step: &Step) -> Result<(Services, Stri
     let _lock =
         checkout.lock("services", || step.say("waiting for another cargo xtask to finish"))?;
     let list = list_path(checkout);
-    if let Some(services) = recorded(&list) {
+    if let Some(mut services) = recorded(&list) {
+        if !services.services.contains_key("aiosmtpd") {
+            services.services.insert("aiosmtpd".to_owned(), smtp(checkout, step)?);
+            replace(&list, &serde_json::to_vec_pretty(&services)?)?;
+        }
         let said = describe(&services);
         return Ok((services, said));
     }
-    let services = fetch(checkout, step)?;
+    let mut services = fetch(checkout, step)?;
+    services.services.insert("aiosmtpd".to_owned(), smtp(checkout, step)?);
     for wanted in WANTED.iter().filter(|wanted| wanted.required) {
         if !services.services.contains_key(wanted.name) {
             bail!(
@@ -276,27 +281,24 @@ fn from_newer(checkout: &Checkout, step: &Step, wanted: &Wanted) -> Result<Servi
 /// A server that speaks S3, for soak alone: it and what it needs are 140 MB of Python.
 const S3_SERVER: [&str; 3] = ["moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
 
-/// Installs the S3 server into a virtual environment of its own, if it is not there. Returns
-/// its program.
+/// Installs the S3 server, if it is not there. Returns its program.
 pub(crate) fn ensure_s3(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
-    let said = format!("{} from PyPI", S3_SERVER[0]);
-    let folder = checkout.target("services/moto");
-    let program = folder.join("bin/moto_server");
-    let whole = folder.join(format!("{}.whole", S3_SERVER[0]));
-    if whole.exists() && process::is_program(&program) {
-        return Ok((program, said));
-    }
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    step.note("installing moto");
-    let limit = Some(std::time::Duration::from_secs(600));
-    process::quietly(Command::new("python3").args(["-m", "venv"]).arg(&folder), limit)?;
-    let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(S3_SERVER);
-    process::quietly(&mut pip, limit)?;
-    fs::write(whole, "")?;
-    Ok((program, said))
+    let folder = pypi::ensure(checkout, step, "moto", &S3_SERVER)?;
+    Ok((folder.join("bin/moto_server"), format!("{} from PyPI", S3_SERVER[0])))
+}
+
+/// An SMTP server that knows STARTTLS, TLS and users, with all that it needs.
+const SMTP_SERVER: [&str; 3] = ["aiosmtpd==1.4.6", "atpublic==7.0.0", "attrs==25.4.0"];
+
+/// The SMTP server: the Python that has it; what it does is said by the test that starts it.
+fn smtp(checkout: &Checkout, step: &Step) -> Result<Service> {
+    let folder = pypi::ensure(checkout, step, "aiosmtpd", &SMTP_SERVER)?;
+    let version = SMTP_SERVER[0].rsplit('=').next().unwrap_or_default();
+    Ok(Service {
+        program: folder.join("bin/python"),
+        library_path: String::new(),
+        version: format!("{version} from PyPI"),
+    })
 }
 
 fn describe(services: &Services) -> String {

@@ -18,6 +18,7 @@ pub mod host {
                 import sentinel:plugin/clock@0.1.0;
                 import sentinel:plugin/system@0.1.0;
                 import sentinel:plugin/http@0.1.0;
+                import sentinel:plugin/mail@0.1.0;
                 import sentinel:plugin/files@0.1.0;
                 import sentinel:plugin/mac@0.1.0;
                 import sentinel:plugin/kv@0.1.0;

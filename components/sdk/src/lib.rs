@@ -55,7 +55,8 @@
 //! an ordinary library for `cargo test`. This crate's README goes through a first plugin.
 //!
 //! The host's functions are [`log`], [`clock`], [`system`], [`http`], [`files`], [`mac`], [`kv`]
-//! (collectors and, where it makes sense, notifiers) and [`series`] (evaluators).
+//! (collectors and, where it makes sense, notifiers), [`mail`] (notifiers) and [`series`]
+//! (evaluators).
 
 mod batch;
 #[doc(hidden)]
@@ -82,7 +83,7 @@ pub use builder::{
 };
 pub use diagnostics::{Diagnostic, Severity, pointer_step};
 pub use glob::Glob;
-pub use host::{clock, files, http, kv, log, mac, series, system};
+pub use host::{clock, files, http, kv, log, mac, mail, series, system};
 pub use kinds::{
     Alert, Collector, Condition, DeliveryError, Evaluator, Instance, Metric, Need, Notification,
     Notifier, Outcome, Plan, Receipt, Retry, State, Status, Transform,

@@ -19,6 +19,7 @@ use crate::capabilities::http::HttpGate;
 use crate::capabilities::kv::KvView;
 use crate::capabilities::log::LogGate;
 use crate::capabilities::mac::MacGate;
+use crate::capabilities::mail::MailGate;
 use crate::capabilities::system::SystemGate;
 use crate::engine::MAX_TABLE_ELEMENTS;
 use crate::imports::Selectors;
@@ -66,6 +67,7 @@ impl SlotShared {
 #[derive(Default)]
 pub(crate) struct Gates {
     pub(crate) http: Option<Arc<HttpGate>>,
+    pub(crate) mail: Option<Arc<MailGate>>,
     pub(crate) files: Option<Arc<FileGate>>,
     pub(crate) system: Option<Arc<SystemGate>>,
     pub(crate) mac: Option<MacGate>,

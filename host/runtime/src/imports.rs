@@ -3,6 +3,7 @@
 
 mod files;
 mod http;
+mod mail;
 mod series;
 mod small;
 mod system;
@@ -29,6 +30,9 @@ pub(crate) fn add_to_linker(
     }
     if capabilities.http().is_some() {
         contract::http::add_to_linker::<Host, Own>(linker, |host| host)?;
+    }
+    if capabilities.mail().is_some() {
+        contract::mail::add_to_linker::<Host, Own>(linker, |host| host)?;
     }
     if capabilities.files().is_some() {
         contract::files::add_to_linker::<Host, Own>(linker, |host| host)?;

@@ -12,6 +12,7 @@ use crate::call::{Instance, Setup, work};
 use crate::capabilities::files::FileGate;
 use crate::capabilities::http::HttpGate;
 use crate::capabilities::mac::MacGate;
+use crate::capabilities::mail::MailGate;
 use crate::engine::MAX_INSTANCES;
 use crate::error::{Cause, Diagnostic, LoadCause, Severity};
 use crate::generation::{Generation, Indices, Parts, Unmade};
@@ -147,6 +148,10 @@ fn gates(runtime: &Runtime, shared: &SlotShared, capabilities: &Capabilities) ->
     Gates {
         http: capabilities.http().map(|http| {
             Arc::new(HttpGate::new(http, Arc::clone(secrets), Arc::clone(&runtime.http)))
+        }),
+        mail: capabilities.mail().map(|grant| {
+            let (slot, resolver) = (shared.name.as_str(), runtime.http.resolver());
+            Arc::new(MailGate::new(grant, slot, Arc::clone(secrets), resolver))
         }),
         files: capabilities
             .files()

@@ -74,7 +74,9 @@ impl Kind {
             ],
             Self::Transform => &[],
             Self::Evaluator => &[Capability::Series],
-            Self::Notifier => &[Capability::Http, Capability::Mac, Capability::Kv],
+            Self::Notifier => {
+                &[Capability::Http, Capability::Mail, Capability::Mac, Capability::Kv]
+            }
         }
     }
 }
@@ -95,6 +97,8 @@ pub enum Capability {
     System,
     /// HTTP requests.
     Http,
+    /// Mail through the operator's relay.
+    Mail,
     /// Reading files.
     Files,
     /// Message authentication with a named key.
@@ -107,8 +111,8 @@ pub enum Capability {
 
 impl Capability {
     /// Every capability.
-    pub const ALL: [Self; 6] =
-        [Self::System, Self::Http, Self::Files, Self::Mac, Self::Kv, Self::Series];
+    pub const ALL: [Self; 7] =
+        [Self::System, Self::Http, Self::Mail, Self::Files, Self::Mac, Self::Kv, Self::Series];
 
     /// The capability's name in manifests and grants, which is also its interface's.
     #[must_use]
@@ -116,6 +120,7 @@ impl Capability {
         match self {
             Self::System => "system",
             Self::Http => "http",
+            Self::Mail => "mail",
             Self::Files => "files",
             Self::Mac => "mac",
             Self::Kv => "kv",
@@ -195,6 +200,7 @@ mod tests {
             ("sentinel:plugin/clock@0.1.0", Need::Nothing),
             ("sentinel:plugin/system@0.1.0", Need::Capability(Capability::System)),
             ("sentinel:plugin/http@0.1.0", Need::Capability(Capability::Http)),
+            ("sentinel:plugin/mail@0.1.0", Need::Capability(Capability::Mail)),
             ("sentinel:plugin/files@0.1.0", Need::Capability(Capability::Files)),
             ("sentinel:plugin/mac@0.1.0", Need::Capability(Capability::Mac)),
             ("sentinel:plugin/kv@0.1.0", Need::Capability(Capability::Kv)),

@@ -1,11 +1,12 @@
 //! What a plugin may really do: that which its manifest requests *and* its operator grants.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use crate::capability::Capability;
 use crate::grants::{Grants, HttpGrant, SecretGrant};
-use crate::origin::{HttpMethod, Origin, OriginPattern};
+use crate::mail::MailGrant;
+use crate::missing::{MissingGrant, MissingGrants};
+use crate::origin::{HttpMethod, Origin};
 use crate::paths::PathGlob;
 use crate::requests::{Asked, FilesRequest, HttpRequest, Requests};
 
@@ -14,6 +15,7 @@ use crate::requests::{Asked, FilesRequest, HttpRequest, Requests};
 pub struct Capabilities {
     system: bool,
     http: Option<HttpCapability>,
+    mail: Option<MailGrant>,
     files: Option<FilesCapability>,
     mac: Option<BTreeSet<String>>,
     kv_bytes: Option<u64>,
@@ -59,6 +61,12 @@ impl Capabilities {
         self.http.as_ref()
     }
 
+    /// Mail, if any is allowed: a manifest asks for it whole, so what is granted is what holds.
+    #[must_use]
+    pub const fn mail(&self) -> Option<&MailGrant> {
+        self.mail.as_ref()
+    }
+
     /// File reads, if any are allowed.
     #[must_use]
     pub const fn files(&self) -> Option<&FilesCapability> {
@@ -89,6 +97,7 @@ impl Capabilities {
         match capability {
             Capability::System => self.system,
             Capability::Http => self.http.is_some(),
+            Capability::Mail => self.mail.is_some(),
             Capability::Files => self.files.is_some(),
             Capability::Mac => self.mac.is_some(),
             Capability::Kv => self.kv_bytes.is_some(),
@@ -163,83 +172,6 @@ impl FilesCapability {
     }
 }
 
-/// Something that a manifest requests and the grants do not name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MissingGrant {
-    /// Readings of the machine.
-    System,
-    /// Any HTTP origin, where the operator is to choose.
-    AnyOrigin,
-    /// This origin, or one that the pattern covers.
-    Origin(OriginPattern),
-    /// This method.
-    Method(HttpMethod),
-    /// Any path, where the operator is to choose.
-    AnyPath,
-    /// This path, or one that the glob covers.
-    Path(PathGlob),
-    /// The name of a key.
-    MacKey,
-    /// State of so many bytes.
-    Kv {
-        /// Bytes asked for.
-        asked: u64,
-        /// Bytes granted, if any are.
-        granted: Option<u64>,
-    },
-    /// Stored series.
-    Series,
-}
-
-impl fmt::Display for MissingGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System => f.write_str("readings of the machine: `system: true`"),
-            Self::AnyOrigin => f.write_str(
-                "HTTP requests to origins of your choice: name them under `http.origins`",
-            ),
-            Self::Origin(pattern) => match pattern.exact() {
-                Some(origin) => write!(f, "HTTP requests to {origin}: add it to `http.origins`"),
-                None => write!(
-                    f,
-                    "HTTP requests to {pattern}: name at least one such origin under `http.origins`"
-                ),
-            },
-            Self::Method(method) => {
-                write!(f, "HTTP requests with {method}: add it to `http.methods`")
-            }
-            Self::AnyPath => {
-                f.write_str("reading files of your choice: name them under `files.paths`")
-            }
-            Self::Path(glob) => {
-                write!(f, "reading {glob}: add it, or what you allow of it, to `files.paths`")
-            }
-            Self::MacKey => {
-                f.write_str("message authentication: name the keys it may use under `mac.keys`")
-            }
-            Self::Kv { asked, granted: None } => {
-                write!(f, "{asked} bytes of state: `kv: {{max_bytes: {asked}}}`")
-            }
-            Self::Kv { asked, granted: Some(granted) } => write!(
-                f,
-                "{asked} bytes of state where {granted} are granted: `kv: {{max_bytes: {asked}}}`"
-            ),
-            Self::Series => f.write_str("asking for stored series: `series: true`"),
-        }
-    }
-}
-
-/// Everything that a manifest requests and the grants do not name, in one message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it asks for more than its grants name; to let it run, grant:\n{}", lines(.0))]
-pub struct MissingGrants(pub Vec<MissingGrant>);
-
-fn lines(missing: &[MissingGrant]) -> String {
-    let lines: Vec<_> = missing.iter().map(|one| format!("  - {one}")).collect();
-    lines.join("\n")
-}
-
 /// What a plugin that requests this may do under these grants: both together.
 ///
 /// A pattern or a glob that is requested is satisfied by any granted origin or path that it
@@ -258,6 +190,9 @@ pub fn effective(requests: &Requests, grants: &Grants) -> Result<Capabilities, M
         .http
         .as_ref()
         .and_then(|request| http(request, grants.http.as_ref(), &mut missing));
+    if requests.mail && grants.mail.is_none() {
+        missing.push(MissingGrant::Mail);
+    }
     let files = requests.files.as_ref().and_then(|request| files(request, grants, &mut missing));
     let keys = grants.mac.as_ref().map(|mac| &mac.keys);
     if requests.mac && keys.is_none_or(BTreeSet::is_empty) {
@@ -278,6 +213,7 @@ pub fn effective(requests: &Requests, grants: &Grants) -> Result<Capabilities, M
     Ok(Capabilities {
         system: requests.system,
         http,
+        mail: grants.mail.clone().filter(|_| requests.mail),
         files,
         mac: keys.filter(|_| requests.mac).cloned(),
         kv_bytes: requests.kv.as_ref().map(|kv| kv.max_bytes),
@@ -367,6 +303,7 @@ pub fn unused_grants(requests: &Requests, grants: &Grants) -> Vec<String> {
     for (capability, granted) in [
         (Capability::System, grants.system),
         (Capability::Http, grants.http.is_some()),
+        (Capability::Mail, grants.mail.is_some()),
         (Capability::Files, grants.files.is_some()),
         (Capability::Mac, grants.mac.is_some()),
         (Capability::Kv, grants.kv.is_some()),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::LimitOverrides;
+use crate::mail::MailGrant;
 use crate::origin::{HttpMethod, Origin};
 use crate::paths::PathGlob;
 use crate::requests::{MAX_KV_BYTES, MAX_LISTED};
@@ -45,6 +46,9 @@ pub struct Grants {
     /// HTTP requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpGrant>,
+    /// Mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailGrant>,
     /// Reading files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesGrant>,
@@ -200,6 +204,9 @@ impl Grants {
         if let Some(http) = &self.http {
             http.problems(&mut problems);
         }
+        if let Some(mail) = &self.mail {
+            mail.problems(&mut problems);
+        }
         if let Some(files) = &self.files {
             count("files.paths", files.paths.len(), &mut problems);
             within("files.read_bytes", files.read_bytes, MAX_FILE_BYTES, &mut problems);
@@ -258,7 +265,7 @@ fn header_problem(name: &str) -> Option<&'static str> {
     FRAMING_HEADERS.contains(&name).then_some("frames the request; a secret must not fill it")
 }
 
-fn secret_name(path: &str, name: &str, problems: &mut Vec<String>) {
+pub(crate) fn secret_name(path: &str, name: &str, problems: &mut Vec<String>) {
     let alphabet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > MAX_SECRET_NAME_CHARS || !name.bytes().all(alphabet) {
         problems.push(format!(
@@ -268,13 +275,13 @@ fn secret_name(path: &str, name: &str, problems: &mut Vec<String>) {
     }
 }
 
-fn count(path: &str, entries: usize, problems: &mut Vec<String>) {
+pub(crate) fn count(path: &str, entries: usize, problems: &mut Vec<String>) {
     if !(1..=MAX_LISTED).contains(&entries) {
         problems.push(format!("{path}: {entries} entries; 1 to {MAX_LISTED} are allowed"));
     }
 }
 
-fn within(path: &str, value: u64, max: u64, problems: &mut Vec<String>) {
+pub(crate) fn within(path: &str, value: u64, max: u64, problems: &mut Vec<String>) {
     if !(1..=max).contains(&value) {
         problems.push(format!("{path}: {value} is not within 1 to {max}"));
     }

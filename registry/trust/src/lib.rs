@@ -34,7 +34,9 @@ mod grants;
 mod inspect;
 mod keys;
 mod limits;
+mod mail;
 mod manifest;
+mod missing;
 mod name;
 mod origin;
 mod paths;
@@ -53,10 +55,7 @@ pub use component::{
     MAX_SECTIONS, embed,
 };
 pub use digest::{DIGEST_BYTES, Digest, DigestError};
-pub use effective::{
-    Capabilities, FilesCapability, HttpCapability, MissingGrant, MissingGrants, effective,
-    unused_grants,
-};
+pub use effective::{Capabilities, FilesCapability, HttpCapability, effective, unused_grants};
 pub use error::{ExcessImport, TrustError};
 pub use grants::{
     FilesGrant, Grants, HttpGrant, KvGrant, MAX_FILE_BYTES, MAX_FILE_CALL_BYTES,
@@ -70,11 +69,16 @@ pub use keys::{
 pub use limits::{
     LimitOverrides, Limits, MAX_CALL_MS, MAX_MEMORY_BYTES, MAX_RETURNED_BYTES, MIN_MEMORY_BYTES,
 };
+pub use mail::{
+    MAX_MAIL_ADDRESS_BYTES, MAX_MAIL_BYTES, MAX_MAIL_RECIPIENTS, MAX_MAIL_STEP_MS,
+    MAX_MAILS_PER_MINUTE, MailAddress, MailGrant, MailPattern, MailTextError, MailTls, Relay,
+};
 pub use manifest::{
     MANIFEST_FORMAT, MAX_AUTHORS, MAX_DESCRIPTION_CHARS, MAX_HELP_CHARS, MAX_LINE_CHARS,
     MAX_MANIFEST_BYTES, MAX_METRICS, MAX_SCHEMA_DEPTH, MAX_VERSION_CHARS, Manifest, ManifestError,
     MetricInfo,
 };
+pub use missing::{MissingGrant, MissingGrants};
 pub use name::{
     MAX_PLUGIN_CHARS, MAX_PUBLISHER_CHARS, NameError, PluginName, PublisherName, Release,
 };

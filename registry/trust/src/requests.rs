@@ -33,6 +33,9 @@ pub struct Requests {
     /// HTTP requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpRequest>,
+    /// Mail, through a relay and to recipients that the operator names.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mail: bool,
     /// Reading files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesRequest>,
@@ -163,6 +166,7 @@ impl Requests {
         match capability {
             Capability::System => self.system,
             Capability::Http => self.http.is_some(),
+            Capability::Mail => self.mail,
             Capability::Files => self.files.is_some(),
             Capability::Mac => self.mac,
             Capability::Kv => self.kv.is_some(),

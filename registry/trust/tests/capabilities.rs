@@ -28,6 +28,7 @@ fn everything() -> Requests {
     requests(json!({
         "system": true,
         "http": {"origins": ["https://api.example.com", "http://*:9090"], "methods": ["GET", "POST"]},
+        "mail": true,
         "files": {"paths": ["/var/log/nginx/*.log", "/etc/os-release"]},
         "mac": true,
         "kv": {},
@@ -55,6 +56,7 @@ fn what_the_operator_is_to_choose_is_said_so() {
 fn nothing_asked_is_nothing_granted_whatever_the_operator_allows() {
     let all = grants(json!({
         "system": true, "series": true, "kv": {"max_bytes": 10}, "mac": {"keys": ["k"]},
+        "mail": {"relay": "smtp://m.example", "senders": ["a@b.example"], "recipients": ["*"]},
         "http": {"origins": ["https://a.example"]}, "files": {"paths": ["/**"]}
     }));
     let capabilities = effective(&Requests::default(), &all).unwrap();
@@ -75,6 +77,7 @@ fn what_is_allowed_is_both_asked_and_granted() {
                 {"name": "unused", "origin": "https://other.example", "place": "url"}
             ]
         },
+        "mail": {"relay": "smtps://m.example", "senders": ["a@b.example"], "recipients": ["*"]},
         "files": {"paths": ["/var/log/**", "/etc/*"], "read_bytes": 100},
         "mac": {"keys": ["webhook"]},
         "kv": {"max_bytes": 2_000_000},

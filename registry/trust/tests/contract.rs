@@ -18,6 +18,7 @@ fn everything(kind: Kind) -> Requests {
         system: may(Capability::System),
         http: may(Capability::Http)
             .then(|| HttpRequest { origins: Asked::FromConfig, methods: [HttpMethod::Get].into() }),
+        mail: may(Capability::Mail),
         files: may(Capability::Files).then_some(FilesRequest { paths: Asked::FromConfig }),
         mac: may(Capability::Mac),
         kv: may(Capability::Kv).then_some(KvRequest { max_bytes: 1000 }),

@@ -8,6 +8,7 @@ mod nginx;
 mod postgres;
 mod process;
 mod registry;
+mod smtp;
 
 pub use keyring::{Keyring, SessionBus};
 pub use nats::Nats;
@@ -15,6 +16,7 @@ pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use registry::{RegistryFolder, RegistryProcess};
+pub use smtp::{Mail, SmtpServer, SmtpTls};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;

@@ -7,6 +7,7 @@ pub mod http;
 pub mod kv;
 pub mod log;
 pub mod mac;
+pub mod mail;
 pub mod series;
 pub mod system;
 

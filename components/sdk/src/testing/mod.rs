@@ -31,6 +31,7 @@ use crate::http::{HttpError, Request, Response};
 use crate::kv::KvError;
 use crate::log::Level;
 use crate::mac::MacError;
+use crate::mail::{MailError, Message, Receipt};
 
 pub use series::Series;
 pub use system::System;
@@ -52,6 +53,8 @@ pub(crate) fn with_host<R>(work: impl FnOnce(&mut Host) -> R) -> R {
 
 type HttpServer = Box<dyn FnMut(&Request) -> Result<Response, HttpError>>;
 
+type MailRelay = Box<dyn FnMut(&Message) -> Result<Receipt, MailError>>;
+
 /// What the doubles of the host's functions answer.
 pub struct Host {
     now: i64,
@@ -59,6 +62,8 @@ pub struct Host {
     files: BTreeMap<String, Result<Vec<u8>, FileError>>,
     answers: BTreeMap<String, Result<Response, HttpError>>,
     server: Option<HttpServer>,
+    relay: Option<MailRelay>,
+    mails: Vec<Message>,
     keys: BTreeMap<String, Vec<u8>>,
     kv_limit: usize,
     requests: Vec<Request>,
@@ -83,6 +88,8 @@ impl Host {
             files: BTreeMap::new(),
             answers: BTreeMap::new(),
             server: None,
+            relay: None,
+            mails: Vec::new(),
             keys: BTreeMap::new(),
             kv_limit: 1024 * 1024,
             requests: Vec::new(),
@@ -141,6 +148,25 @@ impl Host {
         server: impl FnMut(&Request) -> Result<Response, HttpError> + 'static,
     ) -> Self {
         self.server = Some(Box::new(server));
+        self
+    }
+
+    /// A relay that takes every message; the `Message-ID` is its idempotency key.
+    #[must_use]
+    pub fn takes_mail(self) -> Self {
+        self.relay(|message| {
+            let message_id = format!("{}@test", message.idempotency_key);
+            Ok(Receipt { message_id, text: "taken".to_owned(), refused: Vec::new() })
+        })
+    }
+
+    /// A function that answers messages.
+    #[must_use]
+    pub fn relay(
+        mut self,
+        relay: impl FnMut(&Message) -> Result<Receipt, MailError> + 'static,
+    ) -> Self {
+        self.relay = Some(Box::new(relay));
         self
     }
 
@@ -212,6 +238,14 @@ impl Host {
         match &mut self.server {
             Some(server) => server(request),
             None => Err(HttpError::Denied("not in the allow-list".to_owned())),
+        }
+    }
+
+    pub(crate) fn send_mail(&mut self, message: &Message) -> Result<Receipt, MailError> {
+        self.mails.push(message.clone());
+        match &mut self.relay {
+            Some(relay) => relay(message),
+            None => Err(MailError::Denied("no mail is granted".to_owned())),
         }
     }
 
@@ -307,6 +341,11 @@ impl Installed {
     /// Requests sent so far, secrets not filled in.
     pub fn requests(&self) -> Vec<Request> {
         with_host(|host| host.requests.clone())
+    }
+
+    /// Messages handed over so far.
+    pub fn mails(&self) -> Vec<Message> {
+        with_host(|host| host.mails.clone())
     }
 
     /// A value of `kv`.

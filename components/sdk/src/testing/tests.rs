@@ -1,6 +1,7 @@
 use super::*;
+use crate::mail::{Mailbox, one_line};
 use crate::series::{Aggregate, MatchOp, Matcher, Query, Selector};
-use crate::{clock, files, http, kv, log, mac, series, system};
+use crate::{clock, files, http, kv, log, mac, mail, series, system};
 
 fn ask(aggregate: Aggregate, op: MatchOp, value: &str) -> Vec<(u64, f64)> {
     let query = Query {
@@ -23,6 +24,30 @@ fn nothing_is_granted_where_no_host_is_installed() {
     assert_eq!(mac::sign("k", b""), Err(MacError::Denied));
     assert!(system::uptime().is_err());
     assert_eq!(clock::now(), 0);
+    assert!(matches!(mail::send(&message()), Err(MailError::Denied(_))));
+}
+
+fn message() -> Message {
+    let to = vec![Mailbox::new("on-call@example.com").named("On call")];
+    Message::new("n-1", Mailbox::new("ops@example.com"), to, "It is hot", "Machine 2 is hot.")
+}
+
+#[test]
+fn messages_are_handed_to_the_relay_and_kept_for_the_test() {
+    let host = Host::new().takes_mail().install();
+    let sent = message().html("<b>hot</b>").cc(vec![Mailbox::new("a@b")]).in_reply_to("n-0");
+    assert_eq!(mail::send(&sent).unwrap().message_id, "n-1@test");
+    assert_eq!(host.mails(), [sent]);
+    let host = Host::new().relay(|_| Err(MailError::Throttled(5))).install();
+    let error = mail::send(&message()).unwrap_err();
+    assert_eq!(mail::describe_error(&error), "too many messages; the next in 5 ms");
+    assert_eq!(host.mails().len(), 1);
+}
+
+#[test]
+fn a_text_in_one_line_fits_a_subject() {
+    assert_eq!(one_line("a\r\nBcc: b\u{85}", 100), "a  Bcc: b ");
+    assert_eq!(one_line("äöü", 3), "ä");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | module | interface | where it runs |
 //! |---|---|---|
 //! | [`http`] | `http` | async, inside a tokio runtime with I/O and time |
+//! | [`mail`] | `mail` | as `http` |
 //! | [`files`] | `files` | blocking: on a blocking thread, under the caller's timeout |
 //! | [`system`] | `system` | blocking: a mount that hangs makes `filesystems` hang |
 //! | [`mac`] | `mac` | at once (up to 4 MiB are hashed: some milliseconds) |
@@ -23,6 +24,7 @@ pub mod http;
 pub mod kv;
 pub mod log;
 pub mod mac;
+pub mod mail;
 pub mod series;
 pub mod system;
 

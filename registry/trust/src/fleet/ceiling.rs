@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::grants::{FilesGrant, Grants, HttpGrant};
+use crate::mail::{MailGrant, MailPattern};
 use crate::paths::PathGlob;
 
 /// Everything that `grants` allow beyond `ceiling`, each in words; nothing where they stay
@@ -19,6 +20,9 @@ pub fn beyond_ceiling(grants: &Grants, ceiling: &Grants) -> Vec<String> {
     }
     if let Some(http) = &grants.http {
         http_beyond(http, ceiling.http.as_ref(), &mut beyond);
+    }
+    if let Some(mail) = &grants.mail {
+        mail_beyond(mail, ceiling.mail.as_ref(), &mut beyond);
     }
     if let Some(files) = &grants.files {
         files_beyond(files, ceiling.files.as_ref(), &mut beyond);
@@ -68,6 +72,38 @@ fn http_beyond(http: &HttpGrant, ceiling: Option<&HttpGrant>, beyond: &mut Vec<S
     }
     more("http.response_bytes", http.response_bytes, ceiling.response_bytes, beyond);
     more("http.timeout_ms", http.timeout_ms, ceiling.timeout_ms, beyond);
+}
+
+fn mail_beyond(mail: &MailGrant, ceiling: Option<&MailGrant>, beyond: &mut Vec<String>) {
+    let Some(ceiling) = ceiling else {
+        beyond.push("mail: messages at all".to_owned());
+        return;
+    };
+    if mail.relay != ceiling.relay {
+        beyond.push(format!("mail: the relay {}", mail.relay));
+    }
+    if mail.protection() < ceiling.protection() || mail.ca_file != ceiling.ca_file {
+        beyond.push("mail: a relay that is trusted otherwise (tls, ca_file)".to_owned());
+    }
+    if (&mail.user, &mail.password) != (&ceiling.user, &ceiling.password) && mail.user.is_some() {
+        beyond.push("mail: another user or password".to_owned());
+    }
+    for sender in mail.senders.difference(&ceiling.senders) {
+        beyond.push(format!("mail: messages from {sender}"));
+    }
+    let within = |wanted: &MailPattern| ceiling.recipients.iter().any(|most| most.covers(wanted));
+    for recipient in mail.recipients.iter().filter(|wanted| !within(wanted)) {
+        beyond.push(format!("mail: messages to {recipient}"));
+    }
+    for (name, wanted, most) in [
+        ("message_recipients", mail.message_recipients, ceiling.message_recipients),
+        ("message_bytes", mail.message_bytes, ceiling.message_bytes),
+        ("per_minute", mail.per_minute, ceiling.per_minute),
+        ("step_ms", mail.step_ms, ceiling.step_ms),
+        ("timeout_ms", mail.timeout_ms, ceiling.timeout_ms),
+    ] {
+        more(&format!("mail.{name}"), wanted, most, beyond);
+    }
 }
 
 fn files_beyond(files: &FilesGrant, ceiling: Option<&FilesGrant>, beyond: &mut Vec<String>) {

@@ -59,10 +59,13 @@ fn lines(requests: &Requests) -> BTreeSet<CapabilityLine> {
         lines.insert(CapabilityLine { capability, what });
     };
     // The names of the fields, so that one that is added is not forgotten here.
-    let Requests { system, http, files, mac, kv, series } = requests;
-    for (asked, capability) in
-        [(*system, Capability::System), (*mac, Capability::Mac), (*series, Capability::Series)]
-    {
+    let Requests { system, http, mail, files, mac, kv, series } = requests;
+    for (asked, capability) in [
+        (*system, Capability::System),
+        (*mail, Capability::Mail),
+        (*mac, Capability::Mac),
+        (*series, Capability::Series),
+    ] {
         if asked {
             add(capability, String::new());
         }

@@ -2,7 +2,7 @@
 
 use sentinel_trust::Grants;
 use sentinel_trust::fleet::{DesiredSet, Wish};
-use sentinel_trust::{FilesGrant, HttpGrant, SecretPlace};
+use sentinel_trust::{FilesGrant, HttpGrant, MailGrant, MailTls, SecretPlace};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,12 +163,13 @@ fn settings(wish: &Wish) -> Vec<String> {
 /// Grants, one thing a line.
 pub(crate) fn grants(grants: &Grants) -> Vec<String> {
     // The names of the fields, so that one that is added is not forgotten here.
-    let Grants { system, http, files, mac, kv, series, limits } = grants;
+    let Grants { system, http, mail, files, mac, kv, series, limits } = grants;
     let mut lines = Vec::new();
     if *system {
         lines.push("system: readings of the machine".to_owned());
     }
     http.iter().for_each(|http| http_lines(http, &mut lines));
+    mail.iter().for_each(|mail| mail_lines(mail, &mut lines));
     files.iter().for_each(|files| files_lines(files, &mut lines));
     for key in mac.iter().flat_map(|mac| &mac.keys) {
         lines.push(format!("mac: the key {key}"));
@@ -208,6 +209,29 @@ fn http_lines(http: &HttpGrant, lines: &mut Vec<String>) {
         };
         lines.push(format!("http: the secret {} in {place} to {}", secret.name, secret.origin));
     }
+}
+
+fn mail_lines(mail: &MailGrant, lines: &mut Vec<String>) {
+    let tls = match mail.protection() {
+        MailTls::None => "without TLS",
+        MailTls::Starttls => "with STARTTLS",
+        MailTls::Tls => "with TLS",
+    };
+    let trust = mail.ca_file.iter().map(|file| format!(", trusting {file}")).collect::<String>();
+    lines.push(format!("mail: through {} {tls}{trust}", mail.relay));
+    if let (Some(user), Some(password)) = (&mail.user, &mail.password) {
+        lines.push(format!("mail: as {user} with the secret {password}"));
+    }
+    lines.extend(mail.senders.iter().map(|sender| format!("mail: from {sender}")));
+    lines.extend(mail.recipients.iter().map(|recipient| format!("mail: to {recipient}")));
+    lines.push(format!(
+        "mail: {} a minute, up to {} recipients and {} each, {} an answer and {} in all",
+        mail.per_minute,
+        mail.message_recipients,
+        human::bytes(mail.message_bytes),
+        human::millis(mail.step_ms),
+        human::millis(mail.timeout_ms)
+    ));
 }
 
 fn files_lines(files: &FilesGrant, lines: &mut Vec<String>) {

@@ -8,7 +8,7 @@
 //! | `files=GLOB` | reading these files |
 //! | `mac=KEY,…` | signing with these keys |
 //! | `kv`, `kv=64KiB` | state: as much as is asked for, or so much |
-//! | `{…}`, `@FILE` | as under `grants` of a configuration file |
+//! | `{…}`, `@FILE` | as under `grants` of a configuration file; the only way to write `mail` |
 //!
 //! Several options add up. Pure, but for the file, which its reader gives.
 
@@ -81,6 +81,7 @@ impl Named {
             Capability::System => self.all || self.grants.system,
             Capability::Series => self.all || self.grants.series,
             Capability::Http => self.all || self.grants.http.is_some(),
+            Capability::Mail => self.grants.mail.is_some(),
             Capability::Files => self.all || self.grants.files.is_some(),
             Capability::Mac => self.grants.mac.is_some(),
             Capability::Kv => self.all || self.kv_as_asked || self.grants.kv.is_some(),
@@ -150,7 +151,7 @@ impl Named {
 /// Adds what `more` allows to what is allowed already.
 fn merge(grants: &mut Grants, more: Grants) {
     // The names of the fields, so that one that is added is not forgotten here.
-    let Grants { system, http, files, mac, kv, series, limits } = more;
+    let Grants { system, http, mail, files, mac, kv, series, limits } = more;
     grants.system |= system;
     grants.series |= series;
     match (&mut grants.http, http) {
@@ -167,6 +168,7 @@ fn merge(grants: &mut Grants, more: Grants) {
         }
         (http, more) => *http = more.or_else(|| http.take()),
     }
+    grants.mail = mail.or_else(|| grants.mail.take());
     match (&mut grants.files, files) {
         (Some(files), Some(more)) => {
             for path in more.paths {
@@ -191,9 +193,9 @@ fn merge(grants: &mut Grants, more: Grants) {
 }
 
 /// Everything that is asked for and needs no choice of the operator: which of the origins below
-/// a pattern, which files and which keys nobody else can say.
+/// a pattern, which relay, which files and which keys nobody else can say.
 fn without_choice(requests: &Requests, grants: &mut Grants) {
-    let Requests { system, http, files, mac: _, kv: _, series } = requests;
+    let Requests { system, http, mail: _, files, mac: _, kv: _, series } = requests;
     let mut more = Grants { system: *system, series: *series, ..Grants::default() };
     if let Some(request) = http {
         let origins: BTreeSet<Origin> = match &request.origins {

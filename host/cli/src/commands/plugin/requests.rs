@@ -15,6 +15,9 @@ pub(crate) fn lines(requests: &Requests) -> Vec<String> {
         let origins = listed(&http.origins, "the origins that you grant");
         lines.push(format!("http: {} to {origins}", methods.join(", ")));
     }
+    if requests.mail {
+        lines.push("mail: through the relay, from and to whom you grant".to_owned());
+    }
     if let Some(files) = &requests.files {
         lines.push(format!("files: reading {}", listed(&files.paths, "the paths that you grant")));
     }
@@ -47,6 +50,7 @@ mod tests {
         let requests: Requests = serde_json::from_value(serde_json::json!({
             "system": true,
             "http": { "origins": ["https://*.example.com", "http://127.0.0.1:80"], "methods": ["GET", "POST"] },
+            "mail": true,
             "files": { "paths": "from-config" },
             "mac": true,
             "kv": { "max_bytes": 65536 },

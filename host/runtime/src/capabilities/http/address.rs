@@ -117,7 +117,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Whether a host name may lead to an address.
-pub(super) fn may_reach(host: &str, address: IpAddr) -> bool {
+pub(in crate::capabilities) fn may_reach(host: &str, address: IpAddr) -> bool {
     let reach = match address {
         IpAddr::V4(address) => reach_v4(address),
         IpAddr::V6(address) => reach_v6(address),

@@ -82,6 +82,11 @@ impl HttpClient {
         })
     }
 
+    /// Who resolves names, for whatever else connects to them.
+    pub(crate) fn resolver(&self) -> Arc<dyn Resolver> {
+        Arc::clone(&self.resolver)
+    }
+
     fn builder(&self) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
             .no_proxy()
