@@ -30,6 +30,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-bench", EVERYTHING),
     ("sentinel-test-services", &[]),
     ("sentinel-test-components", &[]),
+    ("sentinel-test-notifiers", &["sentinel-sdk"]),
     ("sentinel-e2e", EVERYTHING),
     ("xtask", &[]),
 ];
@@ -91,7 +92,8 @@ const CONFINED: &[Confined] = &[
 
 /// What only tests and benches may use: crates that are nothing else, and any crate in its
 /// `[dev-dependencies]`.
-const FOR_TESTS: &[&str] = &["sentinel-test-services", "sentinel-test-components"];
+const FOR_TESTS: &[&str] =
+    &["sentinel-test-services", "sentinel-test-components", "sentinel-test-notifiers"];
 
 /// Crates that are nothing but tests or benches.
 const TEST_CRATES: &[&str] = &["sentinel-e2e", "sentinel-bench"];

@@ -123,7 +123,10 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Task::Toolchain => toolchain::ready(&checkout, &Steps::new(1), source).map(drop),
         Task::Services => {
-            Steps::new(1).run("Services", |step| services::ensure(&checkout, step))?;
+            Steps::new(1).run("Services", |step| {
+                services::ensure_receivers(&checkout, step)?;
+                services::ensure(&checkout, step)
+            })?;
             Ok(())
         }
         Task::Bench { name } => bench::bench(&checkout, name.as_deref(), source),

@@ -301,6 +301,22 @@ fn smtp(checkout: &Checkout, step: &Step) -> Result<Service> {
     })
 }
 
+/// Receivers of webhooks that were not written here: tests hold what is sent to them against
+/// these. Small and pure Python.
+const RECEIVERS: [&str; 2] = ["standardwebhooks==1.1.0", "prometheus-alert-model==1.0.0"];
+
+/// The Python that has the receivers.
+pub(crate) fn receivers_path(checkout: &Checkout) -> PathBuf {
+    checkout.target("services/receivers/bin/python")
+}
+
+/// Installs the receivers, if they are not there.
+pub(crate) fn ensure_receivers(checkout: &Checkout, step: &Step) -> Result<()> {
+    let _lock =
+        checkout.lock("receivers", || step.say("waiting for another cargo xtask to finish"))?;
+    pypi::ensure(checkout, step, "receivers", &RECEIVERS).map(drop)
+}
+
 fn describe(services: &Services) -> String {
     let named: Vec<String> = services
         .services

@@ -44,7 +44,10 @@ pub(crate) struct TestTime {
 /// Fetches and builds all that tests use.
 pub(crate) fn prepare(checkout: &Checkout, steps: &Steps, source: Source) -> Result<()> {
     let toolchain = toolchain::ready(checkout, steps, source)?;
-    steps.run("Services for tests", |step| services::ensure(checkout, step))?;
+    steps.run("Services for tests", |step| {
+        services::ensure_receivers(checkout, step)?;
+        services::ensure(checkout, step)
+    })?;
     steps
         .run("Build the host and its tests", |step| Ok(((), build_everything(checkout, step)?)))?;
     let guests = components::discover(checkout)?;
@@ -132,6 +135,7 @@ fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection
         .env("SENTINEL_PLUGINS", checkout.target("plugins"))
         .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
         .env("SENTINEL_SERVICES", services::list_path(checkout))
+        .env("SENTINEL_RECEIVERS", services::receivers_path(checkout))
         .envs(&selection.variables);
 }
 

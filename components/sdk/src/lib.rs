@@ -56,7 +56,7 @@
 //!
 //! The host's functions are [`log`], [`clock`], [`system`], [`http`], [`files`], [`mac`], [`kv`]
 //! (collectors and, where it makes sense, notifiers), [`mail`] (notifiers) and [`series`]
-//! (evaluators).
+//! (evaluators). What notifiers share is in [`notify`].
 
 mod batch;
 #[doc(hidden)]
@@ -70,6 +70,7 @@ pub mod exports;
 mod glob;
 mod host;
 mod kinds;
+pub mod notify;
 mod panics;
 pub mod rows;
 mod symbol_index;

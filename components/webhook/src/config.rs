@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use sentinel_sdk::config::{WAIT_PATTERN, wait_ms};
+use sentinel_sdk::config::WAIT_PATTERN;
+use sentinel_sdk::notify::{DEFAULT_TIMEOUT, Endpoint, Receiver, timeout_ms};
 use sentinel_sdk::{Diagnostic, pointer_step};
 use serde::Deserialize;
 
-/// Longest wait that a config may ask for, in milliseconds.
-const MAX_TIMEOUT_MS: u32 = 60_000;
 /// Most headers of one's own.
 const MAX_HEADERS: usize = 32;
-/// Longest URL, header value or key name, in bytes.
+/// Longest header value, key name or name of a receiver, in bytes.
 const MAX_TEXT_BYTES: usize = 4_096;
 /// Headers that the plugin or the host writes.
 const RESERVED: [&str; 8] = [
@@ -42,36 +41,41 @@ pub struct Config {
     #[serde(default)]
     pub secret: Option<String>,
     /// How long to wait for the answer, in `ms` or `s`, at most 60 s; `10s` unless said.
-    #[serde(default = "ten_seconds")]
+    #[serde(default = "usual_timeout")]
     #[schemars(regex(pattern = WAIT_PATTERN))]
     pub timeout: String,
     /// What the body is; `sentinel` unless said.
     #[serde(default)]
-    pub body: Body,
+    pub format: Format,
+    /// What a body of the format `alertmanager` says in `receiver`; `sentinel` unless said.
+    #[serde(default)]
+    pub receiver: Option<String>,
 }
 
 /// What the body of a request is.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub enum Format {
     /// The JSON of `payload.schema.json`.
     #[default]
     Sentinel,
+    /// The JSON of Prometheus's Alertmanager, version 4, for receivers that exist.
+    Alertmanager,
 }
 
-fn ten_seconds() -> String {
-    "10s".to_owned()
+fn usual_timeout() -> String {
+    DEFAULT_TIMEOUT.to_owned()
 }
 
 /// A config that was checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) url: String,
-    /// Scheme, host and port: what messages may name.
-    pub(crate) origin: String,
+    pub(crate) receiver: Receiver,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) secret: Option<String>,
-    pub(crate) timeout_ms: u32,
+    /// What an Alertmanager body says in `receiver`; `None` for Sentinel's own body.
+    pub(crate) alertmanager: Option<String>,
 }
 
 impl Target {
@@ -80,67 +84,55 @@ impl Target {
     /// Everything that is wrong with the config. None of the messages holds the URL.
     pub(crate) fn of(config: Config) -> Result<Self, Vec<Diagnostic>> {
         let mut found = Vec::new();
-        let Config { url, headers, secret, timeout, body: Body::Sentinel } = config;
-        let origin = origin(&url).map_err(|why| found.push(Diagnostic::error("/url", why)));
+        let Config { url, headers, secret, timeout, format, receiver } = config;
+        let endpoint =
+            Endpoint::parse(&url).map_err(|why| found.push(Diagnostic::error("/url", why)));
         check_headers(&headers, &mut found);
-        if let Some(name) = &secret
-            && (name.is_empty() || name.len() > MAX_TEXT_BYTES)
-        {
-            found.push(Diagnostic::error(
-                "/secret",
-                "names no key; write the name under which the host keeps it, or leave it out to \
-                 send without a signature",
-            ));
-        }
-        if let Some(text) = &secret
-            && text.starts_with("whsec_")
-        {
-            found.push(Diagnostic::error(
-                "/secret",
-                "is a secret itself; store it in the host (the bytes that the base64 after \
-                 `whsec_` stands for) and write the name of that key here",
-            ));
-        }
-        let wait = wait_ms(&timeout, MAX_TIMEOUT_MS);
-        if wait.is_none() {
-            let said = format!("{timeout:?} is no wait from 1ms to 60s; write for example 10s");
-            found.push(Diagnostic::error("/timeout", said));
-        }
-        match (origin, wait) {
-            (Ok(origin), Some(timeout_ms)) if found.is_empty() => {
-                let origin = origin.to_owned();
-                let headers = headers.into_iter().collect();
-                Ok(Self { origin, url, headers, secret, timeout_ms })
+        check_secret(secret.as_deref(), &mut found);
+        let timeout_ms = timeout_ms(&timeout, &mut found);
+        let alertmanager = match (format, receiver) {
+            (Format::Sentinel, None) => None,
+            (Format::Sentinel, Some(_)) => {
+                let why = "means something with `format: alertmanager` only; leave it out";
+                found.push(Diagnostic::error("/receiver", why));
+                None
             }
+            (Format::Alertmanager, receiver) => {
+                let receiver = receiver.unwrap_or_else(|| "sentinel".to_owned());
+                if receiver.is_empty() || receiver.len() > MAX_TEXT_BYTES {
+                    let why = "is empty or longer than 4096 bytes";
+                    found.push(Diagnostic::error("/receiver", why));
+                }
+                Some(receiver)
+            }
+        };
+        match endpoint {
+            Ok(endpoint) if found.is_empty() => Ok(Self {
+                receiver: Receiver::at(&endpoint, timeout_ms),
+                url,
+                headers: headers.into_iter().collect(),
+                secret,
+                alertmanager,
+            }),
             _ => Err(found),
         }
     }
 }
 
-/// Scheme, host and port of a URL.
-fn origin(url: &str) -> Result<&str, &'static str> {
-    const WHOLE: &str = "is no http or https URL; write for example https://example.com/hook";
-    let lower = url.get(..8).unwrap_or(url).to_ascii_lowercase();
-    let scheme = if lower.starts_with("https://") {
-        "https://".len()
-    } else if lower.starts_with("http://") {
-        "http://".len()
-    } else {
-        return Err(WHOLE);
+fn check_secret(secret: Option<&str>, found: &mut Vec<Diagnostic>) {
+    let why = match secret {
+        None => return,
+        Some(name) if name.is_empty() || name.len() > MAX_TEXT_BYTES => {
+            "names no key; write the name under which the host keeps it, or leave it out to send \
+             without a signature"
+        }
+        Some(name) if name.starts_with("whsec_") => {
+            "is a secret itself; store it in the host (the bytes that the base64 after `whsec_` \
+             stands for) and write the name of that key here"
+        }
+        Some(_) => return,
     };
-    if url.len() > MAX_TEXT_BYTES || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("holds blanks or is longer than 4096 bytes");
-    }
-    let end = url[scheme..].find(['/', '?', '#', '\\']).map_or(url.len(), |at| scheme + at);
-    let authority = &url[scheme..end];
-    if authority.contains('@') {
-        return Err("holds a user or a password; write a header such as \
-             `Authorization: {{secret:NAME}}` instead");
-    }
-    if authority.contains(['{', '}']) {
-        return Err("holds a secret in its host; only the path and the query may");
-    }
-    if authority.is_empty() || authority.starts_with(':') { Err(WHOLE) } else { Ok(&url[..end]) }
+    found.push(Diagnostic::error("/secret", why));
 }
 
 fn check_headers(headers: &BTreeMap<String, String>, found: &mut Vec<Diagnostic>) {

@@ -45,24 +45,32 @@
 //! It never passes 256 KiB: a text longer than 2 KiB is cut, alerts beyond are counted in
 //! `truncated_alerts`, and the notification goes out.
 //!
-//! What each answer means for the delivery stands in the table of the module `answer`. Messages
-//! name the URL's origin only: its path and query may be secrets, and are masked where a
-//! receiver repeats them.
+//! With `format: alertmanager` the body is that of the webhook of Prometheus's Alertmanager,
+//! version 4, under the same headers and bounds, so that what receives Alertmanager's receives
+//! Sentinel's: `receiver` (what the config says), `groupKey` and `groupLabels` (the labels by
+//! which the alerts were grouped), `commonLabels`, `commonAnnotations`, `truncatedAlerts`,
+//! `externalURL` and `generatorURL` (the notification's link), and for each alert `labels` with
+//! its rule as `alertname`.
+//!
+//! What each answer means for the delivery stands in the table of [`sentinel_sdk::notify`]'s
+//! receivers: 2xx is done; 408, 425, 429 and 5xx are tried again, after `Retry-After`; what is
+//! surely not sent too; every other status is for good; what may have arrived is unknown.
+//! Messages name the URL's origin only: its path and query may be secrets, and are masked where
+//! a receiver repeats them.
 
-mod answer;
+mod alertmanager;
 mod config;
 mod payload;
 mod signature;
-mod time;
 
-use sentinel_sdk::http::{self, Request};
+use sentinel_sdk::http::Request;
 use sentinel_sdk::mac::MacError;
 use sentinel_sdk::{
     DeliveryError, Diagnostic, Notification, Notifier, Receipt, Retry, clock, export_notifier,
 };
 
 use config::Target;
-pub use config::{Body, Config};
+pub use config::{Config, Format};
 pub use payload::{Payload, payload_schema};
 
 /// The notifier.
@@ -80,7 +88,10 @@ impl Notifier for Webhook {
 
     fn notify(&mut self, notification: Notification) -> Result<Receipt, DeliveryError> {
         let target = &self.target;
-        let body = payload::body(&notification);
+        let body = match &target.alertmanager {
+            None => payload::body(&notification),
+            Some(receiver) => alertmanager::body(&notification, receiver),
+        };
         let timestamp = clock::now().div_euclid(1_000);
         let signature = match &target.secret {
             None => None,
@@ -90,7 +101,6 @@ impl Notifier for Webhook {
             ),
         };
         let mut request = Request::post(&target.url, body)
-            .timeout_ms(target.timeout_ms)
             .header("content-type", "application/json")
             .header("webhook-id", &notification.id)
             .header("webhook-timestamp", timestamp.to_string());
@@ -98,7 +108,8 @@ impl Notifier for Webhook {
             request = request.header("webhook-signature", signature);
         }
         request.headers.extend(target.headers.iter().cloned());
-        answer::judge(target, http::send(&request), clock::now())
+        let response = target.receiver.send(request)?;
+        Ok(target.receiver.receipt(&response, None))
     }
 }
 

@@ -2,20 +2,19 @@
 //! notification, never larger than [`MAX_BODY_BYTES`].
 
 use schemars::JsonSchema;
+use sentinel_sdk::notify::{cut_bytes, time::rfc3339};
 use sentinel_sdk::{Alert, Label, Notification, Status};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::time::rfc3339;
-
 /// Most bytes of a body.
 pub(crate) const MAX_BODY_BYTES: usize = 256 << 10;
 /// Bytes of a body that alerts do not use: its envelope and its group.
-const ENVELOPE_BYTES: usize = 64 << 10;
+pub(crate) const ENVELOPE_BYTES: usize = 64 << 10;
 /// Most bytes of one set of labels or annotations, as JSON.
-const MAX_PAIRS_BYTES: usize = 32 << 10;
+pub(crate) const MAX_PAIRS_BYTES: usize = 32 << 10;
 /// Longest single text, in bytes; longer ones are cut.
-const MAX_TEXT_BYTES: usize = 2 << 10;
+pub(crate) const MAX_TEXT_BYTES: usize = 2 << 10;
 
 /// What is posted.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -89,9 +88,11 @@ enum Word {
 }
 
 /// Texts by key.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Pairs(#[schemars(with = "std::collections::BTreeMap<String, String>")] Map<String, Value>);
+pub(crate) struct Pairs(
+    #[schemars(with = "std::collections::BTreeMap<String, String>")] pub(crate) Map<String, Value>,
+);
 
 /// A number, or the word for one that JSON cannot write.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -177,7 +178,7 @@ fn told(alert: &Alert) -> Told {
 }
 
 /// Pairs as long as there is room for them, each text cut where it is too long.
-fn pairs(labels: &[Label], truncated: &mut bool) -> Pairs {
+pub(crate) fn pairs(labels: &[Label], truncated: &mut bool) -> Pairs {
     let (mut map, mut room) = (Map::new(), MAX_PAIRS_BYTES);
     for (key, value) in labels {
         let (key, value) = (cut(key, truncated), Value::from(cut(value, truncated)));
@@ -192,15 +193,14 @@ fn pairs(labels: &[Label], truncated: &mut bool) -> Pairs {
     Pairs(map)
 }
 
-fn cut(text: &str, truncated: &mut bool) -> String {
+pub(crate) fn cut(text: &str, truncated: &mut bool) -> String {
     if text.len() <= MAX_TEXT_BYTES {
         return text.to_owned();
     }
     *truncated = true;
-    let end = text.floor_char_boundary(MAX_TEXT_BYTES);
-    format!("{}…", &text[..end])
+    cut_bytes(text, MAX_TEXT_BYTES)
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts, numbers and maps of texts are always JSON")
 }

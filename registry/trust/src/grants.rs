@@ -142,6 +142,9 @@ pub enum SecretPlace {
     Header(String),
     /// In the path or the query of the URL.
     Url,
+    /// As the whole value of the member of this name in a body that is a JSON object, for
+    /// receivers that want their key there.
+    Json(String),
 }
 
 /// Files: which and how much.
@@ -251,6 +254,14 @@ impl HttpGrant {
             {
                 problems
                     .push(format!("http.secrets[{at}].place.header: `{}` {why}", excerpt(name)));
+            }
+            if let SecretPlace::Json(name) = &secret.place
+                && !(1..=MAX_SECRET_NAME_CHARS).contains(&name.chars().count())
+            {
+                problems.push(format!(
+                    "http.secrets[{at}].place.json: `{}` is no name of a member: 1 to {MAX_SECRET_NAME_CHARS} characters",
+                    excerpt(name)
+                ));
             }
         }
     }

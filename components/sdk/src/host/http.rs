@@ -1,7 +1,8 @@
 //! HTTP requests. Capability `http`: an allow-list of origins and methods.
 //!
-//! A header value, or the path and query of the URL, may hold `{{secret:NAME}}`: the host fills
-//! it in if the grant allows that secret for that origin and that place.
+//! A header value, the path and query of the URL, or a member of a JSON object that is the body
+//! (as its whole value), may hold `{{secret:NAME}}`: the host fills it in if the grant allows that
+//! secret for that origin and that place.
 
 use super::host_call;
 #[cfg(target_arch = "wasm32")]

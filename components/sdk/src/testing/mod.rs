@@ -348,6 +348,16 @@ impl Installed {
         with_host(|host| host.mails.clone())
     }
 
+    /// Calls a plugin as the host does: what it writes to `kv` counts only if the call succeeds.
+    pub fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let before = with_host(|host| host.kv.clone());
+        let result = call();
+        if result.is_err() {
+            with_host(|host| host.kv = before);
+        }
+        result
+    }
+
     /// A value of `kv`.
     pub fn kv(&self, key: &str) -> Option<Vec<u8>> {
         with_host(|host| host.kv.get(key).cloned())

@@ -100,6 +100,16 @@ fn state_is_bounded_as_in_the_host() {
 }
 
 #[test]
+fn what_a_failed_call_wrote_is_forgotten() {
+    let host = Host::new().kv("a", "1").install();
+    let write = |value: &str| kv::set("a", value.as_bytes());
+    assert_eq!(host.call(|| write("2").map_err(drop).and(Err::<(), ()>(()))), Err(()));
+    assert_eq!(host.kv("a").unwrap(), b"1");
+    assert_eq!(host.call(|| write("3")), Ok(()));
+    assert_eq!(host.kv("a").unwrap(), b"3");
+}
+
+#[test]
 fn numbers_that_are_none_and_infinities_count_as_at_the_host() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     let _host = Host::new()

@@ -23,6 +23,7 @@
 pub mod address;
 mod client;
 mod mask;
+mod member;
 mod prepare;
 mod redirect;
 

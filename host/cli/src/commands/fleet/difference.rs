@@ -206,6 +206,7 @@ fn http_lines(http: &HttpGrant, lines: &mut Vec<String>) {
         let place = match &secret.place {
             SecretPlace::Header(name) => format!("the header {name}"),
             SecretPlace::Url => "the URL".to_owned(),
+            SecretPlace::Json(name) => format!("the member {name} of the body"),
         };
         lines.push(format!("http: the secret {} in {place} to {}", secret.name, secret.origin));
     }

@@ -256,7 +256,7 @@ fn method(text: &str) -> Option<HttpMethod> {
 
 fn secret(text: &str) -> Result<SecretGrant, String> {
     let usage = || {
-        "write secret=NAME,https://a.example:443,header:authorization, or url in place of the header".to_owned()
+        "write secret=NAME,https://a.example:443,header:authorization, or url or json:MEMBER in place of the header".to_owned()
     };
     let [name, origin, place] = text.split(',').collect::<Vec<_>>()[..] else {
         return Err(usage());
@@ -264,6 +264,9 @@ fn secret(text: &str) -> Result<SecretGrant, String> {
     let place = match (place, place.strip_prefix("header:")) {
         ("url", _) => SecretPlace::Url,
         (_, Some(header)) => SecretPlace::Header(header.to_owned()),
+        (place, None) if place.starts_with("json:") => {
+            SecretPlace::Json(place["json:".len()..].to_owned())
+        }
         _ => return Err(usage()),
     };
     let origin = origin.parse().map_err(|error: sentinel_trust::OriginError| error.to_string())?;

@@ -6,6 +6,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::mask::Masks;
+use super::member;
 use super::{Hop, HttpError, MAX_HEADER_BYTES, MAX_REQUEST_BODY_BYTES, MAX_URL_BYTES, Request};
 use crate::capabilities::SecretSource;
 
@@ -62,8 +63,9 @@ pub(super) fn prepare(
     let mut filler = Filler { origin: &origin, capability, secrets, masks: Masks::default() };
     let url = parts.fill(&mut filler, &origin)?;
     let headers = filler.headers(&request.headers)?;
+    let body = filler.body(request.body)?;
     let masks = filler.masks;
-    let hop = Hop { method: request.method, url, origin, headers, body: request.body.into() };
+    let hop = Hop { method: request.method, url, origin, headers, body: body.into() };
     Ok(Prepared { hop, masks })
 }
 
@@ -213,6 +215,7 @@ impl Filler<'_> {
             let place = match place {
                 SecretPlace::Header(header) => format!("the header `{header}`"),
                 SecretPlace::Url => "the URL".to_owned(),
+                SecretPlace::Json(member) => format!("the member `{member}` of the body"),
             };
             return Err(denied(format!(
                 "the secret `{}` is not granted for this origin and {place}; see `http.secrets`",
@@ -225,6 +228,29 @@ impl Filler<'_> {
         })?;
         self.masks.add(&secret);
         Ok(secret)
+    }
+
+    /// The body, with a secret in each member that a grant names and that asks for it.
+    fn body(&mut self, mut body: Vec<u8>) -> Result<Vec<u8>, HttpError> {
+        let capability = self.capability;
+        for grant in capability.secrets() {
+            let SecretPlace::Json(name) = &grant.place else {
+                continue;
+            };
+            let asks = format!("\"{OPEN}{}{CLOSE}\"", grant.name);
+            let at = member::find(&body, name).filter(|at| body[at.clone()] == *asks.as_bytes());
+            let Some(at) = at.filter(|_| grant.origin == *self.origin) else {
+                continue;
+            };
+            let secret = self.secret(&grant.name, &grant.place)?;
+            let secret = std::str::from_utf8(&secret).map_err(|_| {
+                denied(format!("the secret `{}` is no text and cannot stand in JSON", grant.name))
+            })?;
+            let filled = member::fill(&body, at, secret);
+            self.masks.add(filled.text.trim_matches('"').as_bytes());
+            body = filled.body;
+        }
+        Ok(body)
     }
 
     fn headers(&mut self, headers: &[(String, String)]) -> Result<HeaderMap, HttpError> {

@@ -50,6 +50,13 @@ fn each_way_of_writing_a_grant_means_one_thing() {
             ],
         ),
         (
+            &["http=https://a.example", "secret=t,https://a.example,json:routing_key"],
+            &[
+                "http: GET, HEAD to https://a.example:443",
+                "http: the secret t in the member routing_key of the body to https://a.example:443",
+            ],
+        ),
+        (
             &["files=/var/log/{a,b}.log", "files=/etc/*"],
             &["files: reading /var/log/{a,b}.log", "files: reading /etc/*"],
         ),

@@ -40,6 +40,32 @@ async fn a_secret_is_filled_in_where_it_is_granted_and_its_echoes_are_masked() {
 }
 
 #[tokio::test]
+async fn a_member_of_a_json_body_is_filled_in_where_it_asks_for_what_is_granted() {
+    let server = Server::answering(echo).await;
+    let here = server.origin.as_str();
+    let granted = [("token", here, SecretPlace::Json("key".to_owned()))];
+    let capability = capability(&[here], &granted);
+    for (body, sent) in [
+        (r#"{"key":"{{secret:token}}","a":"{{secret:token}}"}"#, Some("s3cret-t0ken")),
+        (r#"{"key": {"key":"{{secret:token}}"}}"#, None),
+        (r#"{"key":"x {{secret:token}}"}"#, None),
+        (r#"{"key":"{{secret:path}}"}"#, None),
+        (r#"["{{secret:token}}"]"#, None),
+    ] {
+        let request =
+            Request { method: HttpMethod::Post, body: body.into(), ..get(server.url("/")) };
+        let response = gate(&capability).send(request).await.unwrap();
+        let seen = server.seen().pop().unwrap();
+        let expect = match sent {
+            Some(secret) => body.replacen("{{secret:token}}", secret, 1),
+            None => body.to_owned(),
+        };
+        assert!(seen.ends_with(&expect), "{seen}");
+        assert!(!String::from_utf8_lossy(&response.body).contains("s3cret-t0ken"));
+    }
+}
+
+#[tokio::test]
 async fn an_echo_in_a_long_body_is_masked_over_every_border() {
     let server = Server::answering(|_| ok(&"xs3cret-t0ken".repeat(50_000))).await;
     let here = server.origin.as_str();

@@ -1,4 +1,4 @@
-//! Times as texts: RFC 3339 out, the dates of HTTP in.
+//! Times as texts: RFC 3339 and words for people out, the dates of HTTP in.
 
 const DAY_MS: i64 = 86_400_000;
 const MONTHS: [&str; 12] =
@@ -8,9 +8,8 @@ const DAYS: std::ops::RangeInclusive<i64> = -719_528..=2_932_896;
 
 /// `2026-11-21T00:31:25.042Z` of unix milliseconds; times before year 0 and after 9999 become
 /// the nearest that can be written.
-pub(crate) fn rfc3339(unix_ms: i64) -> String {
-    let (first, last) = (*DAYS.start() * DAY_MS, (*DAYS.end() + 1) * DAY_MS - 1);
-    let unix_ms = unix_ms.clamp(first, last);
+pub fn rfc3339(unix_ms: i64) -> String {
+    let unix_ms = writable(unix_ms);
     let (days, of_day) = (unix_ms.div_euclid(DAY_MS), unix_ms.rem_euclid(DAY_MS));
     let (year, month, day) = civil(days);
     let (seconds, millis) = (of_day / 1_000, of_day % 1_000);
@@ -18,9 +17,33 @@ pub(crate) fn rfc3339(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
+/// `2026-11-21 00:31:25 UTC` of unix milliseconds, for people.
+pub fn utc(unix_ms: i64) -> String {
+    let text = rfc3339(unix_ms);
+    format!("{} {} UTC", &text[..10], &text[11..19])
+}
+
+/// Unix milliseconds that the years 0 to 9999 have: the nearest to `unix_ms`.
+pub fn writable(unix_ms: i64) -> i64 {
+    unix_ms.clamp(*DAYS.start() * DAY_MS, (*DAYS.end() + 1) * DAY_MS - 1)
+}
+
+/// How long something took, in its two largest units: `45s`, `3m 20s`, `2h 5m`, `3d 4h`;
+/// nothing is less than `0s`.
+pub fn duration(ms: i64) -> String {
+    let seconds = ms.max(0) / 1_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
 /// How long a `Retry-After` asks to wait, in milliseconds: seconds, or a date such as
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110's own form) seen from `now`.
-pub(crate) fn retry_after_ms(value: &str, now: i64) -> Option<u64> {
+pub fn retry_after_ms(value: &str, now: i64) -> Option<u64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number too great to be read is a wish to wait for ever; the host has its own bound.
@@ -95,6 +118,20 @@ mod tests {
             (i64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
+        }
+    }
+
+    #[test]
+    fn people_read_whole_seconds_and_two_units() {
+        assert_eq!(utc(1_795_221_085_042), "2026-11-21 00:31:25 UTC");
+        for (ms, text) in [
+            (-5, "0s"),
+            (45_999, "45s"),
+            (200_000, "3m 20s"),
+            (7_500_000, "2h 5m"),
+            (273_600_000, "3d 4h"),
+        ] {
+            assert_eq!(duration(ms), text);
         }
     }
 
