@@ -113,6 +113,12 @@ impl RuleAlerts {
         self.0.values().map(|entry| &entry.alert)
     }
 
+    /// One alert.
+    #[must_use]
+    pub fn get(&self, fingerprint: Fingerprint) -> Option<&Alert> {
+        self.0.get(&fingerprint).map(|entry| &entry.alert)
+    }
+
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,8 +1,4 @@
-//! Which alerts are told together, and under which name.
-//!
-//! A [`Route`] says who is told and by which labels the alerts were grouped. Today a rule's
-//! evaluation is one group a notifier: one notification carries all alerts that began to fire
-//! or were resolved in that evaluation.
+//! The notifications that tell a group of alerts, each with its idempotency key.
 
 use crate::delivery;
 use sentinel_model::alert::{Alert, AlertState, Delivery, Notification, NotificationStatus};
@@ -13,34 +9,48 @@ use sha2::{Digest, Sha256};
 /// The most alerts one notification carries; a larger group becomes several.
 pub const MAX_ALERTS: usize = 100;
 
-/// Who is told of a group of alerts.
-#[derive(Debug, Clone, Copy)]
-pub struct Route<'a> {
-    /// Notifier slots, each told on its own.
-    pub notifiers: &'a [SlotName],
-    /// Labels that the alerts share and by which they were grouped.
-    pub group: &'a Labels,
+/// What a notification's id is a function of, beside its notifier, status and alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key<'a> {
+    /// Nothing: each incident is told once as firing, and once as over.
+    Alerts,
+    /// One telling of a group: the same alerts are told again.
+    Telling {
+        /// The group's identity.
+        group: &'a str,
+        /// Which telling of it.
+        number: u64,
+        /// Which step of the escalation, from 1; 0 for the route's own notifiers.
+        step: usize,
+    },
 }
 
-/// Decides the notifications of one group at `now`, to be stored before any is sent. The order
-/// of the alerts does not matter.
+/// Decides the notifications of a group at `now`, to be stored before any is sent: each notifier
+/// is told on its own. `group` are the labels by which the alerts were grouped; the order of the
+/// alerts does not matter.
 #[must_use]
-pub fn decide(now: i64, route: Route<'_>, alerts: &[Alert]) -> Vec<Delivery> {
-    let mut sorted: Vec<&Alert> = alerts.iter().collect();
+pub fn tell(
+    now: i64,
+    key: Key<'_>,
+    notifiers: &[SlotName],
+    group: &Labels,
+    alerts: &[&Alert],
+) -> Vec<Delivery> {
+    let mut sorted = alerts.to_vec();
     // What fires comes first, so that a split group has few mixed parts.
     sorted.sort_by_key(|a| (a.state != AlertState::Firing, a.fingerprint));
     let parts: Vec<Vec<Alert>> =
         sorted.chunks(MAX_ALERTS).map(|part| part.iter().map(|a| (*a).clone()).collect()).collect();
-    let mut out = Vec::with_capacity(parts.len() * route.notifiers.len());
-    for notifier in route.notifiers {
+    let mut out = Vec::with_capacity(parts.len() * notifiers.len());
+    for notifier in notifiers {
         for alerts in &parts {
             let status = status(alerts);
             let notification = Notification {
-                id: id(notifier, status, alerts),
+                id: id(key, notifier, status, alerts),
                 notifier: notifier.clone(),
                 time: now,
                 status,
-                group: route.group.clone(),
+                group: group.clone(),
                 alerts: alerts.clone(),
             };
             out.push(delivery::open(notification));
@@ -60,11 +70,26 @@ fn status(alerts: &[Alert]) -> NotificationStatus {
 /// The idempotency key: `ntf_` and 32 hexadecimal digits of SHA-256 over the notifier, the
 /// status, and each alert's fingerprint, state, incident and the time it fired. The time keeps
 /// it unique where a fingerprint fires again after its incidents were forgotten; it is stored
-/// with the alert, so taking the decision again from what is stored gives the same key.
+/// with the alert, so taking the decision again from what is stored gives the same key. A telling
+/// of a group adds the group, the number and the step, which are stored in the same transaction.
 #[must_use]
-pub fn id(notifier: &SlotName, status: NotificationStatus, alerts: &[Alert]) -> String {
+pub fn id(
+    key: Key<'_>,
+    notifier: &SlotName,
+    status: NotificationStatus,
+    alerts: &[Alert],
+) -> String {
     let mut hash = Sha256::new();
-    hash.update(b"sentinel-notification-v1");
+    match key {
+        Key::Alerts => hash.update(b"sentinel-notification-v1"),
+        Key::Telling { group, number, step } => {
+            hash.update(b"sentinel-notification-v2");
+            hash.update((group.len() as u64).to_le_bytes());
+            hash.update(group);
+            hash.update(number.to_le_bytes());
+            hash.update((step as u64).to_le_bytes());
+        }
+    }
     hash.update([notifier.as_str().len() as u8]);
     hash.update(notifier.as_str());
     hash.update([match status {
@@ -122,8 +147,8 @@ mod tests {
             alert(3, AlertState::Firing, 1),
             alert(1, AlertState::Firing, 4),
         ];
-        let route = Route { notifiers: &notifiers, group: &group };
-        let decided = decide(99, route, &alerts);
+        let alerts: Vec<&Alert> = alerts.iter().collect();
+        let decided = tell(99, Key::Alerts, &notifiers, &group, &alerts);
         assert_eq!(decided.len(), 2);
         for (delivery, slot) in decided.iter().zip(&notifiers) {
             let told = &delivery.notification;
@@ -141,7 +166,8 @@ mod tests {
     fn a_large_group_is_split_and_every_alert_is_told_once() {
         let (notifiers, group) = (slots(&["pager"]), Labels::default());
         let alerts: Vec<_> = (0..250).map(|n| alert(n, AlertState::Firing, 1)).collect();
-        let decided = decide(0, Route { notifiers: &notifiers, group: &group }, &alerts);
+        let alerts: Vec<&Alert> = alerts.iter().collect();
+        let decided = tell(0, Key::Alerts, &notifiers, &group, &alerts);
         assert_eq!(
             decided.iter().map(|d| d.notification.alerts.len()).collect::<Vec<_>>(),
             [100, 100, 50]
@@ -154,15 +180,33 @@ mod tests {
 
     #[test]
     fn nothing_is_told_of_nothing() {
-        let (notifiers, group) = (slots(&["pager"]), Labels::default());
-        assert!(decide(0, Route { notifiers: &notifiers, group: &group }, &[]).is_empty());
+        assert!(tell(0, Key::Alerts, &slots(&["pager"]), &Labels::default(), &[]).is_empty());
+    }
+
+    #[test]
+    fn each_telling_of_a_group_has_an_id_of_its_own() {
+        let [pager] = <[SlotName; 1]>::try_from(slots(&["pager"])).unwrap();
+        let one = [alert(1, AlertState::Firing, 1)];
+        let of = |group, number, step| {
+            id(Key::Telling { group, number, step }, &pager, status(&one), &one)
+        };
+        assert_eq!(
+            of("g", 1, 0),
+            "ntf_fce426aa97d94f2dbe147c88ae6c8fe9",
+            "the key of version 2 never changes"
+        );
+        for other in [of("h", 1, 0), of("g", 2, 0), of("g", 1, 1)] {
+            assert_ne!(other, of("g", 1, 0));
+        }
+        assert_ne!(of("g", 1, 0), id(Key::Alerts, &pager, status(&one), &one));
     }
 
     #[test]
     fn the_id_depends_on_what_is_told_and_on_nothing_else() {
         let [pager, chat] = <[SlotName; 2]>::try_from(slots(&["pager", "chat"])).unwrap();
         let (a, b) = (alert(1, AlertState::Firing, 1), alert(2, AlertState::Firing, 1));
-        let id_of = |slot: &SlotName, alerts: &[Alert]| id(slot, status(alerts), alerts);
+        let id_of =
+            |slot: &SlotName, alerts: &[Alert]| id(Key::Alerts, slot, status(alerts), alerts);
         let first = id_of(&pager, &[a.clone(), b.clone()]);
         assert_eq!(
             first, "ntf_5b4f51cc31b04cedaf0479e0056fb25a",
