@@ -190,7 +190,9 @@ pub fn step(
     }
 }
 
-fn cut(message: &str) -> String {
+/// The part of a message that is kept: at most [`MAX_MESSAGE`] bytes.
+#[must_use]
+pub fn cut(message: &str) -> String {
     let mut end = message.len().min(MAX_MESSAGE);
     while !message.is_char_boundary(end) {
         end -= 1;

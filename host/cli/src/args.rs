@@ -7,6 +7,7 @@ use crate::commands::agents::{Agents, TokenCommand};
 use crate::commands::alerts::Alerts;
 use crate::commands::bus::BusCommand;
 use crate::commands::fleet::FleetCommand;
+use crate::commands::letters::{DlqCommand, NotifyCommand};
 use crate::commands::plugin::PluginCommand;
 use crate::commands::query::{Metrics, Query};
 use crate::commands::rules::RulesCommand;
@@ -72,6 +73,12 @@ pub(crate) enum Command {
     Metrics(Metrics),
     /// Alerts that are pending, firing or lately resolved.
     Alerts(Alerts),
+    /// Notifications that were given up: look at them, send them again, put them away.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// Notifiers.
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Alerting rules.
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -115,6 +122,35 @@ impl Command {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    /// The words of a command as a shell has them, without expansions.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(std::mem::take(&mut word)),
+                _ => word.push(c),
+            }
+        }
+        words.push(word);
+        words
+    }
+
+    #[test]
+    fn every_command_of_the_routing_guide_is_one() {
+        let guide = include_str!("../../alerting/ROUTING.md");
+        let commands: Vec<&str> = guide.lines().filter(|l| l.starts_with("sentinel ")).collect();
+        assert!(commands.len() >= 12, "{commands:?}");
+        for line in commands {
+            let read = Cli::try_parse_from(words(line));
+            assert!(
+                read.is_ok(),
+                "{line}: {}",
+                read.err().map(|e| e.to_string()).unwrap_or_default()
+            );
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

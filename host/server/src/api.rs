@@ -1,6 +1,13 @@
 //! The shapes of the REST API: what handlers answer and what the CLI reads.
 
+mod attention;
+
+pub use attention::{
+    AcknowledgeBody, AcknowledgedBody, ByBody, NotificationBody, PreviewBody, SilenceBody,
+    SilencedBody, SilencesBody, TestBody,
+};
 use sentinel_model::alert::{Alert, Delivery, Transition};
+use sentinel_model::attention::Acknowledgement;
 use sentinel_model::number::Number;
 use sentinel_store::Sizes;
 use sentinel_store::agents::AgentRecord;
@@ -215,6 +222,13 @@ pub struct AlertsBody {
     /// `"-Inf"`.
     #[schema(value_type = Vec<Object>)]
     pub alerts: Vec<Alert>,
+    /// Who has which of them in hand.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub acknowledgements: Vec<Acknowledgement>,
+    /// Silences of those that are silenced, by fingerprint.
+    #[serde(default)]
+    pub silenced: BTreeMap<String, Vec<String>>,
 }
 
 /// Transitions, newest first.

@@ -2,6 +2,9 @@
 
 use schemars::JsonSchema;
 use sentinel_alerting::delivery::OnUnknown;
+use sentinel_alerting::routing::{
+    InhibitConfig, Problem, RouteConfig, Routing, RoutingConfig, SpanConfig,
+};
 use sentinel_fleet::label_problems;
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
@@ -30,6 +33,12 @@ pub struct WorkerConfig {
     pub evaluators: Vec<SlotConfig>,
     /// Notifiers, which rules name by slot.
     pub notifiers: Vec<NotifierConfig>,
+    /// Who is told of which alerts, and when. Where absent each rule says whom it tells, at once.
+    pub routes: Option<RouteConfig>,
+    /// Alerts that nobody needs to hear of while others fire.
+    pub inhibit: Vec<InhibitConfig>,
+    /// Times of the week, by names that routes give in `mute`.
+    pub mute_times: BTreeMap<String, Vec<SpanConfig>>,
     /// How long after a start samples may still be on their way: until then no alert ends and
     /// none begins for want of data. Three times the interval of the slowest agent is right;
     /// read at the start, at most an hour.
@@ -44,6 +53,9 @@ impl Default for WorkerConfig {
             transforms: Vec::new(),
             evaluators: Vec::new(),
             notifiers: Vec::new(),
+            routes: None,
+            inhibit: Vec::new(),
+            mute_times: BTreeMap::new(),
             settle: Millis(30_000),
         }
     }
@@ -110,6 +122,15 @@ impl WorkerConfig {
         plain.chain(self.notifiers.iter().map(|slot| slot.slot.clone())).collect()
     }
 
+    /// Its routes, inhibitions and mute times.
+    ///
+    /// # Errors
+    /// JSON Pointer and message of everything that is wrong with them.
+    pub fn routing(&self) -> Result<Routing, Vec<Problem>> {
+        let Self { routes, inhibit, mute_times, .. } = self;
+        RoutingConfig { routes: routes.as_ref(), inhibit, mute_times }.read()
+    }
+
     /// What a schema cannot say: JSON Pointer and message of each problem.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
@@ -136,6 +157,7 @@ impl WorkerConfig {
             let at = key.map(|key| format!("/{key}")).unwrap_or_default();
             problems.push((format!("/labels{at}"), why));
         }
+        problems.extend(self.routing().err().into_iter().flatten());
         let ceiling = self.ceiling.iter().flat_map(Grants::problems);
         problems.extend(ceiling.map(|why| ("/ceiling".to_owned(), why)));
         let mut names = BTreeSet::new();
@@ -179,6 +201,20 @@ mod tests {
             assert_eq!(problems.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(), paths);
         }
         assert_eq!(WorkerConfig::default().settle, Millis(30_000));
+    }
+
+    #[test]
+    fn routes_are_checked_with_everything_else() {
+        let config: WorkerConfig = serde_json::from_value(serde_json::json!({
+            "settle": "2h",
+            "routes": {"routes": [{"match": ["severity"], "mute": ["nights"]}]},
+            "mute_times": {"nights": [{"zone": "Nowhere/Land"}]},
+        }))
+        .unwrap();
+        let problems = config.problems();
+        let paths: Vec<&str> = problems.iter().map(|p| p.0.as_str()).collect();
+        let expected = ["/settle", "/mute_times/nights/0/zone", "/routes/routes/0/match/0"];
+        assert_eq!(paths, expected, "{problems:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::windows::Windows;
 use crate::windows::source::WindowSource;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use sentinel_alerting::routing::Routing;
 use sentinel_bus::{Bus, Depth};
 use sentinel_fleet::{Follower, Handle, MemoryError};
 use sentinel_model::ids::SlotName;
@@ -115,6 +116,10 @@ pub enum WorkerError {
     Metrics(#[from] prometheus::Error),
 }
 
+fn routing(config: &WorkerConfig) -> Result<Routing, WorkerError> {
+    config.routing().map_err(WorkerError::Config)
+}
+
 fn lines(problems: &[(String, String)]) -> String {
     problems.iter().map(|(path, message)| format!("\n  - {path}: {message}")).collect()
 }
@@ -129,6 +134,7 @@ pub(crate) struct Shared {
     stages: Arc<ArcSwap<Stages>>,
     windows: Arc<RwLock<Windows>>,
     notifications: Notifications,
+    routing: Arc<ArcSwap<Routing>>,
     metrics: Metrics,
     rules: SharedRulesStatus,
     ingest_trouble: Arc<RwLock<Option<String>>>,
@@ -177,12 +183,14 @@ impl Worker {
             queued: MAX_QUEUED,
         };
         let notifications = Notifications::start(notify, stopping.clone()).await;
+        let routing = Arc::new(ArcSwap::from_pointee(routing(&options.config)?));
         let caught_up = Arc::new(AtomicBool::new(false));
         let evaluation = Evaluation::restore(EvaluateParts {
             store: Arc::clone(&parts.store),
             stages: Arc::clone(&stages),
             windows: Arc::clone(&windows),
             notifications: notifications.clone(),
+            routing: Arc::clone(&routing),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),
             settle: options.settle,
@@ -209,6 +217,7 @@ impl Worker {
             stages,
             windows,
             notifications,
+            routing,
             metrics: metrics.clone(),
             rules: evaluation.status(),
             ingest_trouble: ingest.trouble(),
@@ -244,6 +253,7 @@ impl Worker {
         if !problems.is_empty() {
             return Err(WorkerError::Config(problems));
         }
+        self.shared.routing.store(Arc::new(routing(&config)?));
         *self.shared.config.lock() = config;
         let problems = self.shared.apply().await;
         if let Some(fleet) = &self.fleet {

@@ -2,135 +2,16 @@
 
 mod support;
 
-use sentinel_alerting::delivery::{OnUnknown, Outcome as Sent};
-use sentinel_model::alert::{AlertState, Delivery, DeliveryState};
-use sentinel_model::rule::{Rule, RuleSet};
-use sentinel_runtime::evaluator::{Aggregate, Instance, Need, Outcome, Plan, Query};
+use sentinel_model::alert::AlertState;
+use sentinel_model::rule::Rule;
+use sentinel_runtime::evaluator::{Aggregate, Need, Plan, Query};
 use sentinel_store::Store as _;
-use sentinel_store::alerting::NotificationFilter;
-use sentinel_worker::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
-use sentinel_worker::notify::{Notifications, NotifyParts};
-use sentinel_worker::stages::{Attempt, EvaluatorError, EvaluatorStage, NotifierStage, Stages};
+use sentinel_worker::stages::EvaluatorError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use support::{EvaluatorFn, NotifierFn, Rig, START, slot, until};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
-/// A running evaluation with delivery.
-struct Running {
-    status: SharedRulesStatus,
-    changed: watch::Sender<u64>,
-    stop: watch::Sender<bool>,
-    notifications: Notifications,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    async fn start(rig: &Rig, settle: Duration) -> Self {
-        let (stop, stopping) = watch::channel(false);
-        let (changed, changes) = watch::channel(0);
-        let parts = NotifyParts {
-            store: rig.store.clone(),
-            stages: rig.stages.clone(),
-            clock: rig.clock.clone(),
-            metrics: rig.metrics.clone(),
-            queued: sentinel_worker::notify::MAX_QUEUED,
-        };
-        let notifications = Notifications::start(parts, stopping.clone()).await;
-        let evaluation = Evaluation::restore(EvaluateParts {
-            store: rig.store.clone(),
-            stages: rig.stages.clone(),
-            windows: rig.windows.clone(),
-            notifications: notifications.clone(),
-            clock: rig.clock.clone(),
-            metrics: rig.metrics.clone(),
-            settle,
-            caught_up: Arc::new(AtomicBool::new(true)),
-        })
-        .await;
-        let status = evaluation.status();
-        Self {
-            status,
-            changed,
-            stop,
-            notifications,
-            task: tokio::spawn(evaluation.run(changes, stopping)),
-        }
-    }
-
-    /// Lets time pass and has the evaluation look.
-    fn advance(&self, rig: &Rig, millis: i64) {
-        rig.clock.advance(millis);
-        self.look();
-    }
-
-    fn look(&self) {
-        self.changed.send_modify(|count| *count += 1);
-    }
-
-    async fn stop(self) {
-        self.stop.send(true).unwrap();
-        self.task.await.unwrap();
-        self.notifications.drained().await;
-    }
-}
-
-fn rule(name: &str) -> Rule {
-    let json = serde_json::json!({
-        "name": name, "condition": {"of": name}, "evaluator": "eval", "interval": "10s",
-        "labels": {"severity": "page"},
-    });
-    serde_json::from_value(json).unwrap()
-}
-
-async fn apply(rig: &Rig, version: u64, rules: Vec<Rule>) {
-    rig.store.save_rules(&RuleSet { version, applied_at: START, rules }).await.unwrap();
-}
-
-fn outcome(active: bool) -> Outcome {
-    let instance = || Instance { labels: Vec::new(), value: 7.0, summary: "high".into() };
-    Outcome { active: active.then(instance).into_iter().collect(), series_read: 1 }
-}
-
-/// An evaluator for which all rules hold as long as `holds` is true.
-fn evaluator(holds: &Arc<AtomicBool>) -> Arc<EvaluatorFn> {
-    let holds = holds.clone();
-    let plan = |_: &str| Ok(Plan { needs: Vec::new(), warnings: Vec::new() });
-    EvaluatorFn::new(plan, move |_, _| Ok(outcome(holds.load(Ordering::SeqCst))))
-}
-
-fn stage(rig: &Rig, generation: u64, evaluator: &Arc<EvaluatorFn>) -> Arc<NotifierFn> {
-    let taken = || Some(Attempt::Made(Sent::Delivered { message: String::new() }));
-    let notifier = NotifierFn::new(move |_, _, _| taken());
-    let stages = Stages {
-        transforms: Vec::new(),
-        evaluators: [(slot("eval"), EvaluatorStage { generation, evaluator: evaluator.clone() })]
-            .into(),
-        notifiers: [(
-            slot("pager"),
-            NotifierStage { on_unknown: OnUnknown::Retry, notifier: notifier.clone() },
-        )]
-        .into(),
-    };
-    rig.stages.store(Arc::new(stages));
-    notifier
-}
-
-async fn journal(rig: &Rig) -> Vec<Delivery> {
-    let mut all = rig.store.notifications(NotificationFilter::All, 100).await.unwrap();
-    all.sort_by_key(|delivery| delivery.notification.time);
-    all
-}
-
-async fn until_told(rig: &Rig, count: usize) {
-    until(&format!("{count} notifications are delivered"), async || {
-        let all = journal(rig).await;
-        all.len() == count && all.iter().all(|d| d.state == DeliveryState::Delivered)
-    })
-    .await;
-}
+use support::running::{Running, apply, evaluator, journal, outcome, rule, stage, until_told};
+use support::{EvaluatorFn, Rig, START, slot, until};
 
 #[tokio::test]
 async fn an_alert_is_told_once_from_firing_to_resolved_whatever_restarts() {

@@ -169,6 +169,12 @@ impl Router {
         self.wake_held();
     }
 
+    /// What people decided, as it was last taken.
+    #[must_use]
+    pub fn people(&self) -> &People {
+        &self.people
+    }
+
     /// An alert as it is at `now`. Said twice it changes nothing; said of an older state of it
     /// (what was decided could not be stored) it takes the newer one back.
     pub fn observe(&mut self, now: i64, alert: &Alert) {

@@ -4,11 +4,15 @@ use clap::{Args, Subcommand};
 use sentinel_model::alert::{AlertState, Delivery, DeliveryState, NotificationStatus};
 use sentinel_server::api::{AlertsBody, HistoryBody, NotificationsBody};
 
+use super::attention::{self, Acknowledge, Release, SilenceCommand};
 use super::now;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::table::{Table, Tone};
 use crate::output::{Look, Printer, human};
+
+/// Digits of an alert's id that are shown: enough to tell alerts apart, and to write them again.
+const SHOWN_DIGITS: usize = 8;
 
 /// Options of `sentinel alerts`.
 #[derive(Debug, Args)]
@@ -23,6 +27,13 @@ enum What {
     History(Limit),
     /// Notifications and what became of them, newest first.
     Notifications(Limit),
+    /// Take an alert that fires in hand, or hand it over: it is not repeated nor escalated.
+    Ack(Acknowledge),
+    /// Give an alert back that somebody had in hand.
+    Release(Release),
+    /// Silences: alerts that nobody is told of for a time.
+    #[command(subcommand)]
+    Silence(SilenceCommand),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +69,9 @@ pub(super) async fn run(
                 printer.say("nothing has happened yet");
             }
         }
+        Some(What::Ack(command)) => attention::acknowledge(command, client, printer).await?,
+        Some(What::Release(command)) => attention::release(command, client, printer).await?,
+        Some(What::Silence(command)) => attention::silence(command, client, printer).await?,
         Some(What::Notifications(limit)) => {
             let body: NotificationsBody = client.get("/v1/notifications", &limit.query()).await?;
             printer.data(&body, |look| notifications(&body, now(), look))?;
@@ -77,20 +91,30 @@ const fn tone(state: AlertState) -> Tone {
     }
 }
 
-fn alerts(body: &AlertsBody, now: i64, look: Look) -> String {
+pub(super) fn alerts(body: &AlertsBody, now: i64, look: Look) -> String {
     if body.alerts.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(look, &["state", "rule", ">since", ">value", "labels", "summary"]);
+    let mut table = Table::new(
+        look,
+        &["id", "state", "rule", ">since", ">value", "labels", "summary", "in hand"],
+    );
     for alert in &body.alerts {
+        let fingerprint = alert.fingerprint.to_string();
+        let silences = body.silenced.get(&fingerprint);
+        let silenced = silences.map(|ids| format!("silenced ({})", ids.join(", ")));
+        let owned = body.acknowledgements.iter().find(|a| a.fingerprint == alert.fingerprint);
+        let in_hand = owned.map(|a| a.owner.clone()).or(silenced).unwrap_or_default();
         let since = alert.resolved_at.or(alert.fired_at).unwrap_or(alert.active_since);
         table.toned([
+            (fingerprint[..SHOWN_DIGITS].to_owned(), Tone::Quiet),
             (alert.state.as_str().to_owned(), tone(alert.state)),
             (alert.rule.clone(), Tone::Plain),
             (human::ago(now - since), Tone::Plain),
             (human::value(alert.value), Tone::Plain),
             (alert.labels.to_string(), Tone::Plain),
             (alert.summary.clone(), Tone::Plain),
+            (in_hand, Tone::Quiet),
         ]);
     }
     table.text()
@@ -146,7 +170,7 @@ fn notifications(body: &NotificationsBody, now: i64, look: Look) -> String {
     table.text()
 }
 
-fn delivery_state(delivery: &Delivery, now: i64) -> (String, Tone) {
+pub(super) fn delivery_state(delivery: &Delivery, now: i64) -> (String, Tone) {
     match delivery.state {
         DeliveryState::Pending if delivery.next_attempt > now => {
             (format!("retry in {}", human::span(delivery.next_attempt - now)), Tone::Warning)

@@ -2,8 +2,10 @@
 
 pub(crate) mod agents;
 pub(crate) mod alerts;
+pub(crate) mod attention;
 pub(crate) mod bus;
 pub(crate) mod fleet;
+pub(crate) mod letters;
 pub(crate) mod plugin;
 pub(crate) mod query;
 pub(crate) mod reach;
@@ -45,6 +47,12 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         }
         Command::Alerts(command) => {
             ask(&global, async |client| alerts::run(command, client, printer).await)
+        }
+        Command::Dlq(command) => {
+            ask(&global, async |client| letters::dlq(command, client, printer).await)
+        }
+        Command::Notify(command) => {
+            ask(&global, async |client| letters::notify(command, client, printer).await)
         }
         Command::Rules(command) => {
             ask(&global, async |client| rules::run(command, client, printer).await)

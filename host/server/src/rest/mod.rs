@@ -1,12 +1,15 @@
 //! The REST API. A handler takes its context, makes one call, and maps the error.
 
+mod acknowledge;
 mod agents;
 mod alerts;
 mod bounds;
 mod failure;
 mod fleet;
+mod letters;
 mod query;
 mod rules;
+mod silences;
 mod status;
 
 use crate::RuleChecker;
@@ -84,6 +87,16 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(alerts::alerts))
         .routes(routes!(alerts::history))
         .routes(routes!(alerts::notifications))
+        .routes(routes!(acknowledge::acknowledge))
+        .routes(routes!(acknowledge::release))
+        .routes(routes!(silences::list, silences::create))
+        .routes(routes!(silences::preview))
+        .routes(routes!(silences::expire))
+        .routes(routes!(letters::list))
+        .routes(routes!(letters::show))
+        .routes(routes!(letters::retry))
+        .routes(routes!(letters::put_away))
+        .routes(routes!(letters::test))
         .routes(routes!(fleet::put, fleet::sealed))
         .routes(routes!(fleet::history))
         .routes(routes!(fleet::set))

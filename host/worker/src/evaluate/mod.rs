@@ -12,6 +12,7 @@
 mod alerts;
 mod book;
 mod calls;
+mod commit;
 mod parts;
 mod schedule;
 
@@ -21,7 +22,7 @@ pub use schedule::MIN_INTERVAL_MS;
 use crate::patience::Patience;
 use crate::stages::EvaluatorError;
 use crate::stop::stopped;
-use alerts::{Alerts, Decision};
+use alerts::Alerts;
 use book::{Book, Chapter, Preparing};
 use calls::{Call, Finished, joined};
 use futures::StreamExt as _;
@@ -40,6 +41,8 @@ use tokio::task::JoinHandle;
 
 /// How often the store is asked for new rules, besides when it is said that there are some.
 const RULES_POLL: Duration = Duration::from_secs(10);
+/// How often the store is asked what people decided, besides when it is said that they did.
+const DECISIONS_POLL: Duration = Duration::from_secs(1);
 /// How often alerts of rules that are gone are looked at, and windows shortened.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How often a rule set is prepared again that an evaluator could not check or load.
@@ -74,6 +77,12 @@ pub struct Evaluation {
     /// Whether rules are in force, be they none.
     is_active: bool,
     store_trouble: Option<String>,
+    /// Not before then the store is asked again to take what time alone made due.
+    tell_again_at: i64,
+    /// A write failed, and nobody knows whether it was kept.
+    is_stale: bool,
+    /// The revision of what people decided that is known.
+    decisions: Option<u64>,
     status: SharedRulesStatus,
 }
 
@@ -84,9 +93,10 @@ impl Evaluation {
             Patience::new("rules and alerts cannot be read from the store", parts.metrics.clone());
         let store = Arc::clone(&parts.store);
         let stored = patience.until(|| store.alerts(0)).await;
-        Self {
+        let groups = patience.until(|| store.alert_groups()).await;
+        let mut evaluation = Self {
             patience: Arc::new(patience),
-            alerts: Alerts::restore(stored),
+            alerts: Alerts::restore(stored, groups),
             book: Book::default(),
             schedules: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -100,9 +110,14 @@ impl Evaluation {
             started: parts.clock.now(),
             is_active: false,
             store_trouble: None,
+            tell_again_at: i64::MIN,
+            is_stale: false,
+            decisions: None,
             status: SharedRulesStatus::default(),
             parts,
-        }
+        };
+        evaluation.look_for_decisions().await;
+        evaluation
     }
 
     /// Where the status is read.
@@ -115,17 +130,24 @@ impl Evaluation {
     /// there may be other rules or other evaluators.
     pub async fn run(mut self, mut changed: watch::Receiver<u64>, mut stop: watch::Receiver<bool>) {
         let mut poll = tokio::time::interval(RULES_POLL);
+        let mut decisions = tokio::time::interval(DECISIONS_POLL);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        decisions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.activate_when_idle().await;
             self.launch();
+            self.tell_what_is_due().await;
             let wait = self.wait();
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 _ = poll.tick() => self.look_for_rules().await,
-                Ok(()) = changed.changed() => self.look_for_rules().await,
+                Ok(()) = changed.changed() => {
+                    self.look_for_rules().await;
+                    self.look_for_decisions().await;
+                }
+                _ = decisions.tick() => self.look_for_decisions().await,
                 Some(finished) = self.in_flight.next() => self.finish(finished).await,
                 book = joined(&mut self.preparing) => {
                     self.preparing = None;
@@ -147,14 +169,15 @@ impl Evaluation {
         }
     }
 
-    /// How long until the next rule is due.
+    /// How long until the next rule is due, or somebody has to be told.
     fn wait(&self) -> Duration {
         let now = self.parts.clock.now();
         let idle =
             |chapter: &(&SlotName, &Chapter)| chapter.1.loaded && !self.busy.contains(chapter.0);
         let rules = self.book.chapters.iter().filter(idle).flat_map(|(_, c)| &c.rules);
         let next = rules.filter_map(|&at| self.schedules.get(&self.book.rules[at].name));
-        let wait = next.map(|s| s.next().saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
+        let next = next.map(|schedule| schedule.next()).chain(self.alerts.next());
+        let wait = next.map(|at| at.saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
         // A clock may be set meanwhile.
         Duration::from_millis(wait.clamp(1, MIN_INTERVAL_MS) as u64)
     }
@@ -232,7 +255,8 @@ impl Evaluation {
         self.errors.clear();
         self.is_active = true;
         self.book = book;
-        self.alerts.set_rules(&self.book.rules, self.book.version);
+        let routing = self.parts.routing.load_full();
+        self.alerts.set_rules(now, &self.book.rules, self.book.version, routing);
         self.keep_house().await;
     }
 
@@ -284,6 +308,10 @@ impl Evaluation {
     /// Takes what an evaluator's calls gave.
     async fn finish(&mut self, finished: Finished) {
         self.busy.remove(&finished.slot);
+        if !self.is_current().await {
+            self.report();
+            return;
+        }
         let settled = self.is_settled();
         let mut decisions = Vec::new();
         for answered in finished.answers {
@@ -313,38 +341,10 @@ impl Evaluation {
         self.report();
     }
 
-    /// Stores decisions, puts them in force and has them told. Where the store refuses,
-    /// nothing was decided.
-    async fn commit(&mut self, decisions: Vec<Decision>) {
-        for decision in decisions.iter().filter(|d| d.effects.ignored > 0) {
-            let (rule, ignored) = (&decision.rule, decision.effects.ignored);
-            let why = format!(
-                "{ignored} of its instances were ignored: they have the same labels as another, or there are too many"
-            );
-            self.errors.insert(rule.clone(), why);
-        }
-        let everybody: Vec<SlotName> = self.parts.stages.load().notifiers.keys().cloned().collect();
-        let change = self.alerts.transaction(&decisions, &everybody, self.parts.clock.now());
-        let silent = change.alerts.is_empty()
-            && change.forgotten.is_empty()
-            && change.transitions.is_empty()
-            && change.decided.is_empty();
-        let decided = change.decided.clone();
-        if !silent && let Err(error) = self.parts.store.save_alerting(change).await {
-            self.parts.metrics.store_failures.inc();
-            tracing::error!(%error, "alerts could not be stored; nobody is told, the next evaluation decides again");
-            self.store_trouble = Some(error.to_string());
-            return;
-        }
-        self.store_trouble = None;
-        self.alerts.accept(&decisions);
-        self.parts.notifications.enqueue(decided);
-    }
-
     async fn keep_house(&mut self) {
         let now = self.parts.clock.now();
         // Before the first rules are known every alert would be a leftover.
-        if self.is_active {
+        if self.is_active && self.is_current().await {
             let leftovers = self.alerts.decide_leftovers(now);
             if !leftovers.is_empty() {
                 self.commit(leftovers).await;
@@ -378,6 +378,7 @@ impl Evaluation {
             failing: failing.len(),
             missed: self.missed,
             active_alerts: self.alerts.active(),
+            groups: self.alerts.groups(),
             store_trouble: self.store_trouble.clone(),
         };
     }

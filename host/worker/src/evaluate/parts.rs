@@ -7,6 +7,7 @@ use crate::stages::Stages;
 use crate::windows::Windows;
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
+use sentinel_alerting::routing::Routing;
 use sentinel_store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub struct EvaluateParts {
     pub windows: Arc<RwLock<Windows>>,
     /// Who delivers what is decided.
     pub notifications: Notifications,
+    /// The routes of notifications; looked at when it is said that something changed.
+    pub routing: Arc<ArcSwap<Routing>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -52,6 +55,8 @@ pub struct RulesStatus {
     pub missed: u64,
     /// Alerts that are pending or firing.
     pub active_alerts: usize,
+    /// Groups in which alerts are told.
+    pub groups: usize,
     /// What the store says while it refuses to take alerts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_trouble: Option<String>,

@@ -8,7 +8,9 @@
 //! A lane holds at most [`MAX_QUEUED`] deliveries. What is beyond stays in the journal, with all
 //! that is decided after it, and is read from there when there is room.
 
+mod lane;
 mod queue;
+mod record;
 
 pub use queue::MAX_QUEUED;
 
@@ -17,19 +19,20 @@ use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::stages::{Attempt, Stages};
 use arc_swap::ArcSwap;
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
+use lane::run;
 use parking_lot::Mutex;
 use queue::{Queue, Ticket};
+use record::{made, said};
+use sentinel_alerting::circuit::{Answer, Circuit};
 use sentinel_alerting::delivery::{self, Input, OnUnknown};
 use sentinel_model::alert::{Delivery, DeliveryState};
+use sentinel_model::attention::Attempt as Made;
 use sentinel_model::ids::SlotName;
 use sentinel_store::Store;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -65,6 +68,8 @@ pub struct LaneStatus {
     /// What the last attempt that failed said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+    /// Whether it is taken for down: one attempt at a time, and long waits between them.
+    pub is_down: bool,
 }
 
 struct LaneState {
@@ -75,6 +80,7 @@ struct LaneState {
     /// Something new stayed in the journal since it was last read.
     left: bool,
     last_failure: Option<String>,
+    circuit: Circuit,
 }
 
 struct Lane {
@@ -140,9 +146,26 @@ impl Notifications {
         }
     }
 
-    /// Tells the lanes that there may be other notifiers.
+    /// Tells the lanes that there may be other notifiers: none is taken for down any more.
     pub fn notifiers_changed(&self) {
-        self.0.lanes.lock().values().for_each(|(lane, _)| lane.wake.notify_one());
+        for (lane, _) in self.0.lanes.lock().values() {
+            lane.state.lock().circuit = Circuit::default();
+            lane.wake.notify_one();
+        }
+    }
+
+    /// Has the lanes read the journal again, to which somebody else added: dead letters that are
+    /// to be sent again, tests.
+    pub async fn look_into_the_journal(&self) {
+        let store = &self.0.parts.store;
+        for slot in self.0.patience.until(|| store.open_notifiers()).await {
+            let lane = self.lane(&slot);
+            {
+                let mut state = lane.state.lock();
+                (state.overflown, state.left) = (true, true);
+            }
+            lane.wake.notify_one();
+        }
     }
 
     /// What the lanes say of themselves.
@@ -156,6 +179,7 @@ impl Notifications {
                 open: state.queue.len(),
                 oldest: state.queue.oldest(),
                 last_failure: state.last_failure.clone(),
+                is_down: state.circuit.is_open(),
             }
         };
         lanes.values().map(status).collect()
@@ -182,6 +206,7 @@ impl Notifications {
             overflown: false,
             left: false,
             last_failure: None,
+            circuit: Circuit::default(),
         };
         let state = Mutex::new(state);
         let lane = Arc::new(Lane { slot: slot.clone(), state, wake: Notify::new() });
@@ -212,7 +237,9 @@ impl Shared {
             let now = self.parts.clock.now();
             let recovered = delivery::step(&found, now, Input::Recovered, policy, 0.0);
             if let Some(recovered) = &recovered {
-                self.save(recovered).await;
+                let said = said(&Input::Recovered);
+                let made = made(recovered, found.may_be_repeat, now, now, said);
+                self.save(recovered, Some(made)).await;
             }
             let delivery = recovered.unwrap_or(found);
             if delivery.state == DeliveryState::Pending {
@@ -226,47 +253,78 @@ impl Shared {
         self.parts.stages.load().notifiers.get(slot).map_or(OnUnknown::Retry, |s| s.on_unknown)
     }
 
-    async fn save(&self, delivery: &Delivery) {
-        let change =
-            || AlertingChange { delivered: vec![delivery.clone()], ..AlertingChange::default() };
+    /// Stores a delivery as it is now, with the attempt that ended, if one did.
+    async fn save(&self, delivery: &Delivery, made: Option<Made>) {
+        let made = made.map(|made| (delivery.notification.id.clone(), made));
+        let change = || AlertingChange {
+            delivered: vec![delivery.clone()],
+            attempts: made.iter().cloned().collect(),
+            ..AlertingChange::default()
+        };
         self.patience.until(|| self.parts.store.save_alerting(change())).await;
     }
 
     /// Makes one attempt and stores what came of it.
-    async fn attempt(&self, before: Delivery) -> Delivery {
+    async fn attempt(&self, before: Delivery) -> (Delivery, Answer) {
         let slot = &before.notification.notifier;
         let stage = self.parts.stages.load().notifiers.get(slot).cloned();
         let now = || self.parts.clock.now();
         let Some(stage) = stage else {
             let message = format!("there is no notifier slot {:?}; configure it", slot.as_str());
-            return self.step(before, now(), Input::NotSent { message }, OnUnknown::Retry).await;
+            let input = Input::NotSent { message };
+            return self.end(before, now(), input, OnUnknown::Retry).await;
         };
-        let sending = self.step(before, now(), Input::Begin, stage.on_unknown).await;
+        let began = now();
+        let begun = delivery::step(&before, began, Input::Begin, stage.on_unknown, 0.0);
+        let sending = begun.unwrap_or(before);
+        self.save(&sending, None).await;
         let (notification, repeat) = (&sending.notification, sending.may_be_repeat);
         let input = match stage.notifier.notify(notification, sending.attempts, repeat).await {
             Attempt::NotMade(message) => Input::NotSent { message },
             Attempt::Made(outcome) => Input::Answered(outcome),
         };
-        self.step(sending, now(), input, stage.on_unknown).await
+        self.end(sending, began, input, stage.on_unknown).await
     }
 
-    async fn step(&self, before: Delivery, now: i64, input: Input, policy: OnUnknown) -> Delivery {
-        match delivery::step(&before, now, input, policy, rand::random()) {
-            Some(after) => {
-                self.save(&after).await;
-                after
+    /// Stores how an attempt ended that began at `began`.
+    async fn end(
+        &self,
+        before: Delivery,
+        began: i64,
+        input: Input,
+        policy: OnUnknown,
+    ) -> (Delivery, Answer) {
+        let now = self.parts.clock.now();
+        let answer = match &input {
+            Input::Answered(outcome) => Answer::from(outcome),
+            Input::NotSent { .. } | Input::Begin | Input::Recovered => {
+                Answer::Failed { after_ms: None }
             }
-            None => before,
-        }
+        };
+        let said = said(&input);
+        let Some(after) = delivery::step(&before, now, input, policy, rand::random()) else {
+            return (before, answer);
+        };
+        self.save(&after, Some(made(&after, before.may_be_repeat, began, now, said))).await;
+        (after, answer)
     }
 
-    fn settle(&self, lane: &Lane, ticket: Ticket, after: Delivery) {
+    fn settle(&self, lane: &Lane, ticket: Ticket, (after, answer): (Delivery, Answer)) {
         let slot = lane.slot.as_str();
         let count = |outcome| {
             self.parts.metrics.notifications.with_label_values(&[slot, outcome]).inc();
         };
         let (id, message) = (&after.notification.id, &after.message);
         let mut state = lane.state.lock();
+        let was_down = state.circuit.is_open();
+        state.circuit = state.circuit.step(self.parts.clock.now(), answer);
+        if state.circuit.is_open() != was_down {
+            tracing::warn!(
+                notifier = slot,
+                down = !was_down,
+                "a notifier is taken for down, or is well again"
+            );
+        }
         match after.state {
             DeliveryState::Pending | DeliveryState::Sending => {
                 count("retried");
@@ -301,66 +359,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// Delivers what is in a lane until stop, then waits for the attempts under way.
-async fn run(shared: Arc<Shared>, lane: Arc<Lane>) {
-    let mut stop = shared.stop.clone();
-    let mut in_flight = FuturesUnordered::new();
-    let mut sleep_from_now = MAX_SLEEP_MS;
-    loop {
-        let stopping = *stop.borrow();
-        if stopping && in_flight.is_empty() {
-            return;
-        }
-        if !stopping {
-            let now = shared.parts.clock.now();
-            let mut state = lane.state.lock();
-            while in_flight.len() < SENDS_AT_ONCE
-                && let Some((ticket, delivery)) = state.queue.take(now)
-            {
-                let shared = &shared;
-                in_flight.push(async move { (ticket, shared.attempt(delivery).await) });
-            }
-            sleep_from_now = state.queue.next_due(now).unwrap_or(MAX_SLEEP_MS);
-        }
-        let room = in_flight.len() < SENDS_AT_ONCE && !stopping;
-        let sleep = Duration::from_millis(sleep_from_now.clamp(1, MAX_SLEEP_MS) as u64);
-        tokio::select! {
-            Some((ticket, after)) = in_flight.next() => shared.settle(&lane, ticket, after),
-            _ = stop.changed(), if !stopping => {}
-            () = lane.wake.notified() => {}
-            () = tokio::time::sleep(sleep), if room => {}
-        }
-        if !stopping {
-            refill(&shared, &lane).await;
-        }
-    }
-}
-
-/// Reads from the journal what did not fit, once there is room. Only while nothing of this lane
-/// is being sent: then nobody changes its part of the journal.
-async fn refill(shared: &Shared, lane: &Lane) {
-    let is_due = |state: &LaneState| {
-        state.overflown && !state.queue.is_sending() && state.queue.len() <= shared.parts.queued / 2
-    };
-    {
-        let mut state = lane.state.lock();
-        if !is_due(&state) {
-            return;
-        }
-        // Before reading: what is left in the journal from now on may not be read.
-        state.left = false;
-    }
-    let (open, more) = shared.journal(&lane.slot).await;
-    let open = shared.recover(open).await;
-    let mut state = lane.state.lock();
-    state.overflown = more || state.left;
-    let before = state.queue.len();
-    for delivery in open {
-        if !state.queue.push(delivery) {
-            state.overflown = true;
-        }
-    }
-    shared.parts.metrics.notifications_open.add((state.queue.len() - before) as i64);
 }

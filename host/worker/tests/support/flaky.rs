@@ -16,9 +16,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+/// What goes wrong at a write of alerts.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    /// At which, from 0.
+    pub at: usize,
+    /// Whether that one is kept.
+    pub is_kept: bool,
+    /// Whether nothing more goes wrong: the process only did not hear that it was kept.
+    pub goes_on: bool,
+}
+
 pub struct FlakyStore {
     inner: Arc<dyn Store>,
     refuses: AtomicBool,
+    death: Option<Death>,
+    happened: AtomicBool,
+    /// Writes of alerts that were asked for.
+    pub writes: AtomicUsize,
     /// Held alone, it keeps notifications that were read from whoever asked for them.
     pub reads: tokio::sync::RwLock<()>,
     /// Who has read and waits for that.
@@ -30,9 +45,22 @@ impl FlakyStore {
         Self {
             inner,
             refuses: AtomicBool::new(false),
+            death: None,
+            happened: AtomicBool::new(false),
+            writes: AtomicUsize::new(0),
             reads: tokio::sync::RwLock::default(),
             waiting: AtomicUsize::new(0),
         }
+    }
+
+    /// The same store for another process, which may end.
+    pub fn reborn(&self, death: Option<Death>) -> Self {
+        Self { death, ..Self::new(Arc::clone(&self.inner)) }
+    }
+
+    /// Whether the process ended: nothing that it still does is kept.
+    pub fn is_dead(&self) -> bool {
+        self.happened.load(Ordering::SeqCst)
     }
 
     pub fn refuse(&self, refuses: bool) {
@@ -119,7 +147,23 @@ impl Store for FlakyStore {
     }
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
         self.guard()?;
-        self.inner.save_alerting(change).await
+        let number = self.writes.fetch_add(1, Ordering::SeqCst);
+        let ended = || StoreError::Unavailable("the process ended".to_owned());
+        let Some(death) = self.death.filter(|death| number >= death.at) else {
+            return self.inner.save_alerting(change).await;
+        };
+        if number > death.at {
+            return if death.goes_on {
+                self.inner.save_alerting(change).await
+            } else {
+                Err(ended())
+            };
+        }
+        if death.is_kept {
+            self.inner.save_alerting(change).await?;
+        }
+        self.happened.store(true, Ordering::SeqCst);
+        Err(ended())
     }
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
         self.inner.alerts(since).await

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 pub mod flaky;
+pub mod running;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use flaky::FlakyStore;
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
+use sentinel_alerting::routing::Routing;
 use sentinel_bus::{Bus, EmbeddedBus, EmbeddedOptions, Message, MessageId};
 use sentinel_model::alert::Notification;
 use sentinel_model::batch::{Batch, BatchBuilder};
@@ -70,6 +72,7 @@ pub struct Rig {
     pub clock: Arc<ManualClock>,
     pub stages: Arc<ArcSwap<Stages>>,
     pub windows: Arc<RwLock<Windows>>,
+    pub routing: Arc<ArcSwap<Routing>>,
     pub metrics: Metrics,
     pub key: AgentKey,
 }
@@ -88,6 +91,7 @@ impl Rig {
             clock: Arc::new(ManualClock(AtomicI64::new(START))),
             stages: Arc::default(),
             windows: Arc::default(),
+            routing: Arc::default(),
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
             key: AgentKey::random(1),
         }

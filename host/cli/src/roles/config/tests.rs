@@ -228,3 +228,13 @@ async fn a_bus_on_nats_is_read_and_everything_wrong_with_it_is_said_without_its_
         assert!(!error.contains("secret"), "{error}");
     }
 }
+
+#[test]
+fn the_configuration_of_the_routing_guide_can_be_used() {
+    let guide = include_str!("../../../../alerting/ROUTING.md");
+    let (_, rest) = guide.split_once("```yaml\n").expect("it has a configuration");
+    let (text, _) = rest.split_once("```").expect("which ends");
+    let config: ConfigFile = Document::parse("guide.yaml", text).unwrap().read().unwrap();
+    assert_eq!(config.worker.problems(), []);
+    assert!(config.worker.routes.is_some_and(|root| root.routes.len() == 3));
+}
