@@ -39,6 +39,8 @@ pub struct WorkerConfig {
     pub inhibit: Vec<InhibitConfig>,
     /// Times of the week, by names that routes give in `mute`.
     pub mute_times: BTreeMap<String, Vec<SpanConfig>>,
+    /// Alerts on Sentinel itself; read at the start.
+    pub self_watch: SelfWatchConfig,
     /// How long after a start samples may still be on their way: until then no alert ends and
     /// none begins for want of data. Three times the interval of the slowest agent is right;
     /// read at the start, at most an hour.
@@ -56,7 +58,34 @@ impl Default for WorkerConfig {
             routes: None,
             inhibit: Vec::new(),
             mute_times: BTreeMap::new(),
+            self_watch: SelfWatchConfig::default(),
             settle: Millis(30_000),
+        }
+    }
+}
+
+/// Alerts on Sentinel itself: agents that are silent, rules that fail, are slow or are missed,
+/// notifiers that are down or have dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelfWatchConfig {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Notifier slots that are told; as for a rule that says nothing where absent.
+    pub notify: Option<Vec<SlotName>>,
+    /// Their label `severity`.
+    pub severity: String,
+    /// An agent that was not heard of for so long is silent.
+    pub agent_silent: Millis,
+}
+
+impl Default for SelfWatchConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            notify: None,
+            severity: "warning".to_owned(),
+            agent_silent: Millis(90_000),
         }
     }
 }

@@ -191,6 +191,7 @@ impl Worker {
             windows: Arc::clone(&windows),
             notifications: notifications.clone(),
             routing: Arc::clone(&routing),
+            watch: options.config.self_watch.clone(),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),
             settle: options.settle,

@@ -28,6 +28,7 @@ agent:
       grants: {{kv: {{max_bytes: 4096}}}}
 worker:
   settle: 0s
+  self_watch: {{enabled: false}}
   transforms: [{{slot: rows, plugin: sentinel/rows, config: {{rules: []}}}}]
   evaluators: [{{slot: alert-dsl, plugin: sentinel/alert-dsl, grants: {{series: true}}}}]
 {}",

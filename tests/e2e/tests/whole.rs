@@ -12,6 +12,7 @@ const SOON: Duration = Duration::from_secs(60);
 const BASE: &str = "version: 1
 worker:
   settle: 1s
+  self_watch: {enabled: false}
   transforms: [{slot: rows, plugin: sentinel/rows, config: {rules: []}}]
   evaluators: [{slot: alert-dsl, plugin: sentinel/alert-dsl, grants: {series: true}}]
 ";

@@ -1,6 +1,7 @@
 //! The configuration file of `up` and `agent`.
 
 use super::bus::{BusPlace, NatsConfig};
+use super::heartbeat::HeartbeatConfig;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use sentinel_agent::AgentConfig;
@@ -39,6 +40,9 @@ pub(crate) struct ConfigFile {
     /// NATS, where the bus is there.
     #[serde(default)]
     pub(crate) nats: NatsConfig,
+    /// Somebody outside who is told, while alerting works, that it does.
+    #[serde(default)]
+    pub(crate) heartbeat: Option<HeartbeatConfig>,
     /// The agent: collectors and the log.
     #[serde(default)]
     pub(crate) agent: AgentConfig,
@@ -208,6 +212,9 @@ async fn check(
     let config: ConfigFile = document.read().with_context(said)?;
     let mut found = findings(&config.agent, &document, "/agent", plugins).await;
     found.problems.extend(nats_problems(&config, &document));
+    let beats = config.heartbeat.iter().flat_map(HeartbeatConfig::problems);
+    let beats = beats.map(|(at, text)| document.problem(&format!("/heartbeat{at}"), text));
+    found.problems.extend(beats);
     if part == Part::Whole {
         worker_findings(&config.worker, &document, plugins, &mut found).await;
     }

@@ -5,6 +5,7 @@ pub(crate) mod bus;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod data;
+pub(crate) mod heartbeat;
 mod join;
 pub(crate) mod memory;
 mod own;

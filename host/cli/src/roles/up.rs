@@ -4,6 +4,7 @@ use super::bus;
 use super::config::{DEFAULT, Loaded, Part};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
+use super::heartbeat::{self, HeartbeatConfig};
 use super::own::OwnAgent;
 use super::own_registry::{Folders, OwnRegistry, Serving};
 use super::{COMPILE_CHILD, StopSignal};
@@ -131,7 +132,11 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         tracing::warn!(%error, "other commands will not find this server by themselves");
     }
     welcome(&up, &data, &config, began.elapsed());
-    attend(&up, config, &mut folders, &mut stop).await;
+    let beating = heartbeat(&up, config.config.heartbeat.clone());
+    tokio::select! {
+        () = attend(&up, config, &mut folders, &mut stop) => {}
+        () = beating => {}
+    }
     say("Stopping … (Ctrl-C again ends it at once)");
     if registered.is_ok() {
         running::remove();
@@ -139,6 +144,14 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let stopped = shut_down(up, &stop).await;
     say("Stopped. Nothing is lost: start again and it goes on where it was.");
     stopped
+}
+
+/// Tells somebody outside that alerting works; never ends.
+async fn heartbeat(up: &Up, config: Option<HeartbeatConfig>) {
+    if let Some(config) = config {
+        heartbeat::beat(config, now, || up.worker.status()).await;
+    }
+    std::future::pending().await
 }
 
 /// Starts the registry, publishes the folders to it, and opens what the host has of it.

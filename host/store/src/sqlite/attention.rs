@@ -108,13 +108,15 @@ impl SqliteStore {
         &self,
         known: Option<u64>,
     ) -> Result<Option<Decisions>, StoreError> {
-        let mut reading = self.0.pool.begin().await?;
         let sql = "SELECT value FROM meta WHERE key = 'decisions'";
-        let revision: i64 = sqlx::query_scalar(sql).fetch_one(&mut *reading).await?;
-        let revision = revision.unsigned_abs();
-        if known == Some(revision) {
+        let revision: i64 = sqlx::query_scalar(sql).fetch_one(&self.0.pool).await?;
+        if known == Some(revision.unsigned_abs()) {
             return Ok(None);
         }
+        // What is read together is of one revision.
+        let mut reading = self.0.pool.begin().await?;
+        let revision: i64 = sqlx::query_scalar(sql).fetch_one(&mut *reading).await?;
+        let revision = revision.unsigned_abs();
         let mut decisions = Decisions { revision, ..Decisions::default() };
         let sql = "SELECT silence FROM silences ORDER BY ends_at DESC, id";
         for row in sqlx::query(sql).fetch_all(&mut *reading).await? {
@@ -124,6 +126,7 @@ impl SqliteStore {
         for row in sqlx::query(sql).fetch_all(&mut *reading).await? {
             decisions.acknowledgements.push(serde_json::from_str(row.try_get(0)?)?);
         }
+        reading.commit().await?;
         Ok(Some(decisions))
     }
 

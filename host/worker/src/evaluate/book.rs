@@ -8,9 +8,10 @@ use futures::StreamExt as _;
 use parking_lot::RwLock;
 use sentinel_model::ids::SlotName;
 use sentinel_model::rule::{Rule, RuleSet};
+use sentinel_model::series::Selector;
 use sentinel_runtime::evaluator::{Condition, Need, Plan};
 use sentinel_store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Conditions that are checked at once.
@@ -32,6 +33,8 @@ pub(super) struct Book {
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) chapters: BTreeMap<SlotName, Chapter>,
     pub(super) needs: Vec<Need>,
+    /// Which rules, by their index, read the series of a selector.
+    pub(super) readers: HashMap<Arc<Selector>, Vec<usize>>,
     /// Rules that are not evaluated, and why.
     pub(super) errors: BTreeMap<String, String>,
     /// Whether an evaluator failed while it checked: worth preparing again.
@@ -77,6 +80,10 @@ impl Preparing {
             let rule = Arc::clone(&book.rules[at]);
             match plan {
                 Ok(plan) => {
+                    for need in &plan.needs {
+                        let readers = book.readers.entry(Arc::clone(&need.selector)).or_default();
+                        readers.push(at);
+                    }
                     book.needs.extend(plan.needs);
                     let stage = &evaluators[&rule.evaluator];
                     let chapter =

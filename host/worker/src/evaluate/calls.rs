@@ -7,6 +7,7 @@ use sentinel_alerting::evaluation::{Instance, Observation};
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::evaluator::Outcome;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::task::JoinHandle;
 
 /// One call: the time as of which, and which conditions of which rules.
@@ -19,6 +20,8 @@ pub(super) struct Call {
 /// What a call gave: an observation or an error for each rule.
 pub(super) struct Answered {
     pub(super) at: i64,
+    /// How long the call took.
+    pub(super) took_ms: u64,
     pub(super) rules: Vec<(usize, Result<Outcome, String>)>,
 }
 
@@ -36,7 +39,7 @@ pub(super) async fn call(
 ) -> Finished {
     let mut answers = Vec::with_capacity(calls.len());
     for Call { at, rules } in calls {
-        let timer = metrics.evaluation_seconds.start_timer();
+        let (timer, began) = (metrics.evaluation_seconds.start_timer(), Instant::now());
         let indexes = rules.iter().map(|(index, _)| *index).collect();
         let mut outcomes = match evaluator.evaluate(indexes, at).await {
             Ok(outcomes) => outcomes.into_iter(),
@@ -47,7 +50,8 @@ pub(super) async fn call(
         timer.observe_duration();
         let missing = || Err(format!("evaluator {slot} gave fewer results than conditions"));
         let answer = |(_, rule)| (rule, outcomes.next().unwrap_or_else(missing));
-        answers.push(Answered { at, rules: rules.into_iter().map(answer).collect() });
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        answers.push(Answered { at, took_ms, rules: rules.into_iter().map(answer).collect() });
     }
     Finished { slot, answers }
 }

@@ -6,6 +6,9 @@
 //! missed. What a call gave becomes one transaction: alerts, history and notifications. If the
 //! store refuses it, nothing happened, and the next evaluation decides again.
 //!
+//! Samples that are committed have the rules evaluated that read them, a moment later, so
+//! that those of many commits count as one; the interval is for absence and timers.
+//!
 //! A new set of rules is checked, and its windows are filled, while the old one goes on; then
 //! it takes its place between two evaluations.
 
@@ -13,8 +16,10 @@ mod alerts;
 mod book;
 mod calls;
 mod commit;
+mod launch;
 mod parts;
 mod schedule;
+mod self_watch;
 
 pub use parts::{EvaluateParts, RulesStatus, SharedRulesStatus};
 pub use schedule::MIN_INTERVAL_MS;
@@ -24,7 +29,7 @@ use crate::stages::EvaluatorError;
 use crate::stop::stopped;
 use alerts::Alerts;
 use book::{Book, Chapter, Preparing};
-use calls::{Call, Finished, joined};
+use calls::{Finished, joined};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -47,8 +52,6 @@ const DECISIONS_POLL: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How often a rule set is prepared again that an evaluator could not check or load.
 const PREPARE_AGAIN: Duration = Duration::from_secs(5);
-/// The most conditions in one call of an evaluator.
-const CONDITIONS_A_CALL: usize = 1_000;
 /// The most rules whose errors the status lists.
 const LISTED_ERRORS: usize = 100;
 /// After so many times its length the time to settle is over though the bus is not empty.
@@ -67,6 +70,16 @@ pub struct Evaluation {
     /// Errors of the last evaluation of each rule.
     errors: BTreeMap<String, String>,
     missed: u64,
+    /// When a rule was last not evaluated in time.
+    missed_at: BTreeMap<String, i64>,
+    /// Rules whose last evaluation took longer than their interval, and how long, in ms.
+    slow: BTreeMap<String, u64>,
+    /// The rules of the worker's own that are in force.
+    watched: BTreeSet<String>,
+    /// When samples that came are looked at, if any came since they last were.
+    gather_at: Option<i64>,
+    /// Rules, by their index in the book, that read samples which came.
+    fresh: BTreeSet<usize>,
     in_flight: FuturesUnordered<BoxFuture<'static, Finished>>,
     busy: BTreeSet<SlotName>,
     preparing: Option<JoinHandle<Book>>,
@@ -101,6 +114,11 @@ impl Evaluation {
             schedules: BTreeMap::new(),
             errors: BTreeMap::new(),
             missed: 0,
+            missed_at: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            gather_at: None,
+            fresh: BTreeSet::new(),
             in_flight: FuturesUnordered::new(),
             busy: BTreeSet::new(),
             preparing: None,
@@ -135,8 +153,10 @@ impl Evaluation {
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         decisions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let came = self.parts.windows.read().came();
         loop {
             self.activate_when_idle().await;
+            self.gather();
             self.launch();
             self.tell_what_is_due().await;
             let wait = self.wait();
@@ -146,6 +166,7 @@ impl Evaluation {
                 Ok(()) = changed.changed() => {
                     self.look_for_rules().await;
                     self.look_for_decisions().await;
+                    self.watch_itself().await;
                 }
                 _ = decisions.tick() => self.look_for_decisions().await,
                 Some(finished) = self.in_flight.next() => self.finish(finished).await,
@@ -157,7 +178,13 @@ impl Evaluation {
                     }
                     self.prepared = book;
                 }
-                _ = housekeeping.tick() => self.keep_house().await,
+                () = came.notified(), if self.gather_at.is_none() => {
+                    self.gather_at = Some(self.parts.clock.now() + launch::GATHER_MS);
+                }
+                _ = housekeeping.tick() => {
+                    self.keep_house().await;
+                    self.watch_itself().await;
+                }
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -177,6 +204,7 @@ impl Evaluation {
         let rules = self.book.chapters.iter().filter(idle).flat_map(|(_, c)| &c.rules);
         let next = rules.filter_map(|&at| self.schedules.get(&self.book.rules[at].name));
         let next = next.map(|schedule| schedule.next()).chain(self.alerts.next());
+        let next = next.chain(self.gather_at);
         let wait = next.map(|at| at.saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
         // A clock may be set meanwhile.
         Duration::from_millis(wait.clamp(1, MIN_INTERVAL_MS) as u64)
@@ -253,48 +281,16 @@ impl Evaluation {
             "rules are in force"
         );
         self.errors.clear();
+        self.slow.clear();
+        self.fresh.clear();
         self.is_active = true;
         self.book = book;
+        let own = self_watch::rules(&self.parts.watch, &self.book.rules);
+        self.watched = own.iter().map(|rule| rule.name.clone()).collect();
+        let rules: Vec<Arc<Rule>> = self.book.rules.iter().cloned().chain(own).collect();
         let routing = self.parts.routing.load_full();
-        self.alerts.set_rules(now, &self.book.rules, self.book.version, routing);
+        self.alerts.set_rules(now, &rules, self.book.version, routing);
         self.keep_house().await;
-    }
-
-    /// Begins the evaluations that are due.
-    fn launch(&mut self) {
-        if self.prepared.is_some() {
-            return;
-        }
-        let now = self.parts.clock.now();
-        for (slot, chapter) in &self.book.chapters {
-            if !chapter.loaded || self.busy.contains(slot) {
-                continue;
-            }
-            // Index of the condition and of the rule, by the time of evaluation.
-            let mut due: BTreeMap<i64, Vec<(u32, usize)>> = BTreeMap::new();
-            for (index, &at) in chapter.rules.iter().enumerate() {
-                let rule = &self.book.rules[at];
-                let Some(schedule) = self.schedules.get_mut(&rule.name) else { continue };
-                let Some(taken) = schedule.take(now) else { continue };
-                if taken.missed > 0 {
-                    self.missed += taken.missed as u64;
-                    let missed = self.parts.metrics.evaluations.with_label_values(&["missed"]);
-                    missed.inc_by(taken.missed as u64);
-                }
-                due.entry(taken.at).or_default().push((index as u32, at));
-            }
-            let mut calls = Vec::new();
-            for (at, rules) in due {
-                let parts = rules.chunks(CONDITIONS_A_CALL);
-                calls.extend(parts.map(|part| Call { at, rules: part.to_vec() }));
-            }
-            if !calls.is_empty() {
-                let evaluator = Arc::clone(&chapter.evaluator);
-                let metrics = self.parts.metrics.clone();
-                self.busy.insert(slot.clone());
-                self.in_flight.push(Box::pin(calls::call(slot.clone(), evaluator, calls, metrics)));
-            }
-        }
     }
 
     /// Whether all samples that are to be expected after the start are there.
@@ -317,6 +313,11 @@ impl Evaluation {
         for answered in finished.answers {
             for (rule, outcome) in answered.rules {
                 let name = &self.book.rules[rule].name;
+                if answered.took_ms > self.book.rules[rule].interval.0 {
+                    self.slow.insert(name.clone(), answered.took_ms);
+                } else {
+                    self.slow.remove(name);
+                }
                 let (observation, counted) = match outcome {
                     Ok(outcome) => {
                         self.errors.remove(name);
@@ -365,6 +366,7 @@ impl Evaluation {
         let failing: BTreeMap<&String, &String> = all.collect();
         let listed = failing.iter().take(LISTED_ERRORS);
         *self.status.write() = RulesStatus {
+            as_of: self.parts.clock.now(),
             version: self.book.version,
             rules: self.book.rules.len(),
             evaluated: self

@@ -1,6 +1,7 @@
 //! What evaluation works with, and what it says of itself.
 
 use crate::clock::Clock;
+use crate::config::SelfWatchConfig;
 use crate::metrics::Metrics;
 use crate::notify::Notifications;
 use crate::stages::Stages;
@@ -28,6 +29,8 @@ pub struct EvaluateParts {
     pub notifications: Notifications,
     /// The routes of notifications; looked at when it is said that something changed.
     pub routing: Arc<ArcSwap<Routing>>,
+    /// Which of the worker's own troubles are alerts.
+    pub watch: SelfWatchConfig,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -41,6 +44,8 @@ pub struct EvaluateParts {
 /// What evaluation says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RulesStatus {
+    /// When this was said, unix milliseconds.
+    pub as_of: i64,
     /// Version of the rules in force.
     pub version: u64,
     /// How many rules there are.

@@ -21,6 +21,7 @@ use sentinel_model::series::{Labels, Selector, SeriesKey};
 use sentinel_runtime::evaluator::{Answer, Need, Query, QueryError};
 use sentinel_store::query::{MAX_SERIES, Points, SeriesInfo};
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// How much further back than its window a series is kept, in milliseconds: evaluations look
 /// from their own time, which is before now.
@@ -50,6 +51,8 @@ struct Kept {
     samples: Samples,
     /// Longest window that reads it, in milliseconds.
     span: i64,
+    /// The selectors that take it: indexes into `selected`.
+    takers: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,10 @@ pub struct Windows {
     by_name: Map<String, Vec<usize>>,
     places: Vec<Place>,
     kept: Vec<Kept>,
+    /// For each of `selected` whether samples came that were not asked for yet.
+    touched: Vec<bool>,
+    /// Told when samples come that a selector takes.
+    came: Arc<Notify>,
 }
 
 fn millis(window: u64) -> i64 {
@@ -131,6 +138,7 @@ impl Windows {
                 too_many: None,
             });
         }
+        self.touched = vec![false; selected.len()];
         (self.selected, self.by_selector, self.by_name) = (selected, by_selector, by_name);
         self.settle();
         loads
@@ -168,10 +176,11 @@ impl Windows {
             let at = self.kept.len() as u32;
             self.places[index] = Place::At(at);
             let span = takers.iter().map(|&t| millis(self.selected[t].window)).max().unwrap_or(0);
-            self.kept.push(Kept { id, key, samples: Samples::default(), span });
-            for taker in takers {
+            self.kept.push(Kept { id, key, samples: Samples::default(), span, takers: Vec::new() });
+            for &taker in &takers {
                 self.selected[taker].add(&self.kept, at);
             }
+            self.kept[at as usize].takers = takers;
         }
         self.places[index]
     }
@@ -181,6 +190,7 @@ impl Windows {
         if self.selected.is_empty() {
             return;
         }
+        let mut touched = false;
         for (row, &id) in series.iter().enumerate().take(batch.len()) {
             let place = match self.places.get(id as usize) {
                 Some(Place::Unmatched) => continue,
@@ -191,9 +201,34 @@ impl Windows {
                 }),
             };
             if let Place::At(at) = place {
-                self.kept[at as usize].samples.push(batch.time[row], batch.value[row]);
+                let kept = &mut self.kept[at as usize];
+                kept.samples.push(batch.time[row], batch.value[row]);
+                for &taker in &kept.takers {
+                    touched |= !std::mem::replace(&mut self.touched[taker], true);
+                }
             }
         }
+        if touched {
+            self.came.notify_one();
+        }
+    }
+
+    /// Told when samples come that a selector takes, and [`Windows::take_touched`] was called
+    /// since they last did.
+    #[must_use]
+    pub fn came(&self) -> Arc<Notify> {
+        Arc::clone(&self.came)
+    }
+
+    /// The selectors that took samples since this was last asked.
+    pub fn take_touched(&mut self) -> Vec<Arc<Selector>> {
+        let mut found = Vec::new();
+        for (selected, touched) in self.selected.iter().zip(&mut self.touched) {
+            if std::mem::take(touched) {
+                found.push(Arc::clone(&selected.selector));
+            }
+        }
+        found
     }
 
     /// Takes series that the store knows.

@@ -25,6 +25,7 @@ use sentinel_store::{Store, StoreError};
 use sentinel_wire::envelope::{self, Content, Record};
 use sentinel_wire::key::AgentKey;
 use sentinel_worker::clock::Clock;
+use sentinel_worker::config::SelfWatchConfig;
 use sentinel_worker::ingest::{AgentKeys, Ingest, IngestParts};
 use sentinel_worker::metrics::Metrics;
 use sentinel_worker::stages::{
@@ -73,6 +74,8 @@ pub struct Rig {
     pub stages: Arc<ArcSwap<Stages>>,
     pub windows: Arc<RwLock<Windows>>,
     pub routing: Arc<ArcSwap<Routing>>,
+    /// Off, unless a test is about it.
+    pub watch: SelfWatchConfig,
     pub metrics: Metrics,
     pub key: AgentKey,
 }
@@ -92,6 +95,7 @@ impl Rig {
             stages: Arc::default(),
             windows: Arc::default(),
             routing: Arc::default(),
+            watch: SelfWatchConfig { enabled: false, ..SelfWatchConfig::default() },
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
             key: AgentKey::random(1),
         }

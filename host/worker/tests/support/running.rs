@@ -43,6 +43,7 @@ impl Running {
             windows: rig.windows.clone(),
             notifications: notifications.clone(),
             routing: rig.routing.clone(),
+            watch: rig.watch.clone(),
             clock: rig.clock.clone(),
             metrics: rig.metrics.clone(),
             settle,

@@ -1,0 +1,71 @@
+//! Which rules are evaluated when: at their intervals, and when samples came that they read.
+
+use super::Evaluation;
+use super::calls::{self, Call};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How long after the first sample that came the rules that read it are evaluated, in
+/// milliseconds: what comes meanwhile is evaluated with it.
+pub(super) const GATHER_MS: i64 = 200;
+/// The most conditions in one call of an evaluator.
+const CONDITIONS_A_CALL: usize = 1_000;
+
+impl Evaluation {
+    /// Finds out which rules read the samples that came, once it is time.
+    pub(super) fn gather(&mut self) {
+        let now = self.parts.clock.now();
+        // A time that no wait leads to comes from a clock that was set meanwhile.
+        if self.gather_at.is_none_or(|at| at > now && at <= now + GATHER_MS) {
+            return;
+        }
+        self.gather_at = None;
+        for selector in self.parts.windows.write().take_touched() {
+            self.fresh.extend(self.book.readers.get(&selector).into_iter().flatten());
+        }
+    }
+
+    /// Begins the evaluations that are due.
+    pub(super) fn launch(&mut self) {
+        if self.prepared.is_some() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        for (slot, chapter) in &self.book.chapters {
+            if !chapter.loaded || self.busy.contains(slot) {
+                continue;
+            }
+            // Index of the condition and of the rule, by the time of evaluation.
+            let mut due: BTreeMap<i64, Vec<(u32, usize)>> = BTreeMap::new();
+            for (index, &at) in chapter.rules.iter().enumerate() {
+                let rule = &self.book.rules[at];
+                let Some(schedule) = self.schedules.get_mut(&rule.name) else { continue };
+                let is_fresh = self.fresh.remove(&at);
+                if let Some(taken) = schedule.take(now) {
+                    if taken.missed > 0 {
+                        self.missed += taken.missed as u64;
+                        self.missed_at.insert(rule.name.clone(), now);
+                        let missed = self.parts.metrics.evaluations.with_label_values(&["missed"]);
+                        missed.inc_by(taken.missed as u64);
+                    }
+                    // What came since counts as well.
+                    let as_of = if is_fresh { now } else { taken.at };
+                    due.entry(as_of).or_default().push((index as u32, at));
+                } else if is_fresh {
+                    due.entry(now).or_default().push((index as u32, at));
+                }
+            }
+            let mut calls = Vec::new();
+            for (at, rules) in due {
+                let parts = rules.chunks(CONDITIONS_A_CALL);
+                calls.extend(parts.map(|part| Call { at, rules: part.to_vec() }));
+            }
+            if !calls.is_empty() {
+                let evaluator = Arc::clone(&chapter.evaluator);
+                let metrics = self.parts.metrics.clone();
+                self.busy.insert(slot.clone());
+                self.in_flight.push(Box::pin(calls::call(slot.clone(), evaluator, calls, metrics)));
+            }
+        }
+    }
+}

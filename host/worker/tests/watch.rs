@@ -1,0 +1,229 @@
+//! Commits that have rules evaluated, and Sentinel's own troubles as alerts.
+
+mod support;
+
+use sentinel_alerting::delivery;
+use sentinel_alerting::delivery::Outcome as Sent;
+use sentinel_model::alert::{Alert, AlertState, DeliveryState};
+use sentinel_model::rule::Rule;
+use sentinel_runtime::evaluator::{Aggregate, Need, Plan, Query};
+use sentinel_store::Store as _;
+use sentinel_store::agents::{AgentState, Claim, NewAgent};
+use sentinel_store::alerting::{Act, NotificationFilter};
+use sentinel_worker::config::SelfWatchConfig;
+use sentinel_worker::stages::Attempt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::alerts::decided;
+use support::running::{Running, apply, evaluator, outcome, rule, stage};
+use support::{EvaluatorFn, NotifierFn, Rig, START, agent, until};
+
+/// How long a sample's way to the notifier may take, half of the times.
+const LATENCY: Duration = Duration::from_millis(500);
+/// Samples whose way is measured.
+const SAMPLES: u64 = 20;
+
+/// An evaluator for which a rule holds while the newest sample of `requests_total` is odd.
+fn odd(rig: &Rig) -> Arc<EvaluatorFn> {
+    let selector: Arc<_> = Arc::new("requests_total".parse().unwrap());
+    let need = Need { selector: Arc::clone(&selector), window_ms: 60_000 };
+    let windows = rig.windows.clone();
+    EvaluatorFn::new(
+        move |_| Ok(Plan { needs: vec![need.clone()], warnings: Vec::new() }),
+        move |_, at| {
+            let selector = Arc::clone(&selector);
+            let query =
+                Query { selector, window_ms: 60_000, offset_ms: 0, aggregate: Aggregate::Last };
+            let answer = windows.read().ask(at, &query).map_err(|e| e.to_string())?;
+            Ok(outcome(answer.value.first().is_some_and(|value| value % 2.0 == 1.0)))
+        },
+    )
+}
+
+fn rare(name: &str) -> Rule {
+    Rule { interval: "1h".parse().unwrap(), ..rule(name) }
+}
+
+async fn in_force(running: &Running) {
+    until("the rules are in force", async || running.status.read().evaluated == 1).await;
+}
+
+#[tokio::test]
+async fn a_commit_has_the_rules_evaluated_that_read_it_and_many_as_one() {
+    let rig = Rig::new().await;
+    let evaluator = odd(&rig);
+    let notifier = stage(&rig, 1, &evaluator);
+    apply(&rig, 1, vec![rare("odd")]).await;
+    rig.clock.advance(10_000);
+    let running = Running::start(&rig, Duration::ZERO).await;
+    in_force(&running).await;
+    let evaluations = || evaluator.evaluated.lock().get("odd").map_or(0, Vec::len);
+    until("it was evaluated at its interval", async || evaluations() == 1).await;
+    let mut ingest = rig.ingest();
+    for seq in 1..=3 {
+        ingest.take(&[rig.sample(seq, 1)]).await;
+    }
+    until("what came is evaluated", async || {
+        running.advance(&rig, 10);
+        evaluations() == 2
+    })
+    .await;
+    until("it is told", async || notifier.asked.lock().len() == 1).await;
+    for _ in 0..50 {
+        running.advance(&rig, 10);
+        tokio::task::yield_now().await;
+    }
+    running.stop().await;
+    assert_eq!(evaluations(), 2, "three commits are one evaluation, and none follows by itself");
+}
+
+#[tokio::test]
+async fn a_sample_is_told_of_soon_after_it_was_committed() {
+    let rig = Rig::new().await;
+    let evaluator = odd(&rig);
+    let notifier = stage(&rig, 1, &evaluator);
+    apply(&rig, 1, vec![rare("odd")]).await;
+    rig.clock.advance(10_000);
+    let running = Running::start(&rig, Duration::ZERO).await;
+    in_force(&running).await;
+    let clock = Arc::clone(&rig.clock);
+    let ticking = tokio::spawn(async move {
+        let mut before = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let passed = before.elapsed().as_millis() as i64;
+            before += Duration::from_millis(passed as u64);
+            clock.advance(passed);
+        }
+    });
+    let mut ingest = rig.ingest();
+    let mut took = Vec::new();
+    for seq in 1..=SAMPLES {
+        ingest.take(&[rig.sample(seq, 1)]).await;
+        let committed = tokio::time::Instant::now();
+        until("it is told", async || notifier.asked.lock().len() as u64 == seq).await;
+        took.push(committed.elapsed());
+    }
+    ticking.abort();
+    running.stop().await;
+    took.sort();
+    let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("from commit to notifier: median {median:?}, longest {longest:?}");
+    assert!(median <= LATENCY, "{took:?}");
+}
+
+/// Alerts of the worker's own rules that fire, by rule.
+async fn own(rig: &Rig) -> Vec<Alert> {
+    let mut alerts = rig.store.alerts(i64::MAX).await.unwrap();
+    alerts.retain(|a| a.rule.starts_with("sentinel-") && a.state == AlertState::Firing);
+    alerts
+}
+
+async fn watched() -> Rig {
+    let mut rig = Rig::new().await;
+    rig.watch = SelfWatchConfig::default();
+    rig
+}
+
+#[tokio::test]
+async fn dead_letters_are_an_alert_until_somebody_looks_after_them() {
+    let rig = watched().await;
+    let evaluator = evaluator(&Arc::new(AtomicBool::new(false)));
+    stage(&rig, 1, &evaluator);
+    let gone = Arc::new(AtomicBool::new(true));
+    let is_gone = Arc::clone(&gone);
+    let moody = NotifierFn::new(move |_, _, _| {
+        let message = || "410".to_owned();
+        Some(Attempt::Made(match is_gone.load(Ordering::SeqCst) {
+            true => Sent::Permanent { message: message() },
+            false => Sent::Delivered { message: message() },
+        }))
+    });
+    let mut stages = (**rig.stages.load()).clone();
+    stages.notifiers.values_mut().for_each(|stage| stage.notifier = moody.clone());
+    rig.stages.store(Arc::new(stages));
+    let running = Running::start(&rig, Duration::ZERO).await;
+    rig.store.act(Act::Tell(decided("n1", "pager", 1)), START).await.unwrap();
+    running.look();
+    let dead = async || {
+        let filter = NotificationFilter::State(DeliveryState::Dead);
+        rig.store.notifications(filter, 9).await.unwrap()
+    };
+    until("it is given up", async || !dead().await.is_empty()).await;
+    gone.store(false, Ordering::SeqCst);
+    until("that is an alert", async || {
+        running.advance(&rig, 1_000);
+        own(&rig).await.iter().any(|alert| alert.rule == "sentinel-dead-letters")
+    })
+    .await;
+    let alert = own(&rig).await.remove(0);
+    assert_eq!(alert.labels.get("notifier"), Some("pager"));
+    assert_eq!(alert.labels.get("source"), Some("sentinel"));
+    until("it is told", async || moody.asked.lock().len() >= 2).await;
+    for letter in dead().await {
+        let dropped = delivery::put_away(&letter, "ann").unwrap();
+        rig.store.act(Act::Letter(dropped), START).await.unwrap();
+    }
+    until("it is over", async || {
+        running.advance(&rig, 1_000);
+        own(&rig).await.is_empty()
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_silent_and_a_rule_that_fails_are_alerts() {
+    let rig = watched().await;
+    let failing = EvaluatorFn::new(
+        |_| Ok(Plan { needs: Vec::new(), warnings: Vec::new() }),
+        |_, _| Err("it broke".to_owned()),
+    );
+    stage(&rig, 1, &failing);
+    let new = NewAgent {
+        id: agent(),
+        hw_id: "a".repeat(64),
+        hostname: "web".into(),
+        version: "1".into(),
+        labels: std::collections::BTreeMap::new(),
+        wrapped_key: vec![1],
+        claim: Claim([1; 32]),
+    };
+    rig.store.register_agent(new, START).await.unwrap();
+    rig.store.set_agent_state(&agent(), AgentState::Approved, START).await.unwrap();
+    apply(&rig, 1, vec![rule("bad")]).await;
+    let running = Running::start(&rig, Duration::ZERO).await;
+    until("both fire", async || {
+        running.advance(&rig, 5_000);
+        let found = own(&rig).await;
+        let fires = |rule: &str| found.iter().any(|alert| alert.rule == rule);
+        fires("sentinel-agent-silent") && fires("sentinel-rule-failing")
+    })
+    .await;
+    let found = own(&rig).await;
+    let of = |rule: &str| found.iter().find(|alert| alert.rule == rule).unwrap();
+    assert_eq!(of("sentinel-agent-silent").labels.get("agent"), Some("web-1"));
+    let failing = of("sentinel-rule-failing");
+    assert_eq!((failing.labels.get("name"), failing.summary.as_str()), (Some("bad"), "it broke"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_want_them_has_none() {
+    let rig = Rig::new().await;
+    let failing = EvaluatorFn::new(
+        |_| Ok(Plan { needs: Vec::new(), warnings: Vec::new() }),
+        |_, _| Err("it broke".to_owned()),
+    );
+    stage(&rig, 1, &failing);
+    apply(&rig, 1, vec![rule("bad")]).await;
+    let running = Running::start(&rig, Duration::ZERO).await;
+    until("it fails", async || running.status.read().failing == 1).await;
+    for _ in 0..20 {
+        running.advance(&rig, 30_000);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.stop().await;
+    assert!(rig.store.alerts(0).await.unwrap().is_empty());
+}
