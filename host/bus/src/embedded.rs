@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sentinel_wal::{
-    AtCap, DEFAULT_SEGMENT_BYTES, Epoch, Folder, GapReason, Item, Log, MIN_SEGMENTS_IN_CAP,
-    Options, Position, Reader, Storage, SyncPolicy,
+    AtCap, Epoch, Folder, GapReason, Item, Log, MIN_SEGMENTS_IN_CAP, Options, Position, Reader,
+    Storage,
 };
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
@@ -17,38 +17,12 @@ use tokio::time::Instant;
 use crate::ledger::{Index, Ledger};
 use crate::life::Life;
 use crate::{
-    Answer, Bus, BusError, Delivery, Depth, Incarnation, MAX_PAYLOAD_BYTES, Message,
-    REDELIVERY_DELAY, Subscription, record,
+    Answer, Bus, BusError, Delivery, Depth, EmbeddedOptions, Incarnation, MAX_PAYLOAD_BYTES,
+    Message, REDELIVERY_DELAY, Subscription, record,
 };
 
 /// What a publisher is told to wait at the bound.
 const BUSY_RETRY_MS: u64 = 250;
-
-/// How an embedded bus is opened.
-#[derive(Debug, Clone)]
-pub struct EmbeddedOptions {
-    /// Messages that may wait. At the bound: [`BusError::Busy`].
-    pub max_messages: u64,
-    /// Bytes of messages that may wait. At the bound: [`BusError::Busy`]. On disk there are up to four segments more.
-    pub max_bytes: u64,
-    /// Bytes of a segment of the log.
-    pub segment_bytes: u64,
-    /// When the log syncs. [`SyncPolicy::Never`] by default: a message is delivered once it is written, and after anything
-    /// but a clean close a new incarnation makes agents send again. Under any other policy a message is delivered
-    /// only when it is synced, so that each waits up to the interval.
-    pub sync: SyncPolicy,
-}
-
-impl Default for EmbeddedOptions {
-    fn default() -> EmbeddedOptions {
-        EmbeddedOptions {
-            max_messages: 100_000,
-            max_bytes: 256 << 20,
-            segment_bytes: DEFAULT_SEGMENT_BYTES,
-            sync: SyncPolicy::Never,
-        }
-    }
-}
 
 /// A bus in this process. Serves one subscription at a time.
 pub struct EmbeddedBus {

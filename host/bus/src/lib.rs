@@ -31,12 +31,14 @@ mod embedded;
 pub mod jetstream;
 mod ledger;
 mod life;
+mod options;
 mod record;
 
 use std::time::Duration;
 
 pub use contract::{Answer, Bus, BusError, Delivery, Depth, Message, MessageId, Subscription};
-pub use embedded::{EmbeddedBus, EmbeddedOptions};
+pub use embedded::EmbeddedBus;
+pub use options::EmbeddedOptions;
 pub use record::MAX_PAYLOAD_BYTES;
 pub use sentinel_model::ids::Incarnation;
 pub use sentinel_wal::SyncPolicy;

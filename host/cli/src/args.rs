@@ -14,7 +14,9 @@ use crate::commands::rules::RulesCommand;
 use crate::commands::secret::Secret;
 use crate::roles::agent::AgentArgs;
 use crate::roles::registry::RegistryArgs;
+use crate::roles::server::ServerArgs;
 use crate::roles::up::UpArgs;
+use crate::roles::worker::WorkerArgs;
 
 /// Monitoring in which everything that knows a subject is a signed WebAssembly plugin.
 #[derive(Debug, Parser)]
@@ -63,6 +65,10 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Run an agent alone: collectors and their log, for a server elsewhere.
     Agent(AgentArgs),
+    /// Run a server alone, over NATS and PostgreSQL.
+    Server(Box<ServerArgs>),
+    /// Run a worker alone, over NATS and PostgreSQL; of several, one works and the others stand by.
+    Worker(Box<WorkerArgs>),
     /// Run a registry of plugins, or manage one: tokens, names.
     Registry(Box<RegistryArgs>),
     /// Everything at a glance: agents, slots, offsets, lag, sizes, and what to look at.
@@ -112,7 +118,11 @@ impl Command {
     /// What is logged where SENTINEL_LOG does not say.
     pub(crate) const fn log_level(&self) -> &'static str {
         match self {
-            Self::Up(_) | Self::Agent(_) | Self::Registry(_) => "info",
+            Self::Up(_)
+            | Self::Agent(_)
+            | Self::Server(_)
+            | Self::Worker(_)
+            | Self::Registry(_) => "info",
             _ => "warn",
         }
     }

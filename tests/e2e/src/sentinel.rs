@@ -159,6 +159,12 @@ impl Home {
         Ok(up)
     }
 
+    /// Another role's process of this home that serves REST, as it were an `up`.
+    #[must_use]
+    pub fn serving(&self, child: Child, server: String, token: String) -> Up<'_> {
+        Up { home: self, child, server, token }
+    }
+
     fn run_file(&self) -> PathBuf {
         self.path().join("sentinel/up.json")
     }
@@ -265,6 +271,15 @@ impl Up<'_> {
     pub fn grpc(&self) -> Result<String> {
         let run: Value = serde_json::from_str(&std::fs::read_to_string(self.home.run_file())?)?;
         Ok(run["grpc"].as_str().context("grpc")?.to_owned())
+    }
+
+    /// Its registry, `http://…`.
+    ///
+    /// # Errors
+    /// A run file that is gone.
+    pub fn registry(&self) -> Result<String> {
+        let run: Value = serde_json::from_str(&std::fs::read_to_string(self.home.run_file())?)?;
+        Ok(run["registry"].as_str().context("registry")?.to_owned())
     }
 
     /// The process started.

@@ -35,6 +35,7 @@
 //! | a message of the stream is none of ours | acknowledged and logged |
 
 mod connect;
+mod hold;
 mod keeper;
 mod message;
 mod options;
@@ -55,6 +56,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
 
+pub use hold::{HOLD_FOR, Hold};
 pub use options::{AddressError, JetStreamOptions, MAX_PARTITIONS, NatsAddress, StreamOptions};
 pub use setup::{StreamReport, set_up};
 

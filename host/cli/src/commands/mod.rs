@@ -37,6 +37,8 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
             // Plugins and the log have threads of their own; the rest hardly does anything.
             role(Builder::new_current_thread(), roles::agent::run(args))
         }
+        Command::Server(args) => role(Builder::new_multi_thread(), roles::server::run(*args)),
+        Command::Worker(args) => role(Builder::new_multi_thread(), roles::worker::run(*args)),
         Command::Registry(args) => roles::registry::run(*args, printer),
         Command::Status => ask(&global, async |client| status::run(client, printer).await),
         Command::Query(command) => {

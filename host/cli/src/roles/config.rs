@@ -2,6 +2,7 @@
 
 use super::bus::{BusPlace, NatsConfig};
 use super::heartbeat::HeartbeatConfig;
+use super::store::StorePlace;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use sentinel_agent::AgentConfig;
@@ -21,6 +22,10 @@ use std::time::SystemTime;
 /// What `up` writes where there is no configuration yet.
 pub(crate) const DEFAULT: &str = include_str!("default.yaml");
 
+/// What is said where something else changed that is read at the start only.
+pub(super) const READ_AT_START: &str =
+    "`keep`, `hosts`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
+
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +39,9 @@ pub(crate) struct ConfigFile {
     /// How long samples are kept.
     #[serde(default)]
     pub(crate) keep: KeepConfig,
+    /// Where everything is kept: `embedded`, or `postgres://USER@HOST/DATABASE`.
+    #[serde(default)]
+    pub(crate) store: StorePlace,
     /// The queue between servers and workers: `embedded`, or `nats://HOST:PORT`.
     #[serde(default)]
     pub(crate) bus: BusPlace,
@@ -98,6 +106,8 @@ pub(crate) enum Part {
     Whole,
     /// The agent's alone.
     Agent,
+    /// The worker's alone.
+    Worker,
 }
 
 impl Loaded {
@@ -164,8 +174,8 @@ impl Loaded {
 
 impl ConfigFile {
     /// What is read at the start only.
-    pub(super) fn at_start(&self) -> (&KeepConfig, &[String], &BusPlace, &NatsConfig) {
-        (&self.keep, &self.hosts, &self.bus, &self.nats)
+    pub(super) fn at_start(&self) -> (&KeepConfig, &[String], &StorePlace, &BusPlace, &NatsConfig) {
+        (&self.keep, &self.hosts, &self.store, &self.bus, &self.nats)
     }
 
     /// Every slot with its plugin, as it is written.
@@ -210,12 +220,15 @@ async fn check(
     let said = || said(path);
     let document = Document::parse(&path.display().to_string(), text).with_context(said)?;
     let config: ConfigFile = document.read().with_context(said)?;
-    let mut found = findings(&config.agent, &document, "/agent", plugins).await;
+    let mut found = match part {
+        Part::Whole | Part::Agent => findings(&config.agent, &document, "/agent", plugins).await,
+        Part::Worker => Findings::default(),
+    };
     found.problems.extend(nats_problems(&config, &document));
     let beats = config.heartbeat.iter().flat_map(HeartbeatConfig::problems);
     let beats = beats.map(|(at, text)| document.problem(&format!("/heartbeat{at}"), text));
     found.problems.extend(beats);
-    if part == Part::Whole {
+    if part != Part::Agent {
         worker_findings(&config.worker, &document, plugins, &mut found).await;
     }
     if !found.problems.is_empty() {

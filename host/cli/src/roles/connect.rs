@@ -26,6 +26,16 @@ impl AgentKeys for Keys {
 /// The server's knowledge of rules comes from the worker's evaluators.
 pub(crate) struct Rules(pub(crate) ConditionChecker);
 
+/// What an evaluator said, as the server passes it on.
+pub(super) fn diagnostics(found: Vec<sentinel_runtime::Diagnostic>) -> Vec<RuleDiagnostic> {
+    let diagnostic = |one: sentinel_runtime::Diagnostic| RuleDiagnostic {
+        error: one.severity == sentinel_runtime::Severity::Error,
+        path: one.path,
+        message: one.message,
+    };
+    found.into_iter().map(diagnostic).collect()
+}
+
 #[async_trait]
 impl RuleChecker for Rules {
     async fn check(
@@ -33,15 +43,7 @@ impl RuleChecker for Rules {
         evaluator: &SlotName,
         condition: &serde_json::Value,
     ) -> Result<Vec<RuleDiagnostic>, String> {
-        let found = self.0.check(evaluator, &condition.to_string()).await?;
-        Ok(found
-            .into_iter()
-            .map(|one| RuleDiagnostic {
-                error: one.severity == sentinel_runtime::Severity::Error,
-                path: one.path,
-                message: one.message,
-            })
-            .collect())
+        Ok(diagnostics(self.0.check(evaluator, &condition.to_string()).await?))
     }
 
     fn applied(&self) {

@@ -1,17 +1,22 @@
 //! Starting what runs: each role, or all of them in one process.
 
 pub(crate) mod agent;
+mod apart;
 pub(crate) mod bus;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod data;
+mod evaluators;
 pub(crate) mod heartbeat;
 mod join;
 pub(crate) mod memory;
 mod own;
 pub(crate) mod own_registry;
 pub(crate) mod registry;
+pub(crate) mod server;
+mod store;
 pub(crate) mod up;
+pub(crate) mod worker;
 
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,12 +1,13 @@
 //! `sentinel up`: every role in one process, over the same code paths as apart.
 
 use super::bus;
-use super::config::{DEFAULT, Loaded, Part};
+use super::config::{DEFAULT, Loaded, Part, READ_AT_START};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
 use super::heartbeat::{self, HeartbeatConfig};
 use super::own::OwnAgent;
 use super::own_registry::{Folders, OwnRegistry, Serving};
+use super::store;
 use super::{COMPILE_CHILD, StopSignal};
 use crate::commands::fleet::operators_file;
 use crate::commands::now;
@@ -29,7 +30,6 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
-use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
@@ -78,7 +78,7 @@ pub(crate) const INSTALLED: &str = "installed";
 /// Everything that runs, in the order in which it was started.
 struct Up {
     plugins: Plugins,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     worker: Worker,
     server: Server,
@@ -215,7 +215,7 @@ async fn load_config(
     Loaded::read(&path, Part::Whole, plugins).await
 }
 
-fn fresh_token() -> String {
+pub(super) fn fresh_token() -> String {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     format!("sat_{}", hex::encode(bytes))
@@ -232,15 +232,11 @@ async fn start(
 ) -> Result<Up> {
     let registry = Registry::new();
     let clock = SystemClock;
-    let keep = &config.config.keep;
-    let options =
-        StoreOptions { keep_raw: keep.raw, keep_rollups: keep.rollups, ..StoreOptions::default() };
-    let store = Arc::new(SqliteStore::open(data.join("sentinel.db"), options).await?);
+    let store = store::open(&config.config, data).await?;
     let bus = bus::open(&config.config, data).await?;
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
     let runtime = Runtime::start(RuntimeOptions::new(data.path(), compiler, registry.clone()))?;
     let wrap = Arc::new(KeyWrap::open(&data.join("server.key"))?);
-    let store_dyn: Arc<dyn Store> = Arc::clone(&store) as Arc<_>;
 
     let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
     worker_options.forbidden_paths = vec![data.path().to_owned()];
@@ -250,11 +246,11 @@ async fn start(
     let worker = Worker::start(
         worker_options,
         WorkerParts {
-            store: Arc::clone(&store_dyn),
+            store: Arc::clone(&store),
             bus: Arc::clone(&bus),
             runtime: Arc::clone(&runtime),
             plugins: Arc::clone(&plugins.host) as Arc<_>,
-            keys: Arc::new(Keys(KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)))),
+            keys: Arc::new(Keys(KeyRing::new(Arc::clone(&store), Arc::clone(&wrap)))),
             secrets: Arc::clone(secrets) as Arc<_>,
             clock: Arc::new(clock),
             metrics: registry.clone(),
@@ -264,14 +260,14 @@ async fn start(
 
     let tokens = Arc::new(EnrolmentTokens::open(&data.join("enrolment.json"))?);
     let own = OwnAgent {
-        store: Arc::clone(&store_dyn),
+        store: Arc::clone(&store),
         tokens: Arc::clone(&tokens),
-        keys: KeyRing::new(Arc::clone(&store_dyn), Arc::clone(&wrap)),
+        keys: KeyRing::new(Arc::clone(&store), Arc::clone(&wrap)),
     };
     let server = Server::start(
         ServerOptions { listeners, hosts: config.config.hosts.clone(), token: token.to_owned() },
         ServerParts {
-            store: store_dyn,
+            store: Arc::clone(&store),
             bus: Arc::clone(&bus),
             wrap,
             tokens,
@@ -376,9 +372,7 @@ async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {
     match fresh {
         Ok(fresh) => {
             if fresh.config.at_start() != config.config.at_start() {
-                tracing::warn!(
-                    "`keep`, `hosts`, `bus` and `nats` are read at the start only: restart to apply them"
-                );
+                tracing::warn!("{READ_AT_START}");
             }
             *config = fresh;
             up.agent.reconfigure(config.config.agent.clone()).await;

@@ -1,0 +1,84 @@
+//! A real nats-server, and who uses it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::jetstream as js;
+use sentinel_bus::jetstream::{JetStreamBus, JetStreamOptions};
+use sentinel_bus::{Bus, Incarnation};
+use sentinel_test_services::{Nats, Services};
+
+use crate::contract::message;
+
+/// No test waits longer for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A nats-server of its own.
+pub struct Rig {
+    pub nats: Nats,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    pub fn start() -> Rig {
+        Rig::with("", "")
+    }
+
+    pub fn with(top: &str, jetstream: &str) -> Rig {
+        let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
+            || {
+                PathBuf::from(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/../../target/services/services.json"
+                ))
+            },
+            PathBuf::from,
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let services = Services::read(&list).unwrap();
+        let nats = Nats::with(&services, &folder.path().join("nats"), top, jetstream).unwrap();
+        Rig { nats, _folder: folder }
+    }
+
+    pub fn options(&self) -> JetStreamOptions {
+        let mut options = JetStreamOptions::new(self.nats.url().parse().unwrap());
+        options.stream.partitions = 4;
+        options.stream.max_bytes = 64 << 20;
+        options
+    }
+
+    pub async fn bus(&self) -> JetStreamBus {
+        JetStreamBus::connect(self.options()).await.unwrap()
+    }
+
+    /// A client of its own, for what an operator does.
+    pub async fn operator(&self) -> js::Context {
+        js::new(async_nats::connect(self.nats.url()).await.unwrap())
+    }
+}
+
+/// Waits until something is so.
+pub async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !is().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
+}
+
+pub async fn until_another_incarnation(bus: &JetStreamBus, before: Incarnation) -> Incarnation {
+    until("another incarnation", async || bus.incarnation() != before).await;
+    bus.incarnation()
+}
+
+/// Publishes as agents do: again until it is taken.
+pub async fn publish_in_the_end(
+    bus: &JetStreamBus,
+    agent: &str,
+    seqs: std::ops::RangeInclusive<u64>,
+) {
+    for seq in seqs {
+        until("it is published", async || bus.publish(message(agent, seq)).await.is_ok()).await;
+    }
+}

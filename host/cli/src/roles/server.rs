@@ -1,0 +1,92 @@
+//! `sentinel server`: a server alone, over a bus and a store that are elsewhere. Any number may
+//! run beside each other.
+
+use super::StopSignal;
+use super::apart::{Apart, ApartArgs, Next, next};
+use super::evaluators::{Checks, Evaluators};
+use super::up::fresh_token;
+use anyhow::{Context, Result};
+use clap::Args;
+use sentinel_bus::Bus as _;
+use sentinel_fleet::HostEnrolment;
+use sentinel_server::enrolment::EnrolmentTokens;
+use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
+use sentinel_trust::repository::Enrolment;
+use sentinel_worker::clock::{Clock, SystemClock};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Run a server alone.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    apart: ApartArgs,
+    /// Address of the REST API; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address for agents (gRPC); port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    grpc: SocketAddr,
+}
+
+/// Runs until it is asked to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, in words that say what to do.
+pub(crate) async fn run(args: ServerArgs) -> Result<()> {
+    let mut stop = StopSignal::listen()?;
+    let listeners = Listeners::bind(args.listen, args.grpc).await?;
+    let mut apart = args.apart.open("server", true).await?;
+    let fresh = apart.plugins.keep_fresh();
+    let evaluators = Evaluators::start(&apart).await?;
+    let token = apart.data.secret_text("api.token", fresh_token)?;
+    let server = start(&args, &apart, listeners, token, &evaluators).await?;
+    eprintln!(
+        "The server is running: REST on http://{}, agents on http://{}; its token lies in {}. Ctrl-C stops it.",
+        server.rest(),
+        server.grpc(),
+        apart.data.join("api.token").display()
+    );
+    while let Next::Apply = next(&mut apart.config, &apart.plugins, &mut stop).await {
+        evaluators.apply(&apart.config.config.worker).await;
+    }
+    stop.doing("the server was ending requests");
+    server.shutdown().await;
+    evaluators.stop().await;
+    stop.doing("the bus and the database were being closed");
+    let closed = apart.bus.close().await;
+    let store = apart.store.close().await;
+    fresh.stop().await;
+    closed.context("the bus did not close cleanly")?;
+    store.context("the database did not close cleanly")
+}
+
+async fn start(
+    args: &ServerArgs,
+    apart: &Apart,
+    listeners: Listeners,
+    token: String,
+    evaluators: &Arc<Evaluators>,
+) -> Result<Server> {
+    let promised = match (&apart.operators, &apart.enrolment) {
+        (Some(operators), Some(enrolment)) => Some(Arc::new(HostEnrolment::new(
+            args.apart.registry.as_str(),
+            operators.fleet,
+            &Enrolment { operators: operators.keys.clone(), ..enrolment.clone() },
+        )?)),
+        _ => None,
+    };
+    let parts = ServerParts {
+        store: Arc::clone(&apart.store),
+        bus: Arc::clone(&apart.bus) as Arc<_>,
+        wrap: Arc::clone(&apart.wrap),
+        tokens: Arc::new(EnrolmentTokens::open(&apart.data.join("enrolment.json"))?),
+        operators: apart.operators.clone(),
+        enrolment: promised,
+        rules: Arc::new(Checks(Arc::clone(evaluators))),
+        registry: apart.metrics.clone(),
+        clock: Arc::new(move || SystemClock.now()),
+    };
+    let hosts = apart.config.config.hosts.clone();
+    Ok(Server::start(ServerOptions { listeners, hosts, token }, parts).await?)
+}
