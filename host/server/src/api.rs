@@ -113,12 +113,41 @@ pub struct AgentBody {
     /// Offsets, slots and warnings of the last heartbeat.
     #[schema(value_type = Object)]
     pub report: serde_json::Value,
+    /// The enrolment under this id that waits for an operator; approving the agent lets it in, in
+    /// the place of what went on until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newcomer: Option<NewcomerBody>,
+}
+
+/// An enrolment that waits for an operator.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewcomerBody {
+    /// The machine's name.
+    pub hostname: String,
+    /// Hash of the machine's identity.
+    pub hw_id: String,
+    /// Whether it is the machine that had this id before.
+    pub same_machine: bool,
+    /// Version of the agent's binary.
+    pub version: String,
+    /// Operator's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Unix milliseconds of its enrolment.
+    pub registered_at: i64,
 }
 
 impl From<AgentRecord> for AgentBody {
     fn from(a: AgentRecord) -> Self {
         let report = a.report.as_deref().and_then(|r| serde_json::from_str(r).ok());
         let state = serde_json::to_value(a.state).ok();
+        let newcomer = a.newcomer.map(|it| NewcomerBody {
+            same_machine: it.hw_id == a.hw_id,
+            hostname: it.hostname,
+            hw_id: it.hw_id,
+            version: it.version,
+            labels: it.labels,
+            registered_at: it.registered_at,
+        });
         Self {
             id: a.id.to_string(),
             hostname: a.hostname,
@@ -128,6 +157,7 @@ impl From<AgentRecord> for AgentBody {
             registered_at: a.registered_at,
             last_seen: a.last_seen,
             report: report.unwrap_or(serde_json::Value::Null),
+            newcomer,
         }
     }
 }

@@ -97,14 +97,14 @@ impl IngestService {
     /// The key of a number. While an enrolment waits for approval, the keys before it go on:
     /// whoever holds a token must not be able to silence another agent.
     fn key<'a>(agent: &AgentId, access: &'a AgentAccess, id: u32) -> Result<&'a AgentKey, Refused> {
-        access.key(id).ok_or_else(|| match access.state {
-            AgentState::Waiting => Refused::new(
-                Refusal::UnknownAgent,
-                format!("agent {agent} waits for approval: `sentinel agents approve`"),
-            ),
-            AgentState::Approved | AgentState::Blocked => {
-                Refused::new(Refusal::Signature, format!("agent {agent} has no key {id}"))
+        access.key(id).ok_or_else(|| {
+            if access.waiting == Some(id) {
+                let text = format!(
+                    "the enrolment under the id {agent} waits for approval: `sentinel agents approve`"
+                );
+                return Refused::new(Refusal::UnknownAgent, text);
             }
+            Refused::new(Refusal::Signature, format!("agent {agent} has no key {id}"))
         })
     }
 
@@ -192,14 +192,16 @@ impl Ingest for IngestService {
         };
         // Where this fails the token is good for the same claim, with which the agent comes again.
         let enrolled = self.store.register_agent(new, now).await;
-        let Enrolled { agent: record, wrapped_key } = enrolled.map_err(|e| unavailable(&e))?;
+        let Enrolled { agent: record, wrapped_key, approved } =
+            enrolled.map_err(|e| unavailable(&e))?;
         let key = self.wrap.unwrap(&id, record.key_id, &wrapped_key).map_err(|error| {
             tracing::error!(%error, "enrolment");
             Status::unavailable("the server cannot read the agent's key")
         })?;
         self.keys.forget(&id);
-        let approved = record.state == AgentState::Approved;
-        tracing::info!(agent = %id, approved, hostname = %record.hostname, "enrolled");
+        let newcomer = record.newcomer.as_ref();
+        let hostname = newcomer.map_or(&record.hostname, |it| &it.hostname);
+        tracing::info!(agent = %id, approved, hostname, "enrolled");
         Ok(Response::new(RegisterResponse {
             approved,
             key: key.expose().to_vec(),

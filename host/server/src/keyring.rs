@@ -21,6 +21,8 @@ const MAX_CACHED: usize = 100_000;
 pub struct AgentAccess {
     /// Whether its pushes are taken.
     pub state: AgentState,
+    /// The number of a key that may not sign before an operator approves it.
+    pub waiting: Option<u32>,
     /// Keys that may sign, newest first.
     pub keys: Arc<[AgentKey]>,
 }
@@ -80,6 +82,7 @@ impl KeyRing {
                 Err(error) => tracing::error!(%agent, key_id = key.key_id, %error, "key left out"),
             }
         }
-        Ok(Some(AgentAccess { state: record.state, keys: keys.into() }))
+        let waiting = record.newcomer.map(|newcomer| newcomer.key_id);
+        Ok(Some(AgentAccess { state: record.state, waiting, keys: keys.into() }))
     }
 }

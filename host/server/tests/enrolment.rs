@@ -3,11 +3,12 @@
 mod served;
 
 use sentinel_model::ids::AgentId;
+use sentinel_server::api::AgentBody;
 use sentinel_store::Store as _;
 use sentinel_store::agents::AgentState;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::{Refusal, RegisterRequest};
-use served::{NOW, serve};
+use served::{NOW, beat, serve};
 
 #[tokio::test]
 async fn an_enrolment_that_waits_silences_nobody_and_takes_over_once_it_is_approved() {
@@ -15,13 +16,21 @@ async fn an_enrolment_that_waits_silences_nobody_and_takes_over_once_it_is_appro
     let (approved, first) = served.enrol().await;
     assert!(approved);
     assert_eq!(served.push(&first, 1).await.0, Refusal::None);
-    let (approved, second) = served.enrol().await;
+    let (approved, second) = served.enrol_as("web-1", "b").await;
     assert!(!approved, "the name is taken");
     assert_eq!(served.push(&first, 2).await.0, Refusal::None, "the agent that is there goes on");
+    let beats = served.client.heartbeat(beat(&first)).await.unwrap().into_inner();
+    assert_eq!(beats.refusal(), Refusal::None);
     let (refusal, text) = served.push(&second, 3).await;
     assert_eq!(refusal, Refusal::UnknownAgent);
     assert!(text.contains("waits for approval"), "{text}");
+    let beats = served.client.heartbeat(beat(&second)).await.unwrap().into_inner();
+    assert_eq!(beats.refusal(), Refusal::UnknownAgent);
     let id = AgentId::new("web-1").unwrap();
+    let shown: AgentBody = served.store.agent(&id).await.unwrap().unwrap().into();
+    assert_eq!((shown.state.as_str(), shown.last_seen), ("approved", Some(NOW)));
+    let newcomer = shown.newcomer.unwrap();
+    assert_eq!((newcomer.hw_id, newcomer.same_machine), ("b".repeat(64), false));
     served.store.set_agent_state(&id, AgentState::Approved, NOW).await.unwrap();
     // The server may believe for seconds what it knew before.
     let start = std::time::Instant::now();
@@ -30,6 +39,8 @@ async fn an_enrolment_that_waits_silences_nobody_and_takes_over_once_it_is_appro
         tokio::task::yield_now().await;
     }
     assert_eq!(served.push(&first, 4).await.0, Refusal::Signature);
+    let shown: AgentBody = served.store.agent(&id).await.unwrap().unwrap().into();
+    assert!(shown.newcomer.is_none(), "{shown:?}");
     served.server.shutdown().await;
 }
 

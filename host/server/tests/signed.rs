@@ -6,21 +6,10 @@ use sentinel_model::ids::AgentId;
 use sentinel_store::Store as _;
 use sentinel_store::agents::AgentState;
 use sentinel_store::ingest::{Commit, Content};
+use sentinel_wire::fleet;
 use sentinel_wire::key::AgentKey;
-use sentinel_wire::v1::{FleetRequest, HeartbeatRequest, Refusal};
-use sentinel_wire::{fleet, heartbeat};
-use served::{EPOCH, NOW, nonce, sealed, serve};
-
-fn beat(key: &AgentKey) -> HeartbeatRequest {
-    let mut request = HeartbeatRequest {
-        agent_id: "web-1".into(),
-        sent_at_ms: NOW,
-        nonce: nonce().to_vec(),
-        ..HeartbeatRequest::default()
-    };
-    heartbeat::seal(&mut request, key);
-    request
-}
+use sentinel_wire::v1::{FleetRequest, Refusal};
+use served::{EPOCH, NOW, beat, nonce, sealed, serve};
 
 fn question(key: &AgentKey) -> FleetRequest {
     let mut request = FleetRequest {

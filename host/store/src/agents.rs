@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentState {
-    /// Its pushes are taken.
+    /// What its keys sign is taken. Another enrolment under its id may wait meanwhile.
     Approved,
-    /// An operator must approve it: its machine or id was enrolled before.
+    /// It has no key that may sign: an operator must approve it, since its machine was enrolled
+    /// before.
     Waiting,
     /// An operator refuses it.
     Blocked,
@@ -48,6 +49,23 @@ pub(crate) struct Enrolment {
     /// Enrolments of before there were claims have none.
     #[serde(default)]
     pub(crate) claim: Option<Claim>,
+    /// Unix milliseconds; 0 of those that were kept without.
+    #[serde(default)]
+    pub(crate) at: i64,
+}
+
+impl Enrolment {
+    /// As what waits under the number of its key.
+    pub(crate) fn newcomer(self, key_id: u32) -> Newcomer {
+        Newcomer {
+            key_id,
+            hw_id: self.hw_id,
+            hostname: self.hostname,
+            version: self.version,
+            labels: self.labels,
+            registered_at: self.at,
+        }
+    }
 }
 
 pub(crate) fn no_agent(id: &AgentId) -> StoreError {
@@ -112,6 +130,25 @@ pub struct Enrolled {
     /// The key of this enrolment, wrapped; its number is `agent.key_id`. The one that was given
     /// first where the enrolment was known already.
     pub wrapped_key: Vec<u8>,
+    /// Whether that key may sign. Otherwise the enrolment is `agent.newcomer`.
+    pub approved: bool,
+}
+
+/// An enrolment that waits for an operator, while the keys before it (if there are any) go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newcomer {
+    /// Number of the key that was made for it.
+    pub key_id: u32,
+    /// Hash of the machine's identity.
+    pub hw_id: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// Version of its binary.
+    pub version: String,
+    /// Operator's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Unix milliseconds of the enrolment.
+    pub registered_at: i64,
 }
 
 /// One agent.
@@ -137,6 +174,9 @@ pub struct AgentRecord {
     pub last_seen: Option<i64>,
     /// The last heartbeat's body, JSON: offsets, slots, warnings.
     pub report: Option<String>,
+    /// The enrolment under its id that waits: approving the agent is approving this one, in the
+    /// place of what went on until then.
+    pub newcomer: Option<Newcomer>,
 }
 
 /// What an agent says of itself, already verified.

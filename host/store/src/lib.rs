@@ -97,9 +97,10 @@ pub struct Sizes {
 pub trait Store: Send + Sync + 'static {
     // ---- agents ----
 
-    /// Enrols an agent. A known `hw_id`, or a taken agent id, becomes or stays `Waiting` until
-    /// [`Store::set_agent_state`] approves it; its old key stays valid until then. The claim of
-    /// the agent's newest key again changes nothing.
+    /// Enrols an agent. Of a known `hw_id` it is `Waiting` until [`Store::set_agent_state`]
+    /// approves it. Under a taken agent id the enrolment waits as the agent's
+    /// [`newcomer`](AgentRecord::newcomer), and the agent goes on with the keys that it has until
+    /// then. The claim of the agent's newest key again changes nothing.
     async fn register_agent(&self, new: NewAgent, now: i64) -> Result<Enrolled, StoreError>;
     /// Approves, or blocks.
     async fn set_agent_state(

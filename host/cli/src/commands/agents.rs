@@ -21,7 +21,7 @@ pub(crate) struct Agents {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Let an agent in that waits or was blocked.
+    /// Let an agent in that waits or was blocked. A newcomer takes the place of the one that has its id.
     Approve(Which),
     /// Shut an agent out; its data stays.
     Block(Which),
@@ -46,6 +46,11 @@ pub(super) async fn run(
                 printer.say("no agent has enrolled");
                 printer.hint("make it a token with `sentinel token create`");
             }
+            for agent in &agents {
+                if let Some(text) = waits(agent) {
+                    printer.hint(&text);
+                }
+            }
             return Ok(());
         }
         Some(What::Approve(which)) => (which.id, "approve"),
@@ -54,6 +59,25 @@ pub(super) async fn run(
     let agent: AgentBody = client.post(&format!("/v1/agents/{id}/{verb}"), &()).await?;
     printer.say(&format!("{} ({}) is {}", agent.id, agent.hostname, agent.state));
     printer.data(&agent, |_| String::new())
+}
+
+/// That somebody waits for an operator, and what approving does.
+pub(super) fn waits(agent: &AgentBody) -> Option<String> {
+    let id = &agent.id;
+    let approve = format!("`sentinel agents approve {id}`");
+    let newcomer = agent.newcomer.as_ref();
+    if agent.state == "waiting" {
+        return Some(format!("{id} waits for {approve}"));
+    }
+    let (newcomer, here) = (newcomer?, &agent.hostname);
+    Some(if newcomer.same_machine {
+        format!("{here} enrolled once more as {id}; it is what it was until {approve}")
+    } else {
+        let there = &newcomer.hostname;
+        format!(
+            "another machine, {there}, enrolled as {id}; {here} stays {id} until {approve}, which puts {there} in its place"
+        )
+    })
 }
 
 fn list(agents: &[AgentBody], now: i64, look: Look) -> String {
@@ -75,6 +99,19 @@ fn list(agents: &[AgentBody], now: i64, look: Look) -> String {
             (seen, Tone::Plain),
             (labels.to_string(), Tone::Plain),
         ]);
+        let goes_on = agent.state != "waiting";
+        if let Some(newcomer) = agent.newcomer.as_ref().filter(|_| goes_on) {
+            let labels = sentinel_model::series::Labels::from(newcomer.labels.clone());
+            table.toned([
+                (agent.id.clone(), Tone::Plain),
+                (newcomer.hostname.clone(), Tone::Plain),
+                (newcomer.version.clone(), Tone::Plain),
+                ("newcomer".to_owned(), Tone::Warning),
+                (human::moment(newcomer.registered_at), Tone::Quiet),
+                ("never".to_owned(), Tone::Plain),
+                (labels.to_string(), Tone::Plain),
+            ]);
+        }
     }
     table.text()
 }
@@ -116,6 +153,7 @@ pub(super) async fn token(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sentinel_server::api::NewcomerBody;
 
     #[test]
     fn agents_show_their_state_and_when_they_were_heard_of() {
@@ -128,11 +166,25 @@ mod tests {
             registered_at: 1_700_000_000_000,
             last_seen: seen,
             report: serde_json::Value::Null,
+            newcomer: None,
         };
+        let newcomer = |hostname: &str, same_machine| NewcomerBody {
+            hostname: hostname.into(),
+            hw_id: "ab".repeat(32),
+            same_machine,
+            version: "0.2.0".into(),
+            labels: [("env".to_owned(), "test".to_owned())].into(),
+            registered_at: 1_700_000_030_000,
+        };
+        let with = |agent: AgentBody, newcomer| AgentBody { newcomer: Some(newcomer), ..agent };
         let agents = [
             agent("0f3c9a5e", "approved", Some(1_700_000_055_000)),
-            agent("77aa0001", "waiting", None),
+            with(agent("11bb", "approved", Some(1_700_000_055_000)), newcomer("pc-7", false)),
+            with(agent("22cc", "blocked", None), newcomer("web-1", true)),
+            with(agent("77aa0001", "waiting", None), newcomer("web-1", true)),
         ];
+        let said: Vec<String> = agents.iter().filter_map(waits).collect();
+        insta::assert_snapshot!(said.join("\n"));
         let look = Look { color: false, width: 100 };
         insta::assert_snapshot!(list(&agents, 1_700_000_060_000, look));
     }

@@ -10,9 +10,10 @@ use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_wire::envelope::{Content, Record, seal};
+use sentinel_wire::heartbeat;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::ingest_client::IngestClient;
-use sentinel_wire::v1::{Envelope, PushRequest, Refusal, RegisterRequest};
+use sentinel_wire::v1::{Envelope, HeartbeatRequest, PushRequest, Refusal, RegisterRequest};
 use std::sync::Arc;
 use tonic::transport::Channel;
 
@@ -109,6 +110,18 @@ pub(crate) fn sealed(agent: &str, key: &AgentKey, seq: u64, sent_at: i64) -> Env
         content: Content::Batch(Bytes::from_static(b"x")),
     };
     seal(&record, key, sent_at, nonce())
+}
+
+/// What `web-1` says of itself: nothing.
+pub(crate) fn beat(key: &AgentKey) -> HeartbeatRequest {
+    let mut request = HeartbeatRequest {
+        agent_id: "web-1".into(),
+        sent_at_ms: NOW,
+        nonce: nonce().to_vec(),
+        ..HeartbeatRequest::default()
+    };
+    heartbeat::seal(&mut request, key);
+    request
 }
 
 /// A fresh one.

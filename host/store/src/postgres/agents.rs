@@ -10,11 +10,19 @@ use sentinel_model::ids::AgentId;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, key_id, registered_at, \
-                      last_seen, report FROM agents ";
+/// With the key that waits, of which there is at most one.
+const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, a.key_id, registered_at, \
+                      last_seen, report, k.key_id, k.enrolment FROM agents a \
+                      LEFT JOIN agent_keys k ON k.agent = a.id AND k.waiting ";
 
 fn record(row: &PgRow) -> Result<AgentRecord, StoreError> {
     let damaged = |what| StoreError::Damaged { what };
+    let newcomer = match (row.try_get::<Option<i64>, _>(10)?, row.try_get(11)?) {
+        (Some(key_id), Some(enrolment)) => {
+            Some(serde_json::from_str::<Enrolment>(enrolment)?.newcomer(key_id as u32))
+        }
+        _ => None,
+    };
     Ok(AgentRecord {
         id: AgentId::new(row.try_get(0)?).map_err(|e| damaged(e.to_string()))?,
         hw_id: text::given(row.try_get(1)?),
@@ -26,6 +34,7 @@ fn record(row: &PgRow) -> Result<AgentRecord, StoreError> {
         registered_at: row.try_get(7)?,
         last_seen: row.try_get(8)?,
         report: row.try_get::<Option<&str>, _>(9)?.map(text::given),
+        newcomer,
     })
 }
 
@@ -55,17 +64,15 @@ async fn register(conn: &mut PgConnection, new: NewAgent, now: i64) -> Did<Enrol
     if let Some(agent) = &before
         && let Some(wrapped_key) = made_by(conn, agent, new.claim).await?
     {
-        return Ok(Enrolled { agent: agent.clone(), wrapped_key });
+        let approved = agent.state == AgentState::Approved && agent.newcomer.is_none();
+        return Ok(Enrolled { agent: agent.clone(), wrapped_key, approved });
     }
     let machine = sqlx::query("SELECT 1 FROM agents WHERE hw_id = $1 AND id <> $2 LIMIT 1")
         .bind(text::kept(&new.hw_id).into_owned())
         .bind(new.id.as_str().to_owned());
     let known_machine = machine.fetch_optional(&mut *conn).await?.is_some();
-    let state = match before.as_ref().map(|b| b.state) {
-        None if !known_machine => AgentState::Approved,
-        None | Some(AgentState::Approved | AgentState::Waiting) => AgentState::Waiting,
-        Some(AgentState::Blocked) => AgentState::Blocked,
-    };
+    let approved = before.is_none() && !known_machine;
+    let state = if approved { AgentState::Approved } else { AgentState::Waiting };
     let key_id = i64::from(before.as_ref().map_or(0, |b| b.key_id)) + 1;
     let enrolment = Enrolment {
         hw_id: new.hw_id,
@@ -73,6 +80,7 @@ async fn register(conn: &mut PgConnection, new: NewAgent, now: i64) -> Did<Enrol
         version: new.version,
         labels: new.labels,
         claim: Some(new.claim),
+        at: now,
     };
     if before.is_none() {
         let sql = "INSERT INTO agents (id, hw_id, hostname, version, labels, state, key_id, \
@@ -89,8 +97,8 @@ async fn register(conn: &mut PgConnection, new: NewAgent, now: i64) -> Did<Enrol
             .execute(&mut *conn)
             .await?;
     } else {
-        let query = sqlx::query("UPDATE agents SET state = $1, key_id = $2 WHERE id = $3");
-        let query = query.bind(state.text()).bind(key_id).bind(new.id.as_str());
+        let query = sqlx::query("UPDATE agents SET key_id = $1 WHERE id = $2");
+        let query = query.bind(key_id).bind(new.id.as_str());
         query.execute(&mut *conn).await?;
         let query = sqlx::query("DELETE FROM agent_keys WHERE agent = $1 AND waiting");
         query.bind(new.id.as_str()).execute(&mut *conn).await?;
@@ -101,12 +109,12 @@ async fn register(conn: &mut PgConnection, new: NewAgent, now: i64) -> Did<Enrol
         .bind(new.id.as_str())
         .bind(key_id)
         .bind(&new.wrapped_key)
-        .bind(state != AgentState::Approved)
+        .bind(!approved)
         .bind(serde_json::to_string(&enrolment)?)
         .execute(&mut *conn)
         .await?;
     let agent = find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))?;
-    Ok(Enrolled { agent, wrapped_key: new.wrapped_key })
+    Ok(Enrolled { agent, wrapped_key: new.wrapped_key, approved })
 }
 
 async fn set_state(conn: &mut PgConnection, id: &AgentId, state: AgentState) -> Did<()> {

@@ -1,14 +1,14 @@
 //! Agents and their keys.
 //!
-//! | enrolment of | the agent becomes | its new key |
+//! | enrolment of | the agent is then | its new key |
 //! |---|---|---|
 //! | a new id on a new machine | approved | may sign |
 //! | a new id on a machine that is known | waiting | waits |
-//! | a known id | waiting (blocked stays blocked) | waits; the keys before may sign |
+//! | a known id | as it was | waits in the place of one that waited; those before may sign |
 //! | the same claim as the newest key's | as it was | is given again |
 //!
-//! Approval lets the waiting key sign in the place of all others. A blocked agent has no key
-//! that may sign.
+//! Whoever has a token can thus silence no agent. Approval lets the waiting key sign in the place
+//! of all others. A blocked agent has no key that may sign.
 
 use super::SqliteStore;
 use super::script::{Script, counted, transaction};
@@ -20,12 +20,20 @@ use sentinel_model::ids::AgentId;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, key_id, registered_at, \
-                      last_seen, report FROM agents ";
+/// With the key that waits, of which there is at most one.
+const SELECT: &str = "SELECT id, hw_id, hostname, version, labels, state, a.key_id, registered_at, \
+                      last_seen, report, k.key_id, k.enrolment FROM agents a \
+                      LEFT JOIN agent_keys k ON k.agent = a.id AND k.waiting ";
 
 fn record(row: &SqliteRow) -> Result<AgentRecord, StoreError> {
     let id: &str = row.try_get(0)?;
     let damaged = |what| StoreError::Damaged { what };
+    let newcomer = match (row.try_get(10)?, row.try_get(11)?) {
+        (Some(key_id), Some(enrolment)) => {
+            Some(serde_json::from_str::<Enrolment>(enrolment)?.newcomer(key_id))
+        }
+        _ => None,
+    };
     Ok(AgentRecord {
         id: AgentId::new(id).map_err(|e| damaged(e.to_string()))?,
         hw_id: row.try_get(1)?,
@@ -37,6 +45,7 @@ fn record(row: &SqliteRow) -> Result<AgentRecord, StoreError> {
         registered_at: row.try_get(7)?,
         last_seen: row.try_get(8)?,
         report: row.try_get(9)?,
+        newcomer,
     })
 }
 
@@ -71,17 +80,15 @@ async fn register(
     if let Some(agent) = &before
         && let Some(wrapped_key) = made_by(conn, agent, new.claim).await?
     {
-        return Ok(Enrolled { agent: agent.clone(), wrapped_key });
+        let approved = agent.state == AgentState::Approved && agent.newcomer.is_none();
+        return Ok(Enrolled { agent: agent.clone(), wrapped_key, approved });
     }
     let machine = sqlx::query("SELECT 1 FROM agents WHERE hw_id = ? AND id <> ? LIMIT 1")
         .bind(new.hw_id.as_str())
         .bind(new.id.as_str());
     let known_machine = machine.fetch_optional(&mut *conn).await?.is_some();
-    let state = match before.as_ref().map(|b| b.state) {
-        None if !known_machine => AgentState::Approved,
-        None | Some(AgentState::Approved | AgentState::Waiting) => AgentState::Waiting,
-        Some(AgentState::Blocked) => AgentState::Blocked,
-    };
+    let approved = before.is_none() && !known_machine;
+    let state = if approved { AgentState::Approved } else { AgentState::Waiting };
     let key_id = before.as_ref().map_or(0, |b| b.key_id) + 1;
     let enrolment = Enrolment {
         hw_id: new.hw_id,
@@ -89,6 +96,7 @@ async fn register(
         version: new.version,
         labels: new.labels,
         claim: Some(new.claim),
+        at: now,
     };
     let mut script = Script::new();
     if before.is_none() {
@@ -106,8 +114,8 @@ async fn register(
             .bind(key_id)
             .bind(now);
     } else {
-        script.sql("UPDATE agents SET state = ?, key_id = ? WHERE id = ?;");
-        script.bind(state.text()).bind(key_id).bind(new.id.as_str());
+        script.sql("UPDATE agents SET key_id = ? WHERE id = ?;");
+        script.bind(key_id).bind(new.id.as_str());
         script.sql("DELETE FROM agent_keys WHERE agent = ? AND waiting;").bind(new.id.as_str());
     }
     script
@@ -118,11 +126,11 @@ async fn register(
         .bind(new.id.as_str())
         .bind(key_id)
         .bind(new.wrapped_key.clone())
-        .bind(state != AgentState::Approved)
+        .bind(!approved)
         .bind(serde_json::to_string(&enrolment)?);
     transaction(conn, vec![script]).await?;
     let agent = find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))?;
-    Ok(Enrolled { agent, wrapped_key: new.wrapped_key })
+    Ok(Enrolled { agent, wrapped_key: new.wrapped_key, approved })
 }
 
 async fn set_state(

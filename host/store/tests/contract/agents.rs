@@ -26,6 +26,7 @@ pub(crate) async fn a_new_machine_is_approved_and_a_known_one_waits(store: &dyn 
     assert_eq!(keys(store, "a").await, [(1, 1)]);
     let cloned = store.register_agent(new("b", "1", 2), T0).await.unwrap().agent;
     assert_eq!((cloned.state, cloned.key_id), (AgentState::Waiting, 1));
+    assert_eq!(cloned.newcomer.unwrap().key_id, 1);
     assert!(keys(store, "b").await.is_empty());
     store.set_agent_state(&agent("b"), AgentState::Approved, T0).await.unwrap();
     assert_eq!(keys(store, "b").await, [(1, 2)]);
@@ -40,16 +41,25 @@ pub(crate) async fn a_new_machine_is_approved_and_a_known_one_waits(store: &dyn 
 
 pub(crate) async fn a_known_id_keeps_its_key_until_the_new_one_is_approved(store: &dyn Store) {
     store.register_agent(new("a", "1", 1), T0).await.unwrap();
-    let again = store.register_agent(new("a", "2", 2), T0 + 1).await.unwrap().agent;
-    assert_eq!((again.state, again.key_id), (AgentState::Waiting, 2));
-    assert_eq!(again.hostname, "host-1");
-    assert_eq!(keys(store, "a").await, [(1, 1)]);
-    let third = store.register_agent(new("a", "3", 3), T0 + 1).await.unwrap().agent;
-    assert_eq!((third.state, third.key_id), (AgentState::Waiting, 3));
+    for machine in [2, 3] {
+        let name = machine.to_string();
+        let again = store.register_agent(new("a", &name, machine), T0 + 1).await.unwrap();
+        assert!(!again.approved);
+        let goes_on = again.agent;
+        assert_eq!((goes_on.state, goes_on.key_id), (AgentState::Approved, machine.into()));
+        assert_eq!((goes_on.hostname.as_str(), goes_on.registered_at), ("host-1", T0));
+        let newcomer = goes_on.newcomer.as_ref().unwrap();
+        assert_eq!((newcomer.key_id, newcomer.registered_at), (machine.into(), T0 + 1));
+        assert_eq!(newcomer.hostname, format!("host-{machine}"));
+        assert_eq!((&newcomer.hw_id, &newcomer.labels["env"]), (&name.repeat(64), &name));
+        assert_eq!(store.agents().await.unwrap(), [goes_on]);
+        assert_eq!(keys(store, "a").await, [(1, 1)]);
+    }
     store.set_agent_state(&agent("a"), AgentState::Approved, T0).await.unwrap();
     assert_eq!(keys(store, "a").await, [(3, 3)]);
     let now = store.agent(&agent("a")).await.unwrap().unwrap();
     assert_eq!((now.hostname.as_str(), now.state), ("host-3", AgentState::Approved));
+    assert_eq!(now.newcomer, None);
 }
 
 pub(crate) async fn an_enrolment_that_is_asked_for_again_gives_the_key_it_gave(store: &dyn Store) {
@@ -61,23 +71,23 @@ pub(crate) async fn an_enrolment_that_is_asked_for_again_gives_the_key_it_gave(s
     assert_eq!(keys(store, "a").await, [(1, 1)]);
     // So it is with one that waits, also once it is approved.
     let second = store.register_agent(again(3, 8), T0 + 2).await.unwrap();
-    assert_eq!((second.agent.state, second.agent.key_id), (AgentState::Waiting, 2));
+    assert_eq!((second.approved, second.agent.key_id), (false, 2));
     assert_eq!(store.register_agent(again(4, 8), T0 + 3).await.unwrap(), second);
     store.set_agent_state(&agent("a"), AgentState::Approved, T0).await.unwrap();
     let now = store.register_agent(again(5, 8), T0 + 4).await.unwrap();
-    assert_eq!((now.agent.state, now.wrapped_key[0]), (AgentState::Approved, 3));
+    assert_eq!((now.approved, now.wrapped_key[0]), (true, 3));
     assert_eq!(keys(store, "a").await, [(2, 3)]);
     // What a newer enrolment took the place of is given to nobody.
     let old = store.register_agent(again(6, 7), T0 + 5).await.unwrap();
-    assert_eq!((old.agent.state, old.wrapped_key[0]), (AgentState::Waiting, 6));
+    assert_eq!((old.approved, old.wrapped_key[0]), (false, 6));
 }
 
 pub(crate) async fn a_blocked_agent_has_no_key_and_stays_blocked(store: &dyn Store) {
     store.register_agent(new("a", "1", 1), T0).await.unwrap();
     store.set_agent_state(&agent("a"), AgentState::Blocked, T0).await.unwrap();
     assert!(keys(store, "a").await.is_empty());
-    let again = store.register_agent(new("a", "1", 2), T0).await.unwrap().agent;
-    assert_eq!(again.state, AgentState::Blocked);
+    let again = store.register_agent(new("a", "1", 2), T0).await.unwrap();
+    assert_eq!((again.approved, again.agent.state), (false, AgentState::Blocked));
     assert!(keys(store, "a").await.is_empty());
 }
 

@@ -5,6 +5,7 @@ mod report;
 use sentinel_server::api::{AgentBody, StatusBody};
 
 use self::report::{AgentReport, Slot, WorkerReport};
+use super::agents::waits;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::table::{Table, Tone};
@@ -251,8 +252,7 @@ fn warnings(
     let mut all = Vec::new();
     let mut add = |place: String, text: String| all.push(Warning { place, text });
     for (agent, report) in agents {
-        if agent.state == "waiting" {
-            let text = format!("waits for `sentinel agents approve {}`", agent.id);
+        if let Some(text) = waits(agent) {
             add(agent.hostname.clone(), text);
         }
         for warning in &report.warnings {
