@@ -70,14 +70,12 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
     struct Config {
         rules: Vec<Rule>,
     }
 
     #[derive(Debug, serde::Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case", deny_unknown_fields)]
-    #[allow(dead_code)]
     enum Rule {
         Scale { by: f64 },
     }
@@ -86,6 +84,13 @@ mod tests {
         let diagnostics = parse::<Config>(text).unwrap_err();
         assert_eq!(diagnostics[0].path, path, "{diagnostics:?}");
         assert!(diagnostics[0].message.contains(message), "{diagnostics:?} lacks {message:?}");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let config: Config = parse(r#"{"rules": [{"scale": {"by": 2.5}}]}"#).unwrap();
+        let factors: Vec<f64> = config.rules.iter().map(|Rule::Scale { by }| *by).collect();
+        assert_eq!(factors, [2.5]);
     }
 
     #[test]

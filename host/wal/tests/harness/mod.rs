@@ -1,5 +1,6 @@
 //! What the log's tests share.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(missing_docs, unreachable_pub)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod promised;
 

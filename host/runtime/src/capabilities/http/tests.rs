@@ -88,8 +88,12 @@ pub(super) fn get(url: impl Into<String>) -> Request {
     }
 }
 
-/// Futures of a gate may be spawned: this only has to compile.
-#[allow(dead_code)]
-fn exchanges_move_between_threads(gate: &'static HttpGate) -> impl Send {
-    (gate.send(get("")), gate.send_all(Vec::new()))
+#[tokio::test]
+async fn what_a_gate_sends_may_be_spawned() {
+    fn movable<T: Send>(future: T) -> T {
+        future
+    }
+    let gate = gate(&capability(&["http://localhost:1"], &[]));
+    assert!(movable(gate.send(get("no address"))).await.is_err());
+    assert!(movable(gate.send_all(Vec::new())).await.is_empty());
 }
