@@ -86,6 +86,12 @@ impl PublisherName {
 }
 
 impl PluginName {
+    /// A plugin of another publisher with the name that `plugin` has at its own.
+    pub(crate) fn of(publisher: &PublisherName, plugin: &str) -> Self {
+        debug_assert!(check(plugin, MAX_PLUGIN_CHARS).is_ok(), "{plugin} is no name");
+        Self { slash: publisher.0.len(), text: format!("{publisher}/{plugin}").into() }
+    }
+
     /// The whole name, `publisher/name`.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -78,6 +78,14 @@ fn the_newest_release_that_is_neither_yanked_nor_revoked_resolves() {
     insta::assert_snapshot!(refused);
     let refused = newest(&registry, "nobody/probe").unwrap_err();
     assert!(matches!(refused, ResolveError::UnknownPublisher { .. }), "{refused}");
+    for (name, said) in [
+        ("acme/porbe", "has no plugin `acme/porbe`; did you mean `acme/probe`?"),
+        ("amce/probe", "has no plugin `amce/probe`; did you mean `acme/probe`?"),
+        ("acme/rows", "has no plugin `acme/rows`: look for the name with"),
+    ] {
+        let refused = newest(&registry, name).unwrap_err().to_string();
+        assert!(refused.contains(said), "{refused}");
+    }
 }
 
 #[test]

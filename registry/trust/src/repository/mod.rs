@@ -39,6 +39,7 @@ mod range;
 mod release;
 mod role;
 mod role_key;
+mod spelling;
 mod trusted;
 mod update;
 mod view;

@@ -10,6 +10,7 @@ use super::index::{IndexError, PublisherIndex};
 use super::range::PluginRange;
 use super::release::IndexedRelease;
 use super::role::Role;
+use super::spelling;
 use crate::digest::Digest;
 use crate::error::TrustError;
 use crate::name::{PluginName, PublisherName};
@@ -74,6 +75,20 @@ pub enum ResolveError {
     UnknownPublisher {
         /// Which.
         publisher: PublisherName,
+    },
+    /// The publisher has no such plugin, or none of it may be installed.
+    #[error("the registry has no plugin `{name}`: look for the name with `sentinel plugin search`")]
+    UnknownPlugin {
+        /// Which.
+        name: PluginName,
+    },
+    /// There is no such plugin, and one that is called nearly like it.
+    #[error("the registry has no plugin `{name}`; did you mean `{meant}`?")]
+    Misspelt {
+        /// What was asked for.
+        name: PluginName,
+        /// What there is.
+        meant: PluginName,
     },
     /// The publisher's releases are not known.
     #[error("the releases of `{publisher}` are not to be had: {}", unknown(.problem.as_ref()))]
@@ -248,6 +263,7 @@ impl RepositoryView {
             let wanted = of_plugin().rfind(|one| range.versions.matches(&one.version));
             match wanted.filter(|one| !one.yanked).map(|one| self.may_run(one)) {
                 Some(Err(refused)) => ResolveError::Refused(Arc::new(refused)),
+                _ if of_plugin().next().is_none() => self.unknown_plugin(&range.name),
                 _ => ResolveError::NoRelease {
                     name: range.name.clone(),
                     wanted: range.versions.to_string(),
@@ -255,6 +271,24 @@ impl RepositoryView {
                 },
             }
         })
+    }
+
+    fn unknown_plugin(&self, name: &PluginName) -> ResolveError {
+        let good = self.releases().filter(|one| !one.yanked && self.may_run(one).is_ok());
+        let meant = spelling::nearest(name, good.map(|one| &one.name)).or_else(|| {
+            // Of a publisher who was not asked for its plugins yet, it may be any.
+            let unasked = self.publishers.iter().filter(|(_, state)| state.index.is_none());
+            let named = |(publisher, _)| PluginName::of(publisher, name.plugin());
+            let known: Vec<PluginName> = unasked.map(named).collect();
+            spelling::nearest(name, &known)
+        });
+        match meant {
+            Some(meant) => ResolveError::Misspelt { name: name.clone(), meant },
+            None if self.publishers.contains_key(&name.publisher()) => {
+                ResolveError::UnknownPlugin { name: name.clone() }
+            }
+            None => ResolveError::UnknownPublisher { publisher: name.publisher() },
+        }
     }
 
     /// A release by its digest, which may be installed anew at `now`: one that was yanked too,
@@ -334,7 +368,7 @@ impl RepositoryView {
         }
         let publisher = name.publisher();
         let Some(state) = self.publishers.get(&publisher) else {
-            return Err(ResolveError::UnknownPublisher { publisher });
+            return Err(self.unknown_plugin(name));
         };
         let problem = || state.problem.clone();
         state.index.as_ref().ok_or_else(|| ResolveError::NoIndex { publisher, problem: problem() })
