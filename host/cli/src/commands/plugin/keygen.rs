@@ -31,7 +31,11 @@ pub(super) fn run(command: Keygen, printer: &Printer) -> Result<(), Failure> {
         command.out.display()
     ));
     printer.hint(&format!(
-        "hosts run what it signs once their trust policy says so:\n\n  publishers:\n    {}:\n      keys: [\"{}\"]",
+        "beside a `sentinel up`, `sentinel plugin install FILE --publisher-key {}` publishes a plugin and installs it",
+        command.out.display()
+    ));
+    printer.hint(&format!(
+        "the owner of another registry lets {0} publish with `sentinel registry approve {0} {1}`",
         public.publisher, public.public
     ));
     printer.data(&public, |_| public.public.to_string())

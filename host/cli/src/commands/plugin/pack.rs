@@ -91,7 +91,10 @@ pub(super) fn run(command: Pack, printer: &Printer) -> Result<(), Failure> {
     for line in requests::lines(&manifest.requests) {
         printer.say(&format!("  asks for {line}"));
     }
-    printer.hint(&format!("sign it with `sentinel plugin sign {} --key KEY`", out.display()));
+    printer.hint(&format!(
+        "try it beside a `sentinel up`: `sentinel plugin install {} --publisher-key KEY` signs, publishes and installs it",
+        out.display()
+    ));
     let packed = serde_json::json!({
         "file": out,
         "digest": unverified.digest().to_string(),
