@@ -146,3 +146,20 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_of_the_first_plugin_in_the_sdks_readme_is_one() {
+        let readme = include_str!("../../../../../components/sdk/README.md");
+        let (_, text) = readme.split_once("```yaml\nname: ").unwrap();
+        let (text, _) = text.split_once("```").unwrap();
+        let document = Document::parse("plugin.yaml", &format!("name: {text}")).unwrap();
+        let source: Source = document.read().unwrap();
+        assert_eq!((source.name.as_str(), source.kind), ("acme/number", Kind::Collector));
+        assert_eq!(source.contract, CONTRACT);
+        assert!(source.requests.files.is_some(), "the example reads a file");
+    }
+}

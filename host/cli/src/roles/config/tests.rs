@@ -94,6 +94,17 @@ fn the_default_configuration_has_the_right_shape() {
     assert_eq!(config.worker.evaluators.len(), 1);
 }
 
+#[test]
+fn the_slot_of_the_first_plugin_in_the_sdks_readme_has_the_right_shape() {
+    let readme = include_str!("../../../../../components/sdk/README.md");
+    let (_, text) = readme.split_once("```yaml\nagent:").unwrap();
+    let (text, _) = text.split_once("```").unwrap();
+    let document = Document::parse("README.md", &format!("version: 1\nagent:{text}")).unwrap();
+    let config: ConfigFile = document.read().unwrap();
+    assert_eq!(config.agent.collectors[0].plugin, "acme/number");
+    assert!(config.agent.collectors[0].grants.files.is_some());
+}
+
 #[tokio::test]
 async fn a_changed_file_is_read_once_when_it_has_stopped_changing() {
     let case = Case::new(GOOD);
