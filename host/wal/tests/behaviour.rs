@@ -1,5 +1,4 @@
 //! What the log does when nothing is broken, and at its bounds.
-#![allow(missing_docs)]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! Damage to files at rest: found, skipped, reported.
-#![allow(missing_docs)]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! Syncs that fail once, for a while, or for good.
-#![allow(missing_docs)]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! Crashes and power failures at every file operation, full disks, failed syncs and writes.
-#![allow(missing_docs)]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! `kill -9` of a real process: this test runs itself as the child. `SENTINEL_KILLS` scales how often (default 5).
-#![allow(missing_docs)]
 
 mod harness;
 

@@ -1,5 +1,4 @@
 //! Versions 1 and 2 of the bytes on disk. These bytes are kept for ever: a change of the layout is a new version beside them.
-#![allow(missing_docs)]
 
 use sentinel_wal::Epoch;
 use sentinel_wal::format::{

@@ -1,5 +1,4 @@
 //! Random use of the log against an obvious reference: lists in memory.
-#![allow(missing_docs)]
 
 mod harness;
 

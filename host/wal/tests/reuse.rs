@@ -1,5 +1,4 @@
 //! The file of a committed segment holds a later one: what it held before is never taken for what it holds now.
-#![allow(missing_docs)]
 
 mod harness;
 

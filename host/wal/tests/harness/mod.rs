@@ -1,5 +1,5 @@
 //! What the log's tests share.
-#![allow(missing_docs, unreachable_pub)]
+#![allow(unreachable_pub, reason = "a module of several test binaries")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod promised;
