@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | instances, or none but series were read | they hold, all others lapse | same | same |
 //! | no instance and no series read | all lapse | `no_data="true"` holds, all others lapse | what held goes on holding, what is kept firing runs out |
+//! | the same, for less than `no_data_for` | what held goes on | `no_data="true"` is pending, what held goes on | what held goes on; after it, all lapse |
 //! | the evaluation failed | nothing changes, no timer ends | same | same |
 //!
 //! After a start the newest samples may still be on their way. Until they are there an
@@ -15,8 +16,11 @@
 //! it is, and one that read no series at all says nothing, as if it had failed. Otherwise every
 //! restart would end incidents that go on.
 //!
+//! Labels and annotations of the rule are templates: a label is filled in with the instance's
+//! labels, an annotation with the alert's and the value. A label that becomes empty is none.
+//!
 //! An alert belongs to a rule if the rule has its name and all labels of the rule are labels
-//! of the alert. One that does not, because the rule was changed or is gone, is withdrawn. This
+//! of the alert (of those that are templates nothing is asked). One that does not, because the rule was changed or is gone, is withdrawn. This
 //! depends on the stored alert and the rule in force alone, hence not on when a worker
 //! restarts. A rule whose condition changed keeps its alerts until its next evaluation, which
 //! decides, so that a moved threshold does not end and begin an incident that goes on.
@@ -26,6 +30,8 @@ use sentinel_model::alert::{Alert, AlertState, Fingerprint, Transition};
 use sentinel_model::duration::Millis;
 use sentinel_model::rule::{NoData, Rule};
 use sentinel_model::series::Labels;
+use sentinel_model::template::{Filling, fill, is_template};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most instances of one rule that become alerts; those beyond are not looked at and are
@@ -147,12 +153,10 @@ impl RuleAlerts {
             }
             Observation::Seen { active, series_read, settled: true } => {
                 let silent = active.is_empty() && *series_read == 0;
-                match (silent, rule.no_data) {
-                    (false, NoData::Ok | NoData::Alert | NoData::Keep) | (true, NoData::Ok) => {
-                        self.observe(&mut step, rule, active);
-                    }
-                    (true, NoData::Alert) => self.observe(&mut step, rule, &[no_data()]),
-                    (true, NoData::Keep) => self.keep(&mut step, rule),
+                if silent {
+                    self.miss(&mut step, rule);
+                } else {
+                    self.observe(&mut step, rule, active);
                 }
             }
         }
@@ -185,6 +189,39 @@ impl RuleAlerts {
         }
     }
 
+    /// There is no data.
+    fn miss(&self, step: &mut Step, rule: &Rule) {
+        let patience = millis(rule.no_data_for);
+        match (rule.no_data, patience) {
+            (NoData::Keep, 0) => self.keep(step, rule),
+            (NoData::Ok, 0) => self.observe(step, rule, &[]),
+            (NoData::Alert, 0) => self.observe(step, rule, &[no_data()]),
+            (NoData::Ok | NoData::Keep, patience) => self.outlast(step, rule, &[], patience),
+            (NoData::Alert, patience) => {
+                step.timers.hold = patience;
+                self.outlast(step, rule, &[no_data()], patience);
+            }
+        }
+    }
+
+    /// What held and was seen less than `patience` ago goes on as it is; the rest lapses.
+    fn outlast(&self, step: &mut Step, rule: &Rule, active: &[Instance], patience: i64) {
+        let holding = self.hold(step, rule, active);
+        for (fingerprint, entry) in &self.0 {
+            let alert = &entry.alert;
+            let seen = step.now.saturating_sub(alert.last_active) < patience;
+            let held = match alert.state {
+                AlertState::Pending => true,
+                AlertState::Firing => !lifecycle::is_kept(alert),
+                AlertState::Resolved => false,
+            };
+            let goes_on = seen && held && belongs(rule, alert);
+            if !goes_on && !holding.contains(fingerprint) {
+                step.take(Some(entry), &absent(rule, alert));
+            }
+        }
+    }
+
     fn observe(&self, step: &mut Step, rule: &Rule, active: &[Instance]) {
         let holding = self.hold(step, rule, active);
         for (fingerprint, entry) in &self.0 {
@@ -205,10 +242,12 @@ impl RuleAlerts {
                 step.effects.ignored += 1;
                 continue;
             }
+            let filling = Filling { rule: &rule.name, labels: &labels, value: instance.value };
+            let annotations = filled(&rule.annotations, filling);
             let sight = Sight {
                 rule: &rule.name,
                 labels: &labels,
-                annotations: &rule.annotations,
+                annotations: &annotations,
                 summary: &instance.summary,
                 value: instance.value,
             };
@@ -229,7 +268,7 @@ impl RuleAlerts {
                 Input::Lapses if held => Input::Holds(Sight {
                     rule: &rule.name,
                     labels: &alert.labels,
-                    annotations: &rule.annotations,
+                    annotations: &alert.annotations,
                     summary: &alert.summary,
                     value: alert.value,
                 }),
@@ -248,17 +287,32 @@ impl RuleAlerts {
     }
 }
 
+fn millis(m: Millis) -> i64 {
+    i64::try_from(m.0).unwrap_or(i64::MAX)
+}
+
 fn timers(rule: &Rule) -> Timers {
-    let millis = |m: Millis| i64::try_from(m.0).unwrap_or(i64::MAX);
     Timers { hold: millis(rule.hold), keep: millis(rule.keep_firing_for) }
 }
 
 fn identity(rule: &Rule, instance: &Labels) -> Labels {
     let mut labels = instance.clone();
-    for (key, value) in rule.labels.iter() {
-        labels.set(key, value);
+    let filling = Filling { rule: &rule.name, labels: instance, value: f64::NAN };
+    for (key, text) in rule.labels.iter() {
+        let value = fill(text, filling);
+        if !(value.is_empty() && is_template(text)) {
+            labels.set(key, &value);
+        }
     }
     labels
+}
+
+/// The texts with everything filled in.
+fn filled<'t>(texts: &'t Labels, filling: Filling<'_>) -> Cow<'t, Labels> {
+    if texts.iter().all(|(_, text)| !is_template(text)) {
+        return Cow::Borrowed(texts);
+    }
+    Cow::Owned(texts.iter().map(|(key, text)| (key, fill(text, filling))).collect())
 }
 
 fn no_data() -> Instance {
@@ -269,7 +323,8 @@ fn no_data() -> Instance {
 /// Whether an alert is one of the rule as it stands.
 #[must_use]
 pub fn belongs(rule: &Rule, alert: &Alert) -> bool {
-    rule.name == alert.rule && rule.labels.iter().all(|(k, v)| alert.labels.get(k) == Some(v))
+    rule.name == alert.rule
+        && rule.labels.iter().all(|(k, v)| is_template(v) || alert.labels.get(k) == Some(v))
 }
 
 fn absent(rule: &Rule, alert: &Alert) -> Input<'static> {

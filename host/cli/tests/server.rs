@@ -59,13 +59,45 @@ fn rules_are_applied_whole_or_every_problem_is_said() {
     let apply =
         |arguments: &[&str]| served.whole(&user.run(&[&["rules", "apply"], arguments].concat()));
     insta::assert_snapshot!("apply-refused", apply(&["rules"]));
+    let checked = served.whole(&user.run(&["rules", "check", "rules"]));
+    assert!(checked.contains("exit: 1") && checked.contains("rules/b.yaml:4: "), "{checked}");
     user.write("rules/b.yaml", file(&[rule("three", "{ok: 1}")]));
+    let checked = user.done(&["rules", "check", "rules"]);
+    assert_eq!(
+        (checked.data.as_str(), served.json(&["rules", "show"])["version"].as_u64()),
+        ("", Some(0))
+    );
+    assert!(checked.talk.contains("3 rules can be applied"), "{}", checked.talk);
     insta::assert_snapshot!("apply-dry-run", apply(&["rules", "--dry-run"]));
     assert_eq!(served.json(&["rules", "show"])["version"], 0);
     insta::assert_snapshot!("applied", apply(&["rules"]));
     insta::assert_snapshot!("applied-again", apply(&["rules/b.yaml", "rules/a.yaml"]));
     insta::assert_snapshot!("applied-less", apply(&["rules/b.yaml"]));
     insta::assert_snapshot!("rules", served.whole(&user.run(&["rules", "show"])));
+}
+
+#[test]
+fn rules_of_prometheus_are_imported_without_a_server_and_can_be_applied() {
+    let user = User::new();
+    let rule = "    - { alert: A, expr: 'rate(x_total[5m]) > 1', for: 5m, labels: { a: '{{ $labels.b }}' } }\n";
+    user.write("p.yml", format!("groups:\n- rules:\n{rule}    - {{ record: a:b, expr: x }}\n"));
+    let said = user.done(&["rules", "import", "p.yml"]);
+    let file: sentinel_model::rule::RuleFile = serde_json::from_str(&said.data).unwrap();
+    assert_eq!((file.rules[0].name.as_str(), file.rules[0].hold.0), ("A", 300_000));
+    assert_eq!(file.rules[0].labels.get("a"), Some("{{ labels.b }}"));
+    for part in ["p.yml:4: /groups/0/rules/1: is no alerting rule", "1 of 2 rules imported"] {
+        assert!(said.talk.contains(part), "{}", said.talk);
+    }
+}
+
+#[test]
+fn a_template_that_is_none_is_refused_with_its_line() {
+    let served = Served::new();
+    let rule =
+        "  - name: a\n    condition: {ok: 1}\n    annotations:\n      summary: '{{ $value }}'\n";
+    served.user.write("a.yaml", format!("version: 1\nrules:\n{rule}"));
+    let said = served.whole(&served.user.run(&["rules", "check", "a.yaml"]));
+    assert!(said.contains("a.yaml:6: /rules/0/annotations/summary: "), "{said}");
 }
 
 #[test]

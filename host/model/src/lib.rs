@@ -15,3 +15,4 @@ pub mod ids;
 pub mod number;
 pub mod rule;
 pub mod series;
+pub mod template;

@@ -3,6 +3,7 @@
 use crate::duration::Millis;
 use crate::ids::SlotName;
 use crate::series::Labels;
+use crate::template::Template;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,11 +46,15 @@ pub struct Rule {
     /// What it means when the condition reads no series at all.
     #[serde(default)]
     pub no_data: NoData,
-    /// Labels added to each of its alerts, such as `severity`.
+    /// How long there is no data before that counts: until then what held goes on. With `keep` it
+    /// is how long what held goes on at most, and for ever where it is 0.
+    #[serde(default)]
+    pub no_data_for: Millis,
+    /// Labels added to each of its alerts, such as `severity`. Templates, of labels alone.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub labels: Labels,
-    /// Words for people: `summary`, `description`, `runbook_url`.
+    /// Words for people: `summary`, `description`, `runbook_url`. Templates.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub annotations: Labels,
@@ -68,9 +73,35 @@ pub enum NoData {
     #[default]
     Ok,
     /// An alert of its own, labelled `no_data="true"`.
+    #[serde(alias = "alerting")]
     Alert,
     /// Whatever held goes on.
     Keep,
+}
+
+impl Rule {
+    /// What is wrong with its templates, each with its JSON Pointer into the rule.
+    #[must_use]
+    pub fn template_problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        for (place, texts, identify) in
+            [("labels", &self.labels, true), ("annotations", &self.annotations, false)]
+        {
+            for (key, text) in texts.iter() {
+                let path = format!("/{place}/{}", key.replace('~', "~0").replace('/', "~1"));
+                match Template::parse(text) {
+                    Ok(template) if identify && template.reads_value() => {
+                        let said = "labels tell alerts apart, so a value in one would begin a new \
+                                    alert at every evaluation; write it in an annotation";
+                        problems.push((path, said.to_owned()));
+                    }
+                    Ok(_) => {}
+                    Err(error) => problems.push((path, error.to_string())),
+                }
+            }
+        }
+        problems
+    }
 }
 
 fn default_evaluator() -> SlotName {
@@ -106,5 +137,18 @@ mod tests {
         assert!(
             serde_json::from_str::<Rule>(r#"{"name": "a", "condition": {}, "fro": "5m"}"#).is_err()
         );
+    }
+
+    #[test]
+    fn templates_are_checked_each_with_its_place() {
+        let rule: Rule = serde_json::from_value(serde_json::json!({
+            "name": "a", "condition": {}, "no_data": "alerting", "no_data_for": "5m",
+            "labels": {"team": "{{ labels.team | default \"ops\" }}", "bad": "{{ value }}"},
+            "annotations": {"summary": "{{ value | percent }}", "a/b": "{{ what }}"},
+        }))
+        .unwrap();
+        assert_eq!((rule.no_data, rule.no_data_for), (NoData::Alert, Millis(300_000)));
+        let paths: Vec<String> = rule.template_problems().into_iter().map(|one| one.0).collect();
+        assert_eq!(paths, ["/labels/bad", "/annotations/a~1b"]);
     }
 }

@@ -33,7 +33,8 @@ fn loaded(conditions: &[Value]) -> AlertDsl {
 }
 
 fn evaluate(condition: &Value) -> Result<Outcome, Failure> {
-    loaded(std::slice::from_ref(condition)).evaluate(&[0], 0).remove(0)
+    let at = sentinel_sdk::clock::now();
+    loaded(std::slice::from_ref(condition)).evaluate(&[0], at).remove(0)
 }
 
 /// `{agent="a"} 0.93`, one a line.

@@ -56,6 +56,8 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Notify(command) => {
             ask(&global, async |client| letters::notify(command, client, printer).await)
         }
+        // Needs no server.
+        Command::Rules(rules::RulesCommand::Import(import)) => rules::import::run(&import, printer),
         Command::Rules(command) => {
             ask(&global, async |client| rules::run(command, client, printer).await)
         }

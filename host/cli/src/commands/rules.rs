@@ -1,4 +1,6 @@
-//! `sentinel rules`: shown, checked, applied whole.
+//! `sentinel rules`: shown, checked, applied whole, brought from Prometheus.
+
+pub(super) mod import;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,12 @@ const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 pub(crate) enum RulesCommand {
     /// Replace the rules in force by those of the files.
     Apply(Apply),
+    /// Say everything that is wrong with rule files, and change nothing.
+    Check(Check),
     /// Show the rules in force.
     Show,
+    /// Turn rule files of Prometheus into rules, as JSON; what cannot be said is listed.
+    Import(import::Import),
 }
 
 /// Options of `sentinel rules apply`.
@@ -40,6 +46,14 @@ pub(crate) struct Apply {
     dry_run: bool,
 }
 
+/// Options of `sentinel rules check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Rule files, and folders whose .yaml, .yml and .json files are taken.
+    #[arg(required = true, value_name = "FILE")]
+    paths: Vec<PathBuf>,
+}
+
 pub(super) async fn run(
     command: RulesCommand,
     client: &Client,
@@ -47,6 +61,8 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     match command {
         RulesCommand::Apply(apply) => run_apply(apply, client, printer).await,
+        RulesCommand::Check(check) => run_check(check, client, printer).await,
+        RulesCommand::Import(import) => import::run(&import, printer),
         RulesCommand::Show => {
             let rules: RuleSet = client.get("/v1/rules", &[]).await?;
             printer.data(&rules, |look| show(&rules, look))?;
@@ -59,13 +75,30 @@ pub(super) async fn run(
     }
 }
 
+async fn run_check(command: Check, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let files = collect(&command.paths)?;
+    let body = ApplyBody { files, dry_run: true };
+    let checked: AppliedBody = client.put("/v1/rules", &body).await?;
+    warn(&checked, printer);
+    let sound = checked.added.len() + checked.changed.len() + checked.unchanged;
+    printer.data(&checked, |_| String::new())?;
+    let warnings = checked.warnings.len() as u64;
+    let sound = human::plural(sound as u64, "rule");
+    printer.say(&format!("{sound} can be applied, {}", human::plural(warnings, "warning")));
+    Ok(())
+}
+
+fn warn(applied: &AppliedBody, printer: &Printer) {
+    for one in &applied.warnings {
+        printer.warn(&format!("{}:{}: {}: {}", one.file, one.line, one.path, one.message));
+    }
+}
+
 async fn run_apply(command: Apply, client: &Client, printer: &Printer) -> Result<(), Failure> {
     let files = collect(&command.paths)?;
     let body = ApplyBody { files, dry_run: command.dry_run };
     let applied: AppliedBody = client.put("/v1/rules", &body).await?;
-    for one in &applied.warnings {
-        printer.warn(&format!("{}:{}: {}: {}", one.file, one.line, one.path, one.message));
-    }
+    warn(&applied, printer);
     printer.data(&applied, |look| changes(&applied, look))?;
     let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
     printer.say(&match (command.dry_run, changed) {

@@ -90,6 +90,9 @@ async fn check(
     if rule.interval.0 < 1000 {
         problems.push(document.problem(&format!("{path}/interval"), "shorter than 1s"));
     }
+    for (place, said) in rule.template_problems() {
+        problems.push(document.problem(&format!("{path}{place}"), said));
+    }
     let length = rule.condition.to_string().len();
     if length > MAX_CONDITION {
         let text = format!("{length} bytes, at most {MAX_CONDITION}");
