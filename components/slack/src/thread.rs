@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use sentinel_sdk::notify::group_digest;
 use sentinel_sdk::{Label, Notification, Status, kv, log};
 use serde::{Deserialize, Serialize};
 
@@ -93,24 +94,7 @@ fn forget_oldest() {
     }
 }
 
-/// The key of a group: the same for the same labels, in whatever order they come. FNV-1a of 128
-/// bits, since labels may be longer than a key.
+/// The key of a group.
 fn key(group: &[Label]) -> String {
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
-    let mut sorted: Vec<&Label> = group.iter().collect();
-    sorted.sort_unstable();
-    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    let mut feed = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
-        }
-    };
-    for (name, value) in sorted {
-        // Lengths first, so that no two groups read as the same bytes.
-        for text in [name, value] {
-            feed(&(text.len() as u64).to_le_bytes());
-            feed(text.as_bytes());
-        }
-    }
-    format!("{PREFIX}{hash:032x}")
+    format!("{PREFIX}{}", group_digest(group))
 }

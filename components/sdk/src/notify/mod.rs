@@ -14,6 +14,6 @@ pub use answer::{Receiver, wish_in_seconds};
 pub use endpoint::{DEFAULT_TIMEOUT, Endpoint, MAX_TIMEOUT_MS, MAX_URL_BYTES, timeout_ms};
 pub use text::{Bounded, cut, cut_bytes, cut_escaped, html, length};
 pub use wording::{
-    Severity, annotation, counts, details, headline, is_link, label, link_of, more, number,
-    repeat_words, runbook, title,
+    Severity, annotation, counts, details, group_digest, headline, is_link, label, link_of, more,
+    number, repeat_words, runbook, title,
 };

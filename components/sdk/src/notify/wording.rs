@@ -153,6 +153,28 @@ pub fn more(left: usize) -> String {
     format!("and {left} more alert{plural}")
 }
 
+/// 32 hexadecimal digits that stand for a group: the same for the same labels, in whatever order
+/// they come. FNV-1a of 128 bits: labels may be longer than what a group's name has room for.
+pub fn group_digest(group: &[Label]) -> String {
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013B;
+    let mut sorted: Vec<&Label> = group.iter().collect();
+    sorted.sort_unstable();
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let mut feed = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
+        }
+    };
+    for (name, value) in sorted {
+        // Lengths first, so that no two groups read as the same bytes.
+        for text in [name, value] {
+            feed(&(text.len() as u64).to_le_bytes());
+            feed(text.as_bytes());
+        }
+    }
+    format!("{hash:032x}")
+}
+
 /// What is added where an earlier attempt may have arrived.
 pub fn repeat_words(notification: &Notification) -> Option<&'static str> {
     notification.may_be_repeat.then_some("Possible repeat: an earlier attempt may have arrived.")
