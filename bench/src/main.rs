@@ -6,6 +6,7 @@
 mod agent;
 mod built;
 mod cpu;
+mod postgres;
 mod registry;
 mod row;
 mod swap;
@@ -31,6 +32,17 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["agent-rss-mib", "agent-cpu-vs-node-exporter-vmagent", "agent-start-ms"], agent::measure),
     (&["swap-lost-calls", "swap-longest-pause-ms", "warm-load-ms"], swap::measure),
     (&["verify-offline-ms"], verify::measure),
+    (
+        &[
+            "worker-postgres-vs-copy",
+            "store-bytes-per-sample-postgres",
+            "postgres-bytes-vs-copy",
+            "postgres-read-1-series-ms",
+            "postgres-read-100-series-ms",
+            "postgres-select-100-series-ms",
+        ],
+        postgres::measure,
+    ),
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
 ];
 

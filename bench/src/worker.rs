@@ -33,13 +33,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-const AGENTS: usize = 4;
-const ROWS: usize = 2000;
-const TICK_MS: i64 = 10_000;
+pub(crate) const AGENTS: usize = 4;
+pub(crate) const ROWS: usize = 2000;
+pub(crate) const TICK_MS: i64 = 10_000;
+/// Ticks of one hour.
+pub(crate) const HOUR_TICKS: i64 = 360;
 /// Hours of the agents' time.
 const HOURS: i64 = 12;
 /// A whole hour.
-const START: i64 = 1_760_000_400_000;
+pub(crate) const START: i64 = 1_760_000_400_000;
 
 struct Keys(AgentKey);
 
@@ -59,14 +61,14 @@ impl Clock for SimulatedClock {
 }
 
 /// Counters, gauges with decimals, sizes, constants and noise.
-struct Generator {
+pub(crate) struct Generator {
     templates: Vec<Batch>,
     state: Vec<i64>,
     random: u64,
 }
 
 impl Generator {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let templates = (0..AGENTS).map(|_| template()).collect();
         let state = (0..AGENTS * ROWS).map(|s| 1_000_000 + s as i64 * 7919).collect();
         Self { templates, state, random: 88_172_645_463_325_252 }
@@ -102,7 +104,7 @@ impl Generator {
         }
     }
 
-    fn batch(&mut self, agent: usize, tick: i64) -> Batch {
+    pub(crate) fn batch(&mut self, agent: usize, tick: i64) -> Batch {
         let mut columns = self.templates[agent].clone().into_columns();
         columns.time.fill(START + (tick - 1) * TICK_MS + agent as i64 * 2500);
         for row in 0..ROWS {
@@ -127,62 +129,63 @@ fn template() -> Batch {
     builder.build().expect("a valid batch")
 }
 
-struct Bench {
-    store: Arc<SqliteStore>,
+/// A worker on some store.
+pub(crate) struct Bench {
+    store: Arc<dyn Store>,
     bus: Arc<EmbeddedBus>,
-    worker: Worker,
+    pub(crate) worker: Worker,
     clock: Arc<SimulatedClock>,
     key: AgentKey,
-    agents: Vec<AgentId>,
+    pub(crate) agents: Vec<AgentId>,
     registry: Registry,
-    dir: tempfile::TempDir,
-}
-
-async fn start() -> Result<Bench> {
-    let dir = tempfile::tempdir()?;
-    let registry = Registry::new();
-    let store =
-        Arc::new(SqliteStore::open(dir.path().join("bench.db"), StoreOptions::default()).await?);
-    let bus_folder = dir.path().join("bus");
-    std::fs::create_dir(&bus_folder)?;
-    let bus = Arc::new(EmbeddedBus::open(&bus_folder, EmbeddedOptions::default())?);
-    let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
-    let runtime = Runtime::start(RuntimeOptions::new(dir.path(), compiler, registry.clone()))?;
-    let config: WorkerConfig = serde_json::from_value(json!({
-        "transforms": [{ "slot": "rows", "plugin": "sentinel/rows", "config": { "rules": [
-            { "set_label": { "label": "env", "value": "prod" } },
-            { "drop": { "select": { "name": "go_*" } } },
-        ] } }],
-        "evaluators": [{ "slot": "alert-dsl", "plugin": "sentinel/alert-dsl", "grants": { "series": true } }],
-    }))?;
-    let mut options = WorkerOptions::new("bench", config);
-    options.maintain = false;
-    let key = AgentKey::random(1);
-    let clock = Arc::new(SimulatedClock(AtomicI64::new(START)));
-    let parts = WorkerParts {
-        store: Arc::clone(&store) as Arc<_>,
-        bus: Arc::clone(&bus) as Arc<_>,
-        runtime,
-        plugins: Arc::new(Built::open()?),
-        keys: Arc::new(Keys(key.clone())),
-        secrets: Arc::new(NoSecrets),
-        clock: Arc::clone(&clock) as Arc<_>,
-        metrics: registry.clone(),
-    };
-    // A rule that reads one series of fifty, so that windows have work.
-    let rules = json!({ "version": 1, "applied_at": 0, "rules": [{
-        "name": "window", "interval": "1m",
-        "condition": { "metric": "metric_7", "fn": "avg", "window": "10m", "above": 1e18 },
-    }] });
-    store.save_rules(&serde_json::from_value(rules)?).await?;
-    let worker = Worker::start(options, parts).await?;
-    let agents =
-        (0..AGENTS).map(|i| AgentId::new(&format!("agent-{i}"))).collect::<Result<_, _>>()?;
-    Ok(Bench { store, bus, worker, clock, key, agents, registry, dir })
+    _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    fn sealed(&self, generator: &mut Generator, tick: i64) -> Vec<(Message, Envelope)> {
+    /// Starts it.
+    pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let registry = Registry::new();
+        let bus_folder = dir.path().join("bus");
+        std::fs::create_dir(&bus_folder)?;
+        let bus = Arc::new(EmbeddedBus::open(&bus_folder, EmbeddedOptions::default())?);
+        let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
+        let runtime = Runtime::start(RuntimeOptions::new(dir.path(), compiler, registry.clone()))?;
+        let config: WorkerConfig = serde_json::from_value(json!({
+            "transforms": [{ "slot": "rows", "plugin": "sentinel/rows", "config": { "rules": [
+                { "set_label": { "label": "env", "value": "prod" } },
+                { "drop": { "select": { "name": "go_*" } } },
+            ] } }],
+            "evaluators": [{ "slot": "alert-dsl", "plugin": "sentinel/alert-dsl", "grants": { "series": true } }],
+        }))?;
+        let mut options = WorkerOptions::new("bench", config);
+        options.maintain = false;
+        let key = AgentKey::random(1);
+        let clock = Arc::new(SimulatedClock(AtomicI64::new(START)));
+        let parts = WorkerParts {
+            store: Arc::clone(&store),
+            bus: Arc::clone(&bus) as Arc<_>,
+            runtime,
+            plugins: Arc::new(Built::open()?),
+            keys: Arc::new(Keys(key.clone())),
+            secrets: Arc::new(NoSecrets),
+            clock: Arc::clone(&clock) as Arc<_>,
+            metrics: registry.clone(),
+        };
+        // A rule that reads one series of fifty, so that windows have work.
+        let rules = json!({ "version": 1, "applied_at": 0, "rules": [{
+        "name": "window", "interval": "1m",
+        "condition": { "metric": "metric_7", "fn": "avg", "window": "10m", "above": 1e18 },
+    }] });
+        store.save_rules(&serde_json::from_value(rules)?).await?;
+        let worker = Worker::start(options, parts).await?;
+        let agents =
+            (0..AGENTS).map(|i| AgentId::new(&format!("agent-{i}"))).collect::<Result<_, _>>()?;
+        Ok(Self { store, bus, worker, clock, key, agents, registry, _dir: dir })
+    }
+
+    /// What the agents send at a tick.
+    pub(crate) fn sealed(&self, generator: &mut Generator, tick: i64) -> Vec<(Message, Envelope)> {
         let epoch = Epoch([1; 16]);
         let seal_one = |(i, agent): (usize, &AgentId)| {
             let payload = Bytes::from(codec::encode(&generator.batch(i, tick)));
@@ -198,6 +201,20 @@ impl Bench {
             (Message { id, payload: Bytes::from(envelope.encode_to_vec()) }, envelope)
         };
         self.agents.iter().enumerate().map(seal_one).collect()
+    }
+
+    /// Publishes what the agents send at a tick, and waits until it is committed.
+    pub(crate) async fn publish(
+        &self,
+        tick: i64,
+        messages: impl Iterator<Item = Message>,
+    ) -> Result<()> {
+        self.clock.0.store(START + tick * TICK_MS, Ordering::Relaxed);
+        for message in messages {
+            self.bus.publish(message).await?;
+        }
+        // The agents' next batches come 10 s later.
+        self.committed(tick).await
     }
 
     async fn committed(&self, tick: i64) -> Result<()> {
@@ -234,10 +251,13 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
 }
 
 async fn run() -> Result<Vec<Row>> {
-    let bench = start().await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("bench.db");
+    let bench =
+        Bench::start(Arc::new(SqliteStore::open(&path, StoreOptions::default()).await?)).await?;
     let mut generator = Generator::new();
     let (mut used, mut packing, mut decode, mut verify) = (0.0, 0.0, 0.0, 0.0);
-    let ticks = HOURS * 360;
+    let ticks = HOURS * HOUR_TICKS;
     for first in (1..=ticks).step_by(36) {
         let chunk: Vec<i64> = (first..first + 36).collect();
         let sealed: Vec<_> =
@@ -257,12 +277,7 @@ async fn run() -> Result<Vec<Row>> {
         let before = cpu::own();
         let mut messages = sealed.into_iter().map(|(message, _)| message);
         for tick in chunk {
-            bench.clock.0.store(START + tick * TICK_MS, Ordering::Relaxed);
-            for message in messages.by_ref().take(AGENTS) {
-                bench.bus.publish(message).await?;
-            }
-            // The agents' next batches come 10 s later.
-            bench.committed(tick).await?;
+            bench.publish(tick, messages.by_ref().take(AGENTS)).await?;
         }
         let now = cpu::own();
         while bench.store.maintain(START + last * TICK_MS).await?.1 {}
@@ -299,7 +314,7 @@ async fn run() -> Result<Vec<Row>> {
     bench.worker.shutdown().await;
     bench.store.close().await?;
     // The log of changes, bounded whatever the number of samples, is written back by now.
-    let file = std::fs::metadata(bench.dir.path().join("bench.db"))?.len();
+    let file = std::fs::metadata(path)?.len();
     let bytes = (file - sizes.free_bytes) as f64 / samples;
     Ok(vec![
         Row::new(

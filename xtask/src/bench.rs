@@ -35,6 +35,12 @@ const ORDER: &[&str] = &[
     "warm-load-ms",
     "install-200-agents-s",
     "registry-pull-vs-nginx",
+    "worker-postgres-vs-copy",
+    "store-bytes-per-sample-postgres",
+    "postgres-bytes-vs-copy",
+    "postgres-read-1-series-ms",
+    "postgres-read-100-series-ms",
+    "postgres-select-100-series-ms",
 ];
 
 /// What a soak sets, and so how long the same tests become.

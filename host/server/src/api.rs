@@ -72,6 +72,9 @@ pub struct StatusBody {
 /// The store's sizes.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct SizesBody {
+    /// The engine with its version, in a few words; empty from servers that do not say it.
+    #[serde(default)]
+    pub engine: String,
     /// Bytes on disk.
     pub bytes: u64,
     /// Series known.
@@ -82,9 +85,12 @@ pub struct SizesBody {
     pub packed_samples: u64,
 }
 
-impl From<Sizes> for SizesBody {
-    fn from(s: Sizes) -> Self {
+impl SizesBody {
+    /// What a store says of itself.
+    #[must_use]
+    pub fn new(engine: String, s: Sizes) -> Self {
         Self {
+            engine,
             bytes: s.bytes,
             series: s.series,
             tail_samples: s.tail_samples,

@@ -228,6 +228,8 @@ pub trait Store: Send + Sync + 'static {
     /// Packs what is old enough, makes rollups, drops what retention no longer keeps. Call it
     /// every minute; a call does a bounded amount of work and says whether more is waiting.
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError>;
+    /// The engine with its version and what it offers, in a few words for people.
+    fn describe(&self) -> String;
     /// Sizes.
     async fn sizes(&self) -> Result<Sizes, StoreError>;
     /// Writes everything to its place and closes; later calls fail.

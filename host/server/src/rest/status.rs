@@ -1,7 +1,7 @@
 //! Health, metrics, and everything at a glance.
 
 use super::{Context, Failure};
-use crate::api::{RoleBody, StatusBody};
+use crate::api::{RoleBody, SizesBody, StatusBody};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -54,7 +54,7 @@ pub(super) async fn status(State(context): State<Context>) -> Result<Json<Status
         bus_messages: depth.messages,
         bus_bytes: depth.bytes,
         bus_trouble,
-        store: context.store.sizes().await?.into(),
+        store: SizesBody::new(context.store.describe(), context.store.sizes().await?),
         rules_version: rules.version,
         rules: rules.rules.len(),
         alerts,

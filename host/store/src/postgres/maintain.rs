@@ -49,7 +49,8 @@ impl PostgresStore {
             // It may be in the middle of a transaction or of a COPY.
             let _ = conn.detach().close_hard().await;
         }
-        guard.rollback().await?;
+        // Where it is lost, the lock was lost with it, and nothing else.
+        let _ = guard.rollback().await;
         done.map_err(StoreError::from)
     }
 

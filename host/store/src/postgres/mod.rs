@@ -18,7 +18,8 @@
 //! Samples are arrays that SQL reads: see the views of `migrations/postgres`. Samples are never
 //! deleted by age: their partitions are dropped.
 //!
-//! Texts of other people go through [`text`], since PostgreSQL keeps no U+0000.
+//! Texts of other people are written in another way where they have a U+0000, which PostgreSQL
+//! cannot keep.
 
 mod agents;
 mod alerting;
@@ -145,12 +146,6 @@ impl PostgresStore {
     #[must_use]
     pub fn level(&self) -> Level {
         self.0.level
-    }
-
-    /// Version and level, for people.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        format!("PostgreSQL {} ({})", self.0.version, self.0.level)
     }
 
     fn still_open(&self) -> Result<(), StoreError> {

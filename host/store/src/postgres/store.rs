@@ -186,6 +186,10 @@ impl Store for PostgresStore {
         self.upkeep(now).await
     }
 
+    fn describe(&self) -> String {
+        format!("PostgreSQL {} ({}) at {}", self.0.version, self.0.level, self.0.url)
+    }
+
     async fn sizes(&self) -> Result<Sizes, StoreError> {
         let sql = "SELECT pg_database_size(current_database()), \
                    (SELECT count(*) FROM series WHERE NOT gone), \

@@ -33,7 +33,7 @@ impl PostgresStore {
             return Ok(false);
         }
         let options = &self.0.options;
-        // A shape of the last hour may be about to be used.
+        // One that a commit is about to name is refused to it, and made again.
         let sql = "DELETE FROM shapes s WHERE NOT EXISTS \
                    (SELECT 1 FROM batches b WHERE b.shape = s.id)";
         sqlx::query(sql).execute(&mut *conn).await?;
@@ -59,10 +59,12 @@ async fn sweep_series(conn: &mut PgConnection, day: i64) -> Did<u64> {
     let mut tx = conn.begin().await?;
     let sql = "UPDATE meta SET value = value + 1 WHERE key = 'changed' RETURNING value";
     let change: i64 = sqlx::query_scalar(sql).fetch_one(&mut *tx).await?;
-    let sql = "UPDATE series s SET gone = true, changed = $2 WHERE s.id IN \
-               (SELECT id FROM series WHERE seen < $1 AND NOT gone ORDER BY id LIMIT $3) \
+    // Held first: a shape that is being made holds them too, and is seen once it stands.
+    let sql = "SELECT id FROM series WHERE seen < $1 AND NOT gone ORDER BY id LIMIT $2 FOR UPDATE";
+    let ids: Vec<i32> = sqlx::query_scalar(sql).bind(day).bind(ROWS).fetch_all(&mut *tx).await?;
+    let sql = "UPDATE series s SET gone = true, changed = $2 WHERE s.id = ANY($1) \
                AND NOT EXISTS (SELECT 1 FROM shapes h WHERE h.series @> ARRAY[s.id])";
-    let query = sqlx::query(sql).bind(day).bind(change).bind(ROWS);
+    let query = sqlx::query(sql).bind(ids).bind(change);
     let gone = query.execute(&mut *tx).await?.rows_affected();
     match gone {
         0 => tx.rollback().await?,

@@ -191,6 +191,10 @@ impl Store for SqliteStore {
         self.upkeep(now).await
     }
 
+    fn describe(&self) -> String {
+        format!("SQLite in {}", self.0.path.display())
+    }
+
     async fn sizes(&self) -> Result<Sizes, StoreError> {
         self.still_open()?;
         let size = |suffix: &str| {

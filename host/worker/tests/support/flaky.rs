@@ -226,6 +226,10 @@ impl Store for FlakyStore {
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
         self.inner.maintain(now).await
     }
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
     async fn sizes(&self) -> Result<Sizes, StoreError> {
         self.inner.sizes().await
     }

@@ -95,11 +95,12 @@ fn summary(
     table.property(
         "store",
         &format!(
-            "{}, {}, {} samples ({} of them not packed yet)",
+            "{}, {}, {} samples ({} of them not packed yet){}",
             human::bytes(store.bytes),
             human::plural(store.series, "series"),
             human::count(store.packed_samples + store.tail_samples),
-            human::count(store.tail_samples)
+            human::count(store.tail_samples),
+            if store.engine.is_empty() { String::new() } else { format!(", {}", store.engine) }
         ),
     );
     table.text()
