@@ -22,8 +22,11 @@ fn outcome(result: &Result<Receipt, MailError>) -> Outcome {
     }
 }
 
+/// A command, what the relay does about it, and what is told.
+type Case = (&'static str, fn() -> Act, Outcome);
+
 /// Every way in which a relay can fail at every step, and what may be said about the message.
-const TABLE: &[(&str, fn() -> Act, Outcome)] = &[
+const TABLE: &[Case] = &[
     ("", || Act::Say("421 4.3.2 busy"), Outcome::Temporary(421)),
     ("", || Act::Say("554 5.3.2 not you"), Outcome::Rejected(554)),
     ("", || Act::Say("hello"), Outcome::Unreachable),
