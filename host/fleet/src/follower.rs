@@ -1,14 +1,13 @@
 //! The I/O around the [machine](crate::machine): the file, the fetching, the slots.
 
 use crate::carrier::{Carrier, Offer, ask};
-use crate::keeper::{ApplyError, Keeping, SlotKeeper, Wanted};
-use crate::machine::{Effect, Input, Machine, Outcome, Work};
+use crate::keeper::SlotKeeper;
+use crate::machine::{Effect, Input, Machine, Outcome, Task, Work};
 use crate::memory::{Memory, MemoryError};
 use crate::place::Place;
-use futures::StreamExt;
+use crate::work::{self, told};
 use sentinel_registry_client::PluginSource;
-use sentinel_trust::VerifiedComponent;
-use sentinel_trust::fleet::{HostReport, Operators, Wish};
+use sentinel_trust::fleet::{HostReport, Operators};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,14 +15,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-/// Plugins of a set that are fetched at once.
-const FETCHES: usize = 4;
-/// Longest that one plugin of a new set is fetched.
-const FETCH: Duration = Duration::from_secs(120);
-/// As [`FETCH`], of the last good set: a host that starts without a network is not to wait
-/// long for what is not there.
-const FETCH_KEPT: Duration = Duration::from_secs(10);
 
 /// What a follower works with.
 pub struct FollowerParts {
@@ -176,6 +167,8 @@ impl Running {
     ) {
         self.take(Input::Woke).await;
         let mut plugins_live = true;
+        let mut slots = self.keeper.changes();
+        let mut slots_live = true;
         loop {
             let wake = self.machine.wakes_at();
             let input = tokio::select! {
@@ -199,6 +192,10 @@ impl Running {
                 changed = changes.changed(), if plugins_live => {
                     plugins_live = changed.is_ok();
                     Input::PluginsChanged
+                }
+                changed = slots.changed(), if slots_live => {
+                    slots_live = changed.is_ok();
+                    Input::Slots(self.keeper.health())
                 }
                 () = until(self.began, wake) => Input::Woke,
             };
@@ -229,6 +226,11 @@ impl Running {
                         }
                     }
                     Effect::Begin(work) => self.begin(work),
+                    Effect::Look => inputs.push_back(Input::Slots(self.keeper.health())),
+                    Effect::Stop(slots) => {
+                        tracing::warn!(?slots, "slots are stopped that an operator disabled");
+                        self.keeper.stop(&slots).await;
+                    }
                     Effect::LeaveCarrier => useful = false,
                 }
             }
@@ -257,18 +259,16 @@ impl Running {
         let (hurry, hurried) = watch::channel(false);
         let (plugins, keeper) = (Arc::clone(&self.plugins), Arc::clone(&self.keeper));
         let id = work.id;
-        let task = if work.keep {
-            tokio::spawn(async move { keep(work.wishes, plugins, keeper, hurried).await })
-        } else {
-            tokio::spawn(async move { apply(work.wishes, plugins, keeper, hurried).await })
-        };
+        let task = tokio::spawn(async move {
+            let Work { wishes, task, .. } = work;
+            match task {
+                Task::Apply => work::apply(wishes, plugins, keeper, hurried).await,
+                Task::Keep => work::keep(wishes, plugins, keeper, hurried).await,
+                Task::RollBack => work::roll_back(wishes, plugins, keeper, hurried).await,
+            }
+        });
         self.work = Some(Doing { id, hurry, task });
     }
-}
-
-/// Ends when it is told so; a sender that is gone means the same.
-async fn told(receiver: &mut watch::Receiver<bool>) {
-    let _ = receiver.wait_for(|told| *told).await;
 }
 
 async fn until(began: Instant, wake: Option<i64>) {
@@ -289,90 +289,4 @@ async fn ended(work: &mut Option<Doing>) -> (u64, Outcome) {
             Err(error) => (doing.id, Outcome::NotApplied(format!("this host failed: {error}"))),
         },
     }
-}
-
-/// The plugin of a wish; none for one that is disabled.
-async fn fetched(
-    plugins: &dyn PluginSource,
-    wish: &Wish,
-    within: Duration,
-) -> Result<Option<Arc<VerifiedComponent>>, String> {
-    if wish.disabled {
-        return Ok(None);
-    }
-    let about = |why: String| format!("slot `{}`: {}: {why}", wish.slot, wish.plugin);
-    let fetch = tokio::time::timeout(within, plugins.fetch(&wish.plugin, wish.digest));
-    let component = match fetch.await {
-        Ok(Ok(component)) => component,
-        Ok(Err(error)) => return Err(about(error.to_string())),
-        Err(_) => return Err(about(format!("not fetched within {within:?}"))),
-    };
-    // The digest decides what runs; the rest is what the operator was shown when it was chosen.
-    let manifest = component.manifest();
-    if component.digest() != wish.digest || *component.name() != wish.plugin {
-        return Err(about(format!("{} was given instead of {}", component.digest(), wish.digest)));
-    }
-    if manifest.kind != wish.kind || *component.version() != wish.version {
-        let (kind, version) = (manifest.kind, component.version());
-        let (wanted, of) = (wish.kind, &wish.version);
-        return Err(about(format!("it is a {kind} {version}; the set says {wanted} {of}")));
-    }
-    Ok(Some(component))
-}
-
-/// Fetches all, then changes all slots or none.
-async fn apply(
-    wishes: Vec<Wish>,
-    plugins: Arc<dyn PluginSource>,
-    keeper: Arc<dyn SlotKeeper>,
-    mut hurry: watch::Receiver<bool>,
-) -> Outcome {
-    let fetching = async {
-        let mut set = Vec::with_capacity(wishes.len());
-        let each = wishes.into_iter().map(|wish| async {
-            let component = fetched(&*plugins, &wish, FETCH).await?;
-            Ok::<_, String>(Wanted { wish, component })
-        });
-        let mut each = futures::stream::iter(each).buffered(FETCHES);
-        while let Some(one) = each.next().await {
-            set.push(one?);
-        }
-        Ok::<_, String>(set)
-    };
-    let set = tokio::select! {
-        () = told(&mut hurry) => return Outcome::Overtaken,
-        set = fetching => set,
-    };
-    match set {
-        Err(why) => Outcome::NotFetched(why),
-        Ok(set) => match keeper.apply(set).await {
-            Ok(()) => Outcome::Applied,
-            Err(ApplyError(why)) => Outcome::NotApplied(why),
-        },
-    }
-}
-
-/// Fetches what can be had, and keeps that running.
-async fn keep(
-    wishes: Vec<Wish>,
-    plugins: Arc<dyn PluginSource>,
-    keeper: Arc<dyn SlotKeeper>,
-    hurry: watch::Receiver<bool>,
-) -> Outcome {
-    let each = wishes.into_iter().map(|wish| {
-        let (plugins, mut hurry) = (Arc::clone(&plugins), hurry.clone());
-        async move {
-            let component = tokio::select! {
-                biased;
-                component = fetched(&*plugins, &wish, FETCH_KEPT) => component,
-                () = told(&mut hurry) => Err("a newer set came first".to_owned()),
-            };
-            match component {
-                Ok(component) => Keeping::Ready(Wanted { wish, component }),
-                Err(why) => Keeping::Waiting { wish, why },
-            }
-        }
-    });
-    let set: Vec<Keeping> = futures::stream::iter(each).buffered(FETCHES).collect().await;
-    Outcome::Kept(keeper.keep(set).await)
 }

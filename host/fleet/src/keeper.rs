@@ -1,10 +1,12 @@
 //! The slots that the host around a follower gives to the fleet.
 
+use crate::machine::SlotHealth;
 use async_trait::async_trait;
 use sentinel_trust::VerifiedComponent;
 use sentinel_trust::fleet::{HostReport, RefusedSet, Wish};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// A wish and what is to run for it.
 #[derive(Debug, Clone)]
@@ -49,6 +51,16 @@ pub trait SlotKeeper: Send + Sync + 'static {
     /// applied as a whole runs again after a restart, or while something of it is missing.
     /// Slots that run what they are to run notice nothing. Those that are not as asked, and why.
     async fn keep(&self, set: Vec<Keeping>) -> BTreeMap<String, String>;
+
+    /// Empties these slots now, beside whatever is under way: calls in flight are stopped, and
+    /// what is being prepared for them does not come. Those that there are not are none.
+    async fn stop(&self, slots: &BTreeSet<String>);
+
+    /// How the fleet's slots are. At once.
+    fn health(&self) -> SlotHealth;
+
+    /// Changes whenever [`SlotKeeper::health`] may answer otherwise.
+    fn changes(&self) -> watch::Receiver<u64>;
 }
 
 /// A report that says which slots of the set that runs were given up since for what ran before,

@@ -17,6 +17,9 @@
 //!   it is applied, so nobody can bring an older one back.
 //! * A set is applied as a whole or not at all; one that cannot be leaves the last good one
 //!   running, and is reported. A restart begins with the last good one, without a network.
+//! * A set whose slots fail while it is on trial is rolled back as a whole, and reported; one
+//!   that stood its trial stays.
+//! * What an operator disables stops at once, also where the rest of the set cannot be applied.
 //! * What the host's owner configures stands above every set: a ceiling of grants, and the
 //!   names of slots.
 //!
@@ -30,10 +33,12 @@ pub mod keeper;
 pub mod machine;
 pub mod memory;
 pub mod place;
+mod work;
 
 pub use carrier::{Carrier, CarrierError};
 pub use enrolment::{EnrolmentError, HostEnrolment, Pins};
 pub use follower::{Follower, FollowerParts, Handle, Placing};
 pub use keeper::{ApplyError, Keeping, SlotKeeper, Wanted, with_given_up};
+pub use machine::SlotHealth;
 pub use memory::{Memory, MemoryError};
 pub use place::{FACTS, MAX_HOST_SLOTS, Place, facts, label_problems};

@@ -10,7 +10,10 @@
 //! ended ──── failed ───────────────────▶ refused; again when something changed, or after a wait
 //!    │                                   that doubles
 //!    ▼ applied
-//! good, saved
+//! good, saved, on trial ── a slot fails ▶ work: roll back to the set before, as a whole; refused
+//!    │                                   until another set is decided or the host's place changed
+//!    ▼ the time of the trial is over
+//! proven: stays, whatever fails
 //! ```
 //!
 //! A start begins with the last good set (work: keep), and only then looks at a newer one. The
@@ -20,17 +23,25 @@
 //! |---|---|
 //! | saving | before work that depends on it; nothing begins while a save is open or has failed |
 //! | numbers | `newest` only grows; a set below it, or another under its number, is not taken |
+//! | stops | what the newest set disables is stopped at once and stays so, whatever set runs |
 
 mod again;
+mod offers;
+mod report;
+mod stops;
 mod terms;
+mod trial;
 
-pub use terms::{Effect, Input, Outcome, Work};
+pub use terms::{Effect, Input, Outcome, Task, Work};
+pub use trial::{PROBATION_MS, SlotHealth};
 
 use crate::memory::{Known, Memory};
 use crate::place::Place;
 use again::Again;
-use sentinel_trust::fleet::{HostReport, RefusedSet, Wish};
-use std::collections::BTreeMap;
+use report::said;
+use sentinel_trust::fleet::{RefusedSet, Wish};
+use std::collections::{BTreeMap, BTreeSet};
+use trial::Clock;
 
 /// Wait after the first time that a set's plugins could not be fetched, and the longest, in
 /// milliseconds; twice as long each time.
@@ -39,16 +50,16 @@ const FETCH_AGAIN: (i64, i64) = (2_000, 300_000);
 const LOAD_AGAIN: (i64, i64) = (30_000, 900_000);
 /// Wait after the state could not be saved, in milliseconds.
 const SAVE_AGAIN: i64 = 5_000;
-/// Longest reason in a report, in characters.
-const MAX_WHY: usize = 2_000;
-
 /// Work under way.
 #[derive(Debug)]
 struct Busy {
     id: u64,
-    set: Known,
-    keep: bool,
+    /// None: no slot of the fleet is to run.
+    set: Option<Known>,
+    task: Task,
     left_out: BTreeMap<String, String>,
+    /// Slots that were disabled whatever the set says.
+    stops: BTreeSet<String>,
     /// The circumstances in which it began.
     seen: u64,
 }
@@ -72,6 +83,12 @@ pub struct Machine {
     refused: Option<String>,
     /// What was offered last and does not count.
     unbelieved: Option<RefusedSet>,
+    /// The time of the trial that the good set is on; see [`Memory::trial`].
+    clock: Clock,
+    /// The good set is to take the place of one that was undone.
+    rolling: bool,
+    /// Slots were stopped, and the good set is to be kept without them before anything else.
+    stopped: bool,
     saving: Saving,
 }
 
@@ -98,6 +115,9 @@ impl Machine {
             apply: Again::default(),
             refused: None,
             unbelieved: None,
+            clock: Clock::begin(now),
+            rolling: false,
+            stopped: false,
             saving: Saving::Done,
         };
         machine.look_again(now);
@@ -126,57 +146,25 @@ impl Machine {
             Saving::Done => {
                 let apply = self.apply.due.filter(|_| self.pending().is_some());
                 let keep = self.keep.due.filter(|_| self.memory.good.is_some());
-                apply.into_iter().chain(keep).min()
+                let trial = self.memory.trial.as_ref().map(|_| self.clock.look);
+                [apply, keep, trial].into_iter().flatten().min()
             }
         }
     }
 
-    /// What operators are told.
-    #[must_use]
-    pub fn report(&self) -> HostReport {
-        let pending = self.pending();
-        let said = |number: u64, why: &str| RefusedSet {
-            number,
-            why: why.chars().take(MAX_WHY).collect(),
-        };
-        let unsaved = match &self.saving {
-            Saving::Failed { why, .. } => Some(why),
-            Saving::Done | Saving::Open => None,
-        };
-        let newest = pending.and_then(|set| {
-            let why = unsaved.or(self.refused.as_ref())?;
-            Some(said(set.number(), why))
-        });
-        let unkept = || Some(said(self.applied, unsaved?));
-        let missing = || {
-            let why: Vec<&str> = self.missing.values().map(String::as_str).collect();
-            (!why.is_empty()).then(|| said(self.applied, &why.join("; ")))
-        };
-        let applying = self.busy.as_ref().filter(|busy| !busy.keep).map(|busy| busy.set.number());
-        HostReport {
-            applied: self.applied,
-            refused: newest.or_else(unkept).or_else(missing).or_else(|| self.unbelieved.clone()),
-            applying,
-        }
-    }
-
-    /// The newest set where it is not the one that is good.
+    /// The newest set where it is not the one that is good, nor one that was undone.
     fn pending(&self) -> Option<&Known> {
         let good = self.memory.good.as_ref().map_or(0, Known::number);
-        self.memory.newest.as_ref().filter(|newest| newest.number() > good)
+        let undone = self.memory.undone.as_ref().map_or(0, |undone| undone.number);
+        self.memory.newest.as_ref().filter(|newest| newest.number() > good.max(undone))
     }
 
     /// Takes note of what happened and says what to do. `lot`, from 0 up to 1, spreads waits.
     pub fn step(&mut self, now: i64, lot: f64, input: Input) -> Vec<Effect> {
         let mut effects = match input {
             Input::Offered(sealed) => self.offered(now, &sealed),
-            Input::Placed(place) => {
-                if *place != self.place {
-                    self.place = *place;
-                    self.look_again(now);
-                }
-                Vec::new()
-            }
+            Input::Placed(place) => self.placed(now, *place),
+            Input::Slots(health) => self.judge(now, &health),
             Input::PluginsChanged => {
                 self.look_again(now);
                 Vec::new()
@@ -197,7 +185,19 @@ impl Machine {
             },
         };
         effects.extend(self.next(now));
+        effects.extend(self.look_at_trial(now));
         effects
+    }
+
+    fn placed(&mut self, now: i64, place: Place) -> Vec<Effect> {
+        if place == self.place {
+            return Vec::new();
+        }
+        self.place = place;
+        self.look_again(now);
+        // Another host may run what this one could not.
+        let undone = self.memory.undone.take();
+        undone.map(|_| self.save()).into_iter().collect()
     }
 
     fn save(&mut self) -> Effect {
@@ -212,73 +212,44 @@ impl Machine {
         self.apply.at_once(now);
     }
 
-    fn offered(&mut self, now: i64, sealed: &[u8]) -> Vec<Effect> {
-        let set = match Known::open(sealed, &self.memory.operators) {
-            Ok(set) => set,
-            Err(why) => return self.not_believed(0, why.to_string()),
-        };
-        let (number, highest) = (set.number(), self.highest());
-        if number < highest {
-            let why = format!(
-                "the desired set {number} was offered again and this host already has {highest}; a set that was replaced never comes back under its number"
-            );
-            return self.not_believed(number, why);
-        }
-        if number == highest {
-            let same =
-                [&self.memory.newest, &self.memory.good].into_iter().flatten().any(|known| {
-                    known.number() == number && known.sealed().set() == set.sealed().set()
-                });
-            if same {
-                return vec![Effect::LeaveCarrier];
-            }
-            let why = format!(
-                "there are two desired sets with number {number}, and this host had the other first; a change of it has a higher number"
-            );
-            return self.not_believed(number, why);
-        }
-        self.memory.newest = Some(set);
-        (self.refused, self.unbelieved) = (None, None);
-        self.apply = Again { due: Some(now), failures: 0 };
-        let mut effects = vec![self.save()];
-        if self.busy.is_some() {
-            effects.push(Effect::Hurry);
-        }
-        effects
-    }
-
-    fn not_believed(&mut self, number: u64, why: String) -> Vec<Effect> {
-        tracing::warn!(number, why, "a desired set that was offered does not count");
-        self.unbelieved = Some(RefusedSet { number, why: why.chars().take(MAX_WHY).collect() });
-        vec![Effect::LeaveCarrier]
-    }
-
     fn ended(&mut self, now: i64, lot: f64, work: u64, outcome: Outcome) -> Vec<Effect> {
         let Some(busy) = self.busy.take_if(|busy| busy.id == work) else { return Vec::new() };
         let changed = busy.seen != self.circumstances;
-        let number = busy.set.number();
-        match outcome {
-            Outcome::Applied => {
+        let number = busy.number();
+        // What was disabled since it began may have come in by it.
+        let behind = busy.stops != self.stops();
+        let mut effects = Vec::new();
+        match (busy.task, outcome) {
+            (Task::Apply, Outcome::Applied) => {
                 tracing::info!(number, "desired set applied");
                 (self.applied, self.missing) = (number, BTreeMap::new());
-                self.memory.good = Some(busy.set);
                 self.keep = Again { due: changed.then_some(now), failures: 0 };
-                return vec![self.save()];
+                self.on_trial(busy.set, now);
+                effects.push(self.save());
             }
-            Outcome::Kept(missing) => self.kept(busy, missing, now, lot),
-            Outcome::NotFetched(why) | Outcome::NotApplied(why) if busy.keep => {
-                self.kept(busy, BTreeMap::from([(String::new(), why)]), now, lot);
+            (Task::Keep | Task::RollBack, Outcome::Applied) => {
+                self.kept(busy, BTreeMap::new(), now, lot);
             }
-            Outcome::Overtaken if busy.keep => self.keep.at_once(now),
-            Outcome::Overtaken => self.apply.at_once(now),
-            Outcome::NotFetched(why) => self.failed(number, why, now, lot, FETCH_AGAIN, changed),
-            Outcome::NotApplied(why) => self.failed(number, why, now, lot, LOAD_AGAIN, changed),
+            (_, Outcome::Kept(missing)) => self.kept(busy, missing, now, lot),
+            (Task::Keep | Task::RollBack, Outcome::NotFetched(why) | Outcome::NotApplied(why)) => {
+                self.kept(busy, BTreeMap::from([(String::new(), why)]), now, lot)
+            }
+            (Task::Keep | Task::RollBack, Outcome::Overtaken) => self.keep.at_once(now),
+            (Task::Apply, Outcome::Overtaken) => self.apply.at_once(now),
+            (Task::Apply, Outcome::NotFetched(why)) => {
+                self.failed(number, why, now, lot, FETCH_AGAIN, changed);
+            }
+            (Task::Apply, Outcome::NotApplied(why)) => {
+                self.failed(number, why, now, lot, LOAD_AGAIN, changed);
+            }
         }
-        Vec::new()
+        effects.extend(behind.then(|| self.stop()).flatten());
+        effects.extend(self.memory.trial.as_ref().map(|_| Effect::Look));
+        effects
     }
 
     fn kept(&mut self, busy: Busy, missing: BTreeMap<String, String>, now: i64, lot: f64) {
-        (self.applied, self.missing) = (busy.set.number(), missing);
+        (self.applied, self.missing) = (busy.number(), missing);
         self.missing.extend(busy.left_out);
         self.keep.due = None;
         if busy.seen != self.circumstances {
@@ -323,33 +294,50 @@ impl Machine {
         if self.busy.is_some() || self.saving != Saving::Done {
             return None;
         }
+        if std::mem::take(&mut self.rolling) {
+            return self.keep(now, Task::RollBack);
+        }
         let begun = self.has_begun();
+        if std::mem::take(&mut self.stopped) && begun && self.memory.good.is_some() {
+            self.keep.due = None;
+            return self.keep(now, Task::Keep);
+        }
         if begun && self.apply.is_due(now) {
             self.apply.due = None;
             if let Some(set) = self.pending().cloned() {
                 match self.place.whole(set.sealed().set()) {
-                    Ok(wishes) => return Some(self.begin(set, wishes, BTreeMap::new(), false)),
+                    Ok(wishes) => {
+                        return Some(self.begin(Some(set), wishes, BTreeMap::new(), Task::Apply));
+                    }
                     Err(why) => self.refuse(&set, why),
                 }
             }
         }
         if !begun || self.keep.is_due(now) {
             self.keep.due = None;
-            if let Some(set) = self.memory.good.clone() {
-                match self.place.share(set.sealed().set()) {
-                    Ok(share) => {
-                        return Some(self.begin(set, share.wishes, share.left_out, true));
-                    }
-                    Err(why) => {
-                        // What runs goes on; at a start, that is nothing.
-                        self.applied = set.number();
-                        self.missing = BTreeMap::from([(String::new(), why)]);
-                        return self.next(now);
-                    }
-                }
+            if self.memory.good.is_some() {
+                return self.keep(now, Task::Keep);
             }
         }
         None
+    }
+
+    /// Begins to keep the good set, or to put it in place of one that was undone; without one,
+    /// no slot is to run.
+    fn keep(&mut self, now: i64, task: Task) -> Option<Effect> {
+        let Some(set) = self.memory.good.clone() else {
+            let nothing = task == Task::RollBack;
+            return nothing.then(|| self.begin(None, Vec::new(), BTreeMap::new(), task));
+        };
+        match self.place.share(set.sealed().set()) {
+            Ok(share) => Some(self.begin(Some(set), share.wishes, share.left_out, task)),
+            Err(why) => {
+                // What runs goes on; at a start, that is nothing.
+                self.applied = set.number();
+                self.missing = BTreeMap::from([(String::new(), why)]);
+                self.next(now)
+            }
+        }
     }
 
     fn refuse(&mut self, set: &Known, why: String) {
@@ -361,15 +349,26 @@ impl Machine {
 
     fn begin(
         &mut self,
-        set: Known,
-        wishes: Vec<Wish>,
+        set: Option<Known>,
+        mut wishes: Vec<Wish>,
         left_out: BTreeMap<String, String>,
-        keep: bool,
+        task: Task,
     ) -> Effect {
+        let stops = self.stops();
+        for wish in wishes.iter_mut().filter(|wish| stops.contains(&wish.slot)) {
+            wish.disabled = true;
+        }
         self.works += 1;
-        let work = Work { id: self.works, number: set.number(), keep, wishes };
+        let number = set.as_ref().map_or(0, Known::number);
+        let work = Work { id: self.works, number, task, wishes };
         let seen = self.circumstances;
-        self.busy = Some(Busy { id: work.id, set, keep, left_out, seen });
+        self.busy = Some(Busy { id: work.id, set, task, left_out, stops, seen });
         Effect::Begin(work)
+    }
+}
+
+impl Busy {
+    fn number(&self) -> u64 {
+        self.set.as_ref().map_or(0, Known::number)
     }
 }

@@ -1,23 +1,25 @@
 //! What a host must not forget about its fleet: one small file.
 //!
 //! JSON: `{"format": 1, "operators": {...}, "good": SEALED or null, "newest": SEALED or
-//! null}`. Both sets lie there as they were sealed, so that the signature guards them on disk
-//! as it did on the way, and their numbers are the high-water mark. `newest` is written before
-//! anything of a set is applied, `good` after all of it was.
+//! null, "trial": {"proven": SEALED or null, "before": [SEALED...]}, "undone": {"number",
+//! "why"}}`; the last two are left out where there is none. Sets lie there as they were
+//! sealed, so that the signature guards them on disk as it did on the way, and their numbers
+//! are the high-water mark. `newest` is written before anything of a set is applied, `good`
+//! after all of it was.
 //!
 //! A file that was there and cannot be read or believed is an error and never taken for none:
 //! a host that forgot its number would take an old set again.
 
 use sentinel_files::{PrivateError, read_private};
-use sentinel_trust::fleet::{MAX_SEALED_BYTES, Operators, SealedSet, open};
+use sentinel_trust::fleet::{MAX_SEALED_BYTES, Operators, RefusedSet, SealedSet, open};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The format of the file.
 const FORMAT: u32 = 1;
-/// Most bytes of the file: two sets, quotes escaped, and keys.
-const MAX_FILE: usize = 5 * MAX_SEALED_BYTES;
+/// Most bytes of the file: six sets, quotes escaped, and keys.
+const MAX_FILE: usize = 8 * MAX_SEALED_BYTES;
 /// Mode of the file.
 const MODE: u32 = 0o600;
 
@@ -92,10 +94,23 @@ impl Known {
 pub struct Memory {
     /// Whose sets count.
     pub operators: Operators,
-    /// The set that was applied as a whole last.
+    /// The set that was applied as a whole last, and not undone.
     pub good: Option<Known>,
     /// The newest set that was ever believed, applied or not.
     pub newest: Option<Known>,
+    /// What the good set can be undone to, while it is on trial.
+    pub trial: Option<Trial>,
+    /// The set that was applied and undone, and why; until another is applied.
+    pub undone: Option<RefusedSet>,
+}
+
+/// What a set on trial can be undone to.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The last set that stood its trial; none before the first did.
+    pub proven: Option<Known>,
+    /// Sets that were applied since and did not fail, the oldest first.
+    pub before: Vec<Known>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,13 +120,31 @@ struct File {
     operators: Operators,
     good: Option<String>,
     newest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trial: Option<TrialFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undone: Option<RefusedSet>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrialFile {
+    proven: Option<String>,
+    before: Vec<String>,
 }
 
 impl Memory {
     /// Of a host that was just enrolled.
     #[must_use]
     pub const fn new(operators: Operators) -> Self {
-        Self { operators, good: None, newest: None }
+        Self { operators, good: None, newest: None, trial: None, undone: None }
+    }
+
+    /// The sets that it may come to run: without what they name, it could not go on or go back.
+    pub fn sets(&self) -> impl Iterator<Item = &Known> {
+        let trial = self.trial.iter();
+        let before = trial.flat_map(|trial| trial.proven.iter().chain(&trial.before));
+        self.good.iter().chain(&self.newest).chain(before)
     }
 
     /// Number of the newest set seen; 0 before the first.
@@ -154,7 +187,15 @@ impl Memory {
             },
         };
         let (good, newest) = (known(file.good)?, known(file.newest)?);
-        Ok(Self { operators: pinned.clone(), good, newest })
+        let trial = file.trial.map(|trial| {
+            let before: Result<Vec<_>, _> =
+                trial.before.into_iter().map(|text| known(Some(text))).collect();
+            let before = before?.into_iter().flatten().collect();
+            Ok::<_, MemoryError>(Trial { proven: known(trial.proven)?, before })
+        });
+        let trial = trial.transpose()?.filter(|_| good.is_some());
+        let undone = file.undone.filter(|_| newest.is_some());
+        Ok(Self { operators: pinned.clone(), good, newest, trial, undone })
     }
 
     /// Writes the file; durable when this returns.
@@ -168,6 +209,11 @@ impl Memory {
             operators: self.operators.clone(),
             good: text(&self.good),
             newest: text(&self.newest),
+            trial: self.trial.as_ref().map(|trial| TrialFile {
+                proven: text(&trial.proven),
+                before: trial.before.iter().map(|known| known.text.to_string()).collect(),
+            }),
+            undone: self.undone.clone(),
         };
         let bytes = serde_json::to_vec(&file).expect("texts and numbers serialise");
         sentinel_files::replace(path, &bytes, MODE)

@@ -18,7 +18,7 @@ fn tell(machine: &mut Machine, now: i64, input: Input) -> Option<u64> {
             match effect {
                 Effect::Save(_) => saves = true,
                 Effect::Begin(work) => begun = Some(work.id),
-                Effect::Hurry | Effect::LeaveCarrier => {}
+                Effect::Hurry | Effect::LeaveCarrier | Effect::Stop(_) | Effect::Look => {}
             }
         }
         effects = if saves { machine.step(now, 1.0, Input::Saved(Ok(()))) } else { Vec::new() };

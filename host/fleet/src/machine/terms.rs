@@ -1,9 +1,10 @@
 //! What a machine is told and what it asks for.
 
+use super::SlotHealth;
 use crate::memory::Memory;
 use crate::place::Place;
 use sentinel_trust::fleet::Wish;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happened.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub enum Input {
     Placed(Box<Place>),
     /// A plugin may be there, or may run, that was not before.
     PluginsChanged,
+    /// How the slots are: said when that changes, and after [`Effect::Look`].
+    Slots(SlotHealth),
     /// A piece of work ended.
     Ended {
         /// Which.
@@ -32,7 +35,7 @@ pub enum Input {
 pub enum Outcome {
     /// The set runs as a whole.
     Applied,
-    /// The good set runs, but for these slots, for these reasons.
+    /// The set that was kept or gone back to runs, but for these slots, for these reasons.
     Kept(BTreeMap<String, String>),
     /// A plugin of the set could not be had; nothing changed.
     NotFetched(String),
@@ -45,6 +48,11 @@ pub enum Outcome {
 /// What is to be done, in this order.
 #[derive(Debug)]
 pub enum Effect {
+    /// Empty these slots now, whatever work is under way, and let nothing into them that is
+    /// being prepared. Work that follows leaves them out.
+    Stop(BTreeSet<String>),
+    /// Say [`Input::Slots`].
+    Look,
     /// Make this durable, then say [`Input::Saved`].
     Save(Memory),
     /// Work under way fetches no more: a set that is applied ends with [`Outcome::Overtaken`],
@@ -63,9 +71,20 @@ pub struct Work {
     pub id: u64,
     /// Number of the set.
     pub number: u64,
-    /// Whether it is the good set, of which what can run is kept running; else it is a newer
-    /// one, to be applied as a whole or not at all.
-    pub keep: bool,
+    /// What is to be done with it.
+    pub task: Task,
     /// The host's share of it.
     pub wishes: Vec<Wish>,
+}
+
+/// What is done with a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A newer one is applied as a whole or not at all.
+    Apply,
+    /// Of the good one, what can run is kept running.
+    Keep,
+    /// The good one takes the place of one that was undone: as a whole if it can be, else as
+    /// far as it can.
+    RollBack,
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sentinel_fleet::{
     ApplyError, Carrier, CarrierError, Follower, FollowerParts, Handle, Keeping, MemoryError,
-    Place, SlotKeeper, Wanted,
+    Place, SlotHealth, SlotKeeper, Wanted,
 };
 use sentinel_registry_client::{ClientError, PluginSource, SourceError};
 use sentinel_trust::fleet::{
@@ -160,6 +160,14 @@ pub struct Slots {
     /// Names of plugins' digests that do not load.
     pub broken: Mutex<BTreeSet<Digest>>,
     pub applied: Mutex<u64>,
+    /// Plugins that fail once they run, and whether they are given up.
+    pub failing: watch::Sender<BTreeMap<Digest, bool>>,
+    /// Counts what may change the slots' health.
+    changes: watch::Sender<u64>,
+    /// Slots that were stopped, in this order.
+    pub stopped: Mutex<Vec<String>>,
+    /// Whoever applies waits while it is held.
+    pub gate: tokio::sync::Mutex<()>,
 }
 
 impl Slots {
@@ -168,7 +176,19 @@ impl Slots {
             runs: watch::channel(BTreeMap::new()).0,
             broken: Mutex::default(),
             applied: Mutex::new(0),
+            failing: watch::Sender::new(BTreeMap::new()),
+            changes: watch::Sender::new(0),
+            stopped: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// A plugin fails from now on, wherever it runs; whether its slots are given up.
+    pub fn fails(&self, component: &VerifiedComponent, given_up: bool) {
+        self.failing.send_modify(|all| {
+            all.insert(component.digest(), given_up);
+        });
+        self.changes.send_modify(|count| *count += 1);
     }
 
     pub async fn until(&self, runs: &BTreeMap<String, Digest>) {
@@ -182,6 +202,7 @@ impl Slots {
 impl SlotKeeper for Slots {
     async fn apply(&self, set: Vec<Wanted>) -> Result<(), ApplyError> {
         *self.applied.lock() += 1;
+        drop(self.gate.lock().await);
         for one in &set {
             let broken = |it: &Arc<VerifiedComponent>| self.broken.lock().contains(&it.digest());
             if one.component.as_ref().is_some_and(broken) {
@@ -215,6 +236,26 @@ impl SlotKeeper for Slots {
         }
         self.runs.send_replace(runs);
         missing
+    }
+
+    async fn stop(&self, slots: &BTreeSet<String>) {
+        self.stopped.lock().extend(slots.iter().cloned());
+        self.runs.send_modify(|runs| runs.retain(|slot, _| !slots.contains(slot)));
+    }
+
+    fn health(&self) -> SlotHealth {
+        let (runs, failing) = (self.runs.borrow(), self.failing.borrow());
+        let given_up = runs.iter().filter(|(_, digest)| failing.get(digest) == Some(&true));
+        SlotHealth {
+            failed: given_up
+                .map(|(slot, _)| (slot.clone(), format!("slot `{slot}`: it trapped")))
+                .collect(),
+            failing: runs.values().any(|digest| failing.get(digest) == Some(&false)),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 
