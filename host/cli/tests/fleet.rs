@@ -4,7 +4,7 @@
 mod program;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -95,6 +95,35 @@ fn a_plugin_reaches_the_hosts_that_it_is_for_and_they_are_waited_for() {
     let shown = fleet.done(&["fleet", "show", "1"]).data;
     assert!(shown.contains("+ toy on role=web: runs acme/toy@1.0.0"), "{shown}");
     assert!(fleet.refused(&["fleet", "show", "9"]).contains("there is no desired set 9"));
+}
+
+#[test]
+fn hosts_are_listed_before_anything_is_decided_and_watched_as_they_change() {
+    let fleet = Fleet::new();
+    fleet.two_agents();
+    let before = fleet.done(&["fleet", "status"]);
+    for part in ["agent web-1", "agent db-1", "role=web", "0/0"] {
+        assert!(before.data.contains(part), "{part}: {}", before.data);
+    }
+    assert!(before.talk.contains("nothing was decided yet"), "{}", before.talk);
+
+    let mut watch = fleet.command(&["fleet", "status", "--watch", "--json"]);
+    let mut watch = watch.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!((&first["number"], first["hosts"].as_array().unwrap().len()), (&json!(0), 2));
+    fleet.publish("acme/toy", "1.0.0", "collector", json!({}));
+    fleet.done(&["plugin", "install", "acme/toy", "--on", "role=web", "--yes"]);
+    let then = (0..20).map(|_| next()).find(|line| line["number"] == 1).unwrap();
+    let web = &then["hosts"].as_array().unwrap().iter().find(|host| host["host"] == "web-1");
+    assert_eq!(web.unwrap()["wanted"], json!(["toy: acme/toy@1.0.0"]));
+    // It ends when nobody reads any more.
+    drop(lines);
+    assert!(watch.wait().unwrap().success());
+    // Nothing runs it in this play, and that is shown.
+    let after = fleet.done(&["fleet", "status"]).data;
+    assert!(after.contains("acme/toy@1.0.0") && after.contains("missing"), "{after}");
 }
 
 #[test]

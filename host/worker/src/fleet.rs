@@ -4,17 +4,18 @@ use crate::config::WorkerConfig;
 use crate::worker::Shared;
 use async_trait::async_trait;
 use sentinel_fleet::{
-    ApplyError, Carrier, CarrierError, Follower, FollowerParts, Handle, Keeping, Place, SlotKeeper,
-    Wanted, facts,
+    ApplyError, Carrier, CarrierError, Follower, FollowerParts, Handle, Keeping, Place, SlotHealth,
+    SlotKeeper, Wanted, facts,
 };
 use sentinel_registry_client::PluginSource;
 use sentinel_store::Store;
 use sentinel_trust::Kind;
 use sentinel_trust::fleet::Operators;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often the store is asked for a newer set.
 const LOOK: Duration = Duration::from_secs(1);
@@ -64,21 +65,38 @@ impl Carrier for FromStore {
 }
 
 /// Puts what the fleet asks for into a worker's slots.
-pub(crate) struct Keeper(pub(crate) Weak<Shared>);
+pub(crate) struct Keeper {
+    slots: Weak<Shared>,
+    changes: watch::Receiver<u64>,
+}
 
 #[async_trait]
 impl SlotKeeper for Keeper {
     async fn apply(&self, set: Vec<Wanted>) -> Result<(), ApplyError> {
-        let shared = self.0.upgrade();
+        let shared = self.slots.upgrade();
         let shared = shared.ok_or_else(|| ApplyError("the worker is stopping".to_owned()))?;
         shared.apply_fleet(set).await.map_err(ApplyError)
     }
 
     async fn keep(&self, set: Vec<Keeping>) -> BTreeMap<String, String> {
-        match self.0.upgrade() {
+        match self.slots.upgrade() {
             Some(shared) => shared.keep_fleet(set).await,
             None => BTreeMap::new(),
         }
+    }
+
+    async fn stop(&self, slots: &BTreeSet<String>) {
+        if let Some(shared) = self.slots.upgrade() {
+            shared.watched.stop(slots).await;
+        }
+    }
+
+    fn health(&self) -> SlotHealth {
+        self.slots.upgrade().map(|shared| shared.watched.health()).unwrap_or_default()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 }
 
@@ -88,11 +106,12 @@ pub(crate) async fn follow(
     follower: Follower,
     shared: &Arc<Shared>,
     plugins: Arc<dyn PluginSource>,
+    changes: watch::Receiver<u64>,
 ) -> Handle {
     let parts = FollowerParts {
         carrier: Box::new(FromStore(Arc::clone(&shared.store))),
         plugins,
-        keeper: Arc::new(Keeper(Arc::downgrade(shared))),
+        keeper: Arc::new(Keeper { slots: Arc::downgrade(shared), changes }),
     };
     let place = place(&shared.config.lock(), &shared.options.name);
     let handle = follower.start(parts, place);

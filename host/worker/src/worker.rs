@@ -9,7 +9,7 @@ use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
 use crate::notify::{MAX_QUEUED, Notifications, NotifyParts};
-use crate::slots::{SlotParts, Slots};
+use crate::slots::{SlotParts, Slots, Watched};
 use crate::stages::Stages;
 use crate::status::{IngestStatus, STATUS_PREFIX, WindowsStatus, WorkerStatus};
 use crate::upkeep;
@@ -128,6 +128,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) slots: tokio::sync::Mutex<Slots>,
+    /// Those of the fleet, for whoever cannot wait.
+    pub(crate) watched: Arc<Watched>,
     bus: Arc<dyn Bus>,
     pub(crate) options: WorkerOptions,
     pub(crate) config: Mutex<WorkerConfig>,
@@ -211,6 +213,7 @@ impl Worker {
             store: parts.store,
             started_at: parts.clock.now(),
             clock: parts.clock,
+            watched: Arc::clone(&slots.watched),
             slots: tokio::sync::Mutex::new(slots),
             bus: Arc::clone(&parts.bus),
             config: Mutex::new(options.config.clone()),
@@ -226,7 +229,10 @@ impl Worker {
             fleet_report: OnceLock::new(),
         });
         let fleet = match follower {
-            Some(follower) => Some(fleet::follow(follower, &shared, parts.plugins).await),
+            Some(follower) => {
+                let changes = parts.runtime.changes();
+                Some(fleet::follow(follower, &shared, parts.plugins, changes).await)
+            }
             None => None,
         };
         let mut others = vec![

@@ -102,19 +102,28 @@ async fn a_set_reaches_the_hosts_it_is_for_and_a_broken_one_is_rolled_back() -> 
     })
     .await?;
 
+    // The rest of the set cannot be applied, and the operator's stop counts nevertheless.
     let mut third = groups()?;
     third[1].slots[0].disabled = true;
+    third[1].slots.push(broken()?);
     let decided = Instant::now();
     operator.decide(&up, third).await?;
     until(&up, &hosts, "the slot is empty", |status| {
         let web = host(status, "web-1")?;
-        let empty = web["slots"].as_array()?.iter().all(|slot| slot["state"] != "running");
-        (web["number"] == 3 && empty).then_some(())
+        let slots = web["slots"].as_array()?;
+        (slots.iter().all(|slot| slot["state"] == "empty") && slots.len() == 1).then_some(())
     })
     .await?;
     let took = decided.elapsed();
     println!("disabled within {took:?}");
     ensure!(took < AT_ONCE, "disabled after {took:?}\n{}", web.log());
+    until(&up, &hosts, "the rest is refused", |status| {
+        let web = host(status, "web-1")?;
+        let why = web["problem"].as_str().unwrap_or_default();
+        let said = why.contains("stopped all the same: `count`") && why.contains("broken");
+        (web["number"] == 1 && web["state"] == "refused" && said).then_some(())
+    })
+    .await?;
 
     operator.decide(&up, groups()?).await?;
     until(&up, &hosts, "it runs again", |status| {
@@ -146,16 +155,25 @@ async fn a_set_reaches_the_hosts_it_is_for_and_a_broken_one_is_rolled_back() -> 
     })
     .await?;
 
-    // One that loads and then fails at every call is given up, and what ran before runs again.
+    // One that loads and then fails at every call takes its whole set back with it.
     let mut failing = Wish { slot: "count".to_owned(), ..broken()? };
     failing.config = json!({ "mode": "panic" });
-    operator.decide(&up, vec![group("role=web", vec![failing])]).await?;
-    until(&up, &hosts, "it goes back and says why", |status| {
+    let fifth = operator.next();
+    let beside = counter("beside", fifth)?;
+    operator.decide(&up, vec![group("role=web", vec![failing, beside])]).await?;
+    until(&up, &hosts, "the whole set runs first", |status| {
+        let slots = host(status, "web-1")?["slots"].as_array()?;
+        slots.iter().any(|slot| slot["name"] == "beside").then_some(())
+    })
+    .await?;
+    until(&up, &hosts, "it goes back as a whole and says why", |status| {
         let web = host(status, "web-1")?;
         let why = web["problem"].as_str().unwrap_or_default();
-        let slot = &web["slots"][0];
-        let back = slot["plugin"] == "sentinel/counter" && slot["state"] == "running";
-        (back && web["state"] == "refused" && why.contains("was given up")).then_some(())
+        let said = why.contains("rolled back as a whole, to set 4") && why.contains("`count`");
+        let slots = web["slots"].as_array()?;
+        let alone = slots.len() == 1 && slots[0]["plugin"] == "sentinel/counter";
+        let back = alone && slots[0]["state"] == "running" && web["number"] == 4;
+        (back && web["state"] == "refused" && web["refused"] == fifth && said).then_some(())
     })
     .await?;
     drop((web, db));

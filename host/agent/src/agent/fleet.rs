@@ -6,18 +6,20 @@
 use super::slots::Inner;
 use crate::collect::{self, Plan};
 use async_trait::async_trait;
-use sentinel_fleet::{ApplyError, Keeping, MAX_HOST_SLOTS, SlotKeeper, Wanted, with_given_up};
+use sentinel_fleet::{
+    ApplyError, Keeping, MAX_HOST_SLOTS, SlotHealth, SlotKeeper, Wanted, with_given_up,
+};
 use sentinel_model::columns::{MAX_SYMBOL, check_label_key};
 use sentinel_model::ids::SlotName;
-use sentinel_runtime::{Change, Committed, MAX_SET, Slot, SlotSpec, SlotStatus};
+use sentinel_runtime::{Change, Committed, MAX_SET, Slot, SlotSpec, SlotState, SlotStatus};
 use sentinel_trust::fleet::{Collect, HostReport, Wish};
-use sentinel_trust::{Digest, Grants, VerifiedComponent};
+use sentinel_trust::{Digest, Grants, PluginName, VerifiedComponent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const _: () = assert!(MAX_HOST_SLOTS <= MAX_SET, "a set is changed in one piece");
 
@@ -41,12 +43,41 @@ impl Asked {
 
 struct Held {
     slot: Slot,
+    plugin: PluginName,
     asked: Asked,
     collect: Collect,
     plan: watch::Sender<Plan>,
     stop: watch::Sender<bool>,
     /// None while the slot is disabled.
     task: Option<JoinHandle<()>>,
+    /// Failures that were counted when its content was put in.
+    restarts: u64,
+}
+
+impl Held {
+    /// Whether what was asked for failed too often: why.
+    fn given_up(status: &SlotStatus) -> Option<&str> {
+        let back = status.rolled_back.as_ref().map(|it| &*it.reason);
+        match &status.state {
+            SlotState::Quarantined { reason, .. } => Some(reason),
+            SlotState::Running | SlotState::BackingOff { .. } | SlotState::Empty { .. } => back,
+        }
+    }
+
+    /// Whether what was asked for needs not be put in anew.
+    fn is_as_asked(&self, again: bool) -> bool {
+        let failed = again && Self::given_up(&self.slot.status()).is_some();
+        !self.slot.is_empty() && !failed
+    }
+
+    fn judge(&self, health: &mut SlotHealth) {
+        let status = self.slot.status();
+        let version = status.rolled_back.as_ref().map_or(&status.version, |it| &it.version);
+        let plugin = format!("{} {version}", self.plugin);
+        let backs_off = matches!(status.state, SlotState::BackingOff { .. });
+        let failing = backs_off || (!status.good && status.restarts > self.restarts);
+        health.add(status.name.as_str(), &plugin, Self::given_up(&status), failing);
+    }
 }
 
 /// Slots of the fleet.
@@ -174,8 +205,9 @@ impl Keeper {
         Ok(Ready { name, wish, component })
     }
 
-    /// What is to be changed for a wish; nothing where the slot runs it, or is disabled.
-    fn change(&self, ready: &Ready) -> Option<Change> {
+    /// What is to be changed for a wish; nothing where the slot runs it, or is disabled. What was
+    /// given up is tried `again` with a set that an operator decided since.
+    fn change(&self, ready: &Ready, again: bool) -> Option<Change> {
         let component = Arc::clone(ready.component.as_ref()?);
         let wish = &ready.wish;
         let spec = SlotSpec {
@@ -185,7 +217,7 @@ impl Keeper {
             grants: wish.grants.clone(),
         };
         match self.0.fleet.lock().held.get(&ready.name) {
-            Some(held) if !held.slot.is_empty() && held.asked == Asked::of(wish) => None,
+            Some(held) if held.asked == Asked::of(wish) && held.is_as_asked(again) => None,
             Some(held) => Some(Change::Swap { slot: held.slot.clone(), spec }),
             None => Some(Change::Start { spec, services: self.0.services.clone() }),
         }
@@ -214,6 +246,10 @@ impl Keeper {
         let mut fleet = self.0.fleet.lock();
         if let Some(held) = fleet.held.get_mut(&ready.name) {
             (held.asked, held.collect) = (Asked::of(&ready.wish), collect);
+            if committed.is_some() {
+                held.plugin = ready.wish.plugin.clone();
+                held.restarts = held.slot.status().restarts;
+            }
             replan(held, plan);
             if held.task.is_none() {
                 held.stop.send_replace(false);
@@ -222,8 +258,10 @@ impl Keeper {
         } else if let Some(Committed { slot, .. }) = committed {
             let (plan, stop) = (watch::Sender::new(plan), watch::Sender::new(false));
             let task = Some(self.call(&slot, &plan, &stop));
-            let asked = Asked::of(&ready.wish);
-            fleet.held.insert(ready.name.clone(), Held { slot, asked, collect, plan, stop, task });
+            let (asked, plugin) = (Asked::of(&ready.wish), ready.wish.plugin.clone());
+            let restarts = slot.status().restarts;
+            let held = Held { slot, plugin, asked, collect, plan, stop, task, restarts };
+            fleet.held.insert(ready.name.clone(), held);
         }
     }
 
@@ -273,7 +311,7 @@ impl SlotKeeper for Keeper {
         let set = set.map_err(ApplyError)?;
         self.names_are_free(&set).await;
         let (changed, changes): (Vec<&Ready>, Vec<Change>) =
-            set.iter().filter_map(|ready| Some((ready, self.change(ready)?))).unzip();
+            set.iter().filter_map(|ready| Some((ready, self.change(ready, true)?))).unzip();
         let applied = inner.runtime.apply(changes).await;
         let applied = applied.map_err(|error| ApplyError(error.to_string()))?;
         let mut committed: BTreeMap<&SlotName, Committed> =
@@ -315,7 +353,7 @@ impl SlotKeeper for Keeper {
             };
             names.insert(ready.name.clone());
             self.names_are_free(std::slice::from_ref(&ready)).await;
-            let change = self.change(&ready);
+            let change = self.change(&ready, false);
             match inner.runtime.apply(change.into_iter().collect()).await {
                 Ok(_) if ready.component.is_none() => self.disable(&ready.name).await,
                 Ok(mut committed) => self.runs(&ready, committed.pop()),
@@ -324,5 +362,24 @@ impl SlotKeeper for Keeper {
         }
         self.let_go_of_others(&names);
         missing
+    }
+
+    async fn stop(&self, slots: &BTreeSet<String>) {
+        let mut stopping = JoinSet::new();
+        for name in slots.iter().filter_map(|slot| SlotName::new(slot).ok()) {
+            let keeper = Self(Arc::clone(&self.0));
+            stopping.spawn(async move { keeper.disable(&name).await });
+        }
+        stopping.join_all().await;
+    }
+
+    fn health(&self) -> SlotHealth {
+        let mut health = SlotHealth::default();
+        self.0.fleet.lock().held.values().for_each(|held| held.judge(&mut health));
+        health
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.runtime.changes()
     }
 }

@@ -16,6 +16,8 @@ use crate::failure::Failure;
 const PIPED_WIDTH: usize = 120;
 /// Fewer columns than these are taken for these.
 const LEAST_WIDTH: usize = 40;
+/// Empties a terminal and begins at its top.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 /// How text may look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,18 +66,22 @@ impl Printer {
         value: &T,
         text: impl FnOnce(Look) -> String,
     ) -> Result<(), Failure> {
-        let mut text =
-            if self.json { serde_json::to_string_pretty(value)? } else { text(self.data) };
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { text(self.data) };
+        write(text).map(drop)
+    }
+
+    /// One of many results that follow each other: a line of JSON where that was asked for, else
+    /// text, which on a terminal takes the place of the one before. Whether anybody still reads.
+    pub(crate) fn frame<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<bool, Failure> {
+        if self.json {
+            return write(serde_json::to_string(value)?);
         }
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(|error| {
-                Failure::new(format!("standard output cannot be written: {error}"))
-            }),
-        }
+        let terminal = io::stdout().is_terminal();
+        write(format!("{}{}", if terminal { CLEAR } else { "" }, text(self.data)))
     }
 
     /// Says something to whoever sits there.
@@ -102,6 +108,19 @@ impl Printer {
         if let Some(hint) = &failure.hint {
             self.hint(hint);
         }
+    }
+}
+
+/// Writes data as a whole line. Whether anybody still reads: whoever does not has seen enough.
+fn write(mut text: String) -> Result<bool, Failure> {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(format!("standard output cannot be written: {error}"))),
+        Ok(()) => Ok(true),
     }
 }
 

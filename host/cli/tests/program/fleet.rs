@@ -44,14 +44,22 @@ impl Fleet {
     }
 
     pub(crate) fn at(&self, server: &str, arguments: &[&str]) -> Said {
-        let environment = [
+        self.all.user.run_with(arguments, &self.environment(server), "")
+    }
+
+    /// A command that is not waited for.
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
+        self.all.user.command(arguments, &self.environment(&self.served.url))
+    }
+
+    fn environment<'a>(&'a self, server: &'a str) -> [(&'static str, &'a str); 5] {
+        [
             ("SENTINEL_SERVER", server),
             ("SENTINEL_TOKEN", TOKEN),
             ("SENTINEL_REGISTRY", self.all.registry.url.as_str()),
             ("SENTINEL_ENROLMENT", "registry/enrolment.json"),
             ("USER", "alice"),
-        ];
-        self.all.user.run_with(arguments, &environment, "")
+        ]
     }
 
     pub(crate) fn done(&self, arguments: &[&str]) -> Said {

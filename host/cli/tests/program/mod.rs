@@ -57,12 +57,8 @@ impl User {
         environment: &[(&str, &str)],
         input: &str,
     ) -> Said {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sentinel"))
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("HOME", self.dir.path())
-            .envs(environment.iter().copied())
+        let mut child = self
+            .command(arguments, environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -76,6 +72,14 @@ impl User {
             data: self.shown(&output.stdout),
             talk: self.shown(&output.stderr),
         }
+    }
+
+    /// A command in the user's folder, with variables.
+    pub(crate) fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sentinel"));
+        command.args(arguments).current_dir(self.dir.path()).env_clear();
+        command.env("HOME", self.dir.path()).envs(environment.iter().copied());
+        command
     }
 
     /// As [`User::run`], for a command that must do what it is asked.

@@ -33,6 +33,23 @@ pub struct SlotHealth {
     pub failing: bool,
 }
 
+impl SlotHealth {
+    /// Adds a slot: the plugin that was asked for, and why it was given up, if it was; else
+    /// whether it fails.
+    pub fn add(
+        &mut self,
+        slot: &str,
+        plugin: &dyn std::fmt::Display,
+        given_up: Option<&str>,
+        failing: bool,
+    ) {
+        if let Some(why) = given_up {
+            self.failed.insert(slot.to_owned(), format!("slot `{slot}`: {plugin} failed: {why}"));
+        }
+        self.failing |= failing && given_up.is_none();
+    }
+}
+
 /// The time of a trial.
 #[derive(Debug)]
 pub(super) struct Clock {

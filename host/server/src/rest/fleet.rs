@@ -108,19 +108,22 @@ fn opened(stored: StoredSet, operators: &Operators) -> Option<FleetSetBody> {
 pub(super) async fn status(
     State(context): State<Context>,
 ) -> Result<Json<FleetStatusBody>, Failure> {
-    let Some(set) = context.fleet.in_force().await? else {
-        return Ok(Json(FleetStatusBody::default()));
-    };
+    // Hosts are there before anything was decided for them.
+    let set = context.fleet.in_force().await?;
+    let set = set.as_deref();
     let now = context.now();
     let mut hosts = Vec::new();
     for agent in context.store.agents().await? {
-        hosts.push(agent_host(&set, agent, now));
+        hosts.push(agent_host(set, agent, now));
     }
     for (name, json, at) in context.store.statuses().await? {
         if let Some(worker) = name.strip_prefix("worker/") {
-            hosts.push(worker_host(&set, worker, &json, now - at > SILENT_MS));
+            hosts.push(worker_host(set, worker, &json, now - at > SILENT_MS));
         }
     }
+    let Some(set) = set else {
+        return Ok(Json(FleetStatusBody { hosts, ..FleetStatusBody::default() }));
+    };
     Ok(Json(FleetStatusBody {
         number: set.number,
         by: set.by.clone(),
@@ -130,7 +133,7 @@ pub(super) async fn status(
     }))
 }
 
-fn agent_host(set: &DesiredSet, agent: AgentRecord, now: i64) -> FleetHostBody {
+fn agent_host(set: Option<&DesiredSet>, agent: AgentRecord, now: i64) -> FleetHostBody {
     let report: serde_json::Value =
         agent.report.as_deref().and_then(|r| serde_json::from_str(r).ok()).unwrap_or_default();
     // As the agent says now; those of its enrolment where it says nothing of them.
@@ -154,7 +157,7 @@ fn agent_host(set: &DesiredSet, agent: AgentRecord, now: i64) -> FleetHostBody {
     host
 }
 
-fn worker_host(set: &DesiredSet, name: &str, json: &str, silent: bool) -> FleetHostBody {
+fn worker_host(set: Option<&DesiredSet>, name: &str, json: &str, silent: bool) -> FleetHostBody {
     let report: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     Host {
         name: name.to_owned(),
@@ -178,9 +181,11 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn body(self, set: &DesiredSet) -> FleetHostBody {
+    fn body(self, set: Option<&DesiredSet>) -> FleetHostBody {
         let said: Option<HostReport> = serde_json::from_value(self.report["fleet"].clone()).ok();
-        let (wanted, conflict) = match set.for_host(&self.labels, self.kinds) {
+        let number = set.map_or(0, |set| set.number);
+        let wishes = set.map_or(Ok(Vec::new()), |set| set.for_host(&self.labels, self.kinds));
+        let (wanted, conflict) = match wishes {
             Ok(wishes) => {
                 let wanted = wishes.iter().map(|wish| {
                     let off = if wish.disabled { " (disabled)" } else { "" };
@@ -196,7 +201,7 @@ impl Host<'_> {
             None => "outside",
             Some(_) if self.silent => "silent",
             Some(_) if problem.is_some() => "refused",
-            Some(said) if said.applied >= set.number => "current",
+            Some(said) if said.applied >= number => "current",
             Some(_) => "behind",
         };
         FleetHostBody {

@@ -18,6 +18,7 @@ use sentinel_trust::{Kind, VerifiedComponent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::health::given_up;
 use super::stage::{Missing, SlotEvaluator, SlotNotifier, SlotTransform};
 
 const _: () = assert!(MAX_HOST_SLOTS <= MAX_SET, "a set is changed in one piece");
@@ -86,7 +87,7 @@ impl Slots {
             set.into_iter().map(|one| ready(one, &taken)).collect::<Result<_, _>>()?;
         let (mut changed, mut changes) = (Vec::new(), Vec::new());
         for one in &set {
-            if let Some(change) = self.change(one).await? {
+            if let Some(change) = self.change(one, true).await? {
                 changed.push(&one.name);
                 changes.push(change);
             }
@@ -140,18 +141,22 @@ impl Slots {
     }
 
     async fn keep_one(&mut self, one: &Ready) -> Result<(), String> {
-        let change = self.change(one).await?;
+        let change = self.change(one, false).await?;
         let applied = self.parts.runtime.apply(change.into_iter().collect()).await;
         let mut applied = applied.map_err(|error| error.to_string())?;
         self.runs(one, applied.pop());
         Ok(())
     }
 
-    /// What is to be changed for a wish; nothing where the slot runs it, or is disabled.
-    async fn change(&self, one: &Ready) -> Result<Option<Change>, String> {
+    /// What is to be changed for a wish; nothing where the slot runs it, or is disabled. What was
+    /// given up is tried `again` with a set that an operator decided since.
+    async fn change(&self, one: &Ready, again: bool) -> Result<Option<Change>, String> {
         let (Some(component), wish) = (&one.component, &one.wish) else { return Ok(None) };
         let live = self.fleet.live.get(&one.name).filter(|live| live.kind == wish.kind);
-        if live.is_some_and(|live| !live.slot.is_empty() && live.wanted == asked(wish)) {
+        let failed = |live: &Live| again && given_up(&live.slot.status()).is_some();
+        let runs =
+            |live: &Live| !live.slot.is_empty() && live.wanted == asked(wish) && !failed(live);
+        if live.is_some_and(runs) {
             return Ok(None);
         }
         self.parts.states.open(&one.name).await.map_err(|error| error.to_string())?;
@@ -179,6 +184,7 @@ impl Slots {
         let (plugin, version) = (&one.wish.plugin, &one.wish.version);
         tracing::info!(slot = %one.name, %plugin, %version, generation, "slot of the fleet runs");
         self.changes += 1;
+        self.watched.put(slot.clone(), plugin.clone());
         let live = Live { slot, kind, wanted, generation: self.changes };
         let before = self.fleet.live.insert(one.name.clone(), live);
         // The same slot after a swap; of another kind, another that is over.
@@ -192,6 +198,7 @@ impl Slots {
             self.fleet.live.keys().filter(|name| !names.contains(name)).cloned().collect();
         for name in gone {
             tracing::info!(slot = %name, "slot of the fleet removed");
+            self.watched.forget(&name);
             self.retired.extend(self.fleet.live.remove(&name).map(|live| live.slot));
         }
         self.fleet.places = places;
@@ -201,6 +208,7 @@ impl Slots {
     pub(super) fn fleet_gives_way(&mut self, taken: &BTreeSet<SlotName>) {
         self.fleet.places.retain(|place| !taken.contains(&place.name));
         for name in taken {
+            self.watched.forget(name);
             self.retired.extend(self.fleet.live.remove(name).map(|live| live.slot));
         }
     }

@@ -6,12 +6,14 @@
 //! say so, a notifier's notifications wait.
 
 mod fleet;
+mod health;
 mod stage;
 
 use crate::config::{SlotConfig, WorkerConfig};
 use crate::kv::SlotStates;
 use crate::stages::{EvaluatorStage, NotifierStage, Stages, TransformStage};
 use fleet::FleetSlots;
+pub(crate) use health::Watched;
 use sentinel_fleet::with_given_up;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
@@ -59,6 +61,8 @@ pub struct Slots {
     parts: SlotParts,
     live: BTreeMap<SlotName, Live>,
     fleet: FleetSlots,
+    /// The fleet's slots, for whoever cannot wait for changes under way.
+    pub(crate) watched: Arc<Watched>,
     problems: BTreeMap<SlotName, String>,
     changes: u64,
     /// Disabled, and still in the stages before.
@@ -75,6 +79,7 @@ impl Slots {
             parts,
             live: BTreeMap::new(),
             fleet: FleetSlots::default(),
+            watched: Arc::default(),
             disabling: Vec::new(),
             problems: BTreeMap::new(),
             changes: 0,

@@ -3,7 +3,7 @@
 use clap::Args;
 use sentinel_server::api::{FleetHostBody, FleetStatusBody};
 use serde::Deserialize;
-use serde_json::Value;
+use std::time::Duration;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -16,7 +16,13 @@ pub(crate) struct Status {
     /// Only hosts that are not as they should be
     #[arg(long)]
     problems: bool,
+    /// Go on looking: every 2 s anew, a line each with --json
+    #[arg(long)]
+    watch: bool,
 }
+
+/// How often is looked again.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What a host says of a slot, as far as it is shown; other versions may say less or more.
 #[derive(Debug, Default, Deserialize)]
@@ -34,10 +40,9 @@ pub(super) async fn run(
     client: &Client,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let mut status: FleetStatusBody = client.get("/v1/fleet/status", &[]).await?;
-    let verdict = verdict(&status);
-    if command.problems {
-        status.hosts.retain(|host| host.state != "current");
+    let (status, verdict) = look(&command, client).await?;
+    if command.watch {
+        return watch(&command, status, client, printer).await;
     }
     printer.data(&status, |look| text(&status, look))?;
     if status.number == 0 {
@@ -45,6 +50,44 @@ pub(super) async fn run(
         printer.hint("begin with `sentinel plugin install NAME --on '*'`");
     }
     verdict
+}
+
+async fn look(
+    command: &Status,
+    client: &Client,
+) -> Result<(FleetStatusBody, Result<(), Failure>), Failure> {
+    let mut status: FleetStatusBody = client.get("/v1/fleet/status", &[]).await?;
+    let verdict = verdict(&status);
+    if command.problems {
+        status.hosts.retain(|host| host.state != "current");
+    }
+    Ok((status, verdict))
+}
+
+/// Shows it again and again, until nobody reads any more. A server that is away for a while ends
+/// nothing.
+async fn watch(
+    command: &Status,
+    mut status: FleetStatusBody,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    loop {
+        let decided = if status.number == 0 { "nothing was decided yet\n\n" } else { "" };
+        if !printer.frame(&status, |look| format!("{decided}{}", text(&status, look)))? {
+            return Ok(());
+        }
+        loop {
+            tokio::time::sleep(LOOK).await;
+            match look(command, client).await {
+                Ok((newer, _)) => {
+                    status = newer;
+                    break;
+                }
+                Err(failure) => printer.warn(&failure.message),
+            }
+        }
+    }
 }
 
 /// Fails where a host refused the set in force, or does not run it yet. Hosts that are away
@@ -109,7 +152,7 @@ fn rows(host: &FleetHostBody, number: u64, table: &mut Table) {
         (host.state.clone(), tone),
     ];
     let mut why = host.problem.clone().unwrap_or_default();
-    let slots = slots(&host.slots);
+    let slots = slots(host);
     if slots.is_empty() {
         let none = [String::new(), String::new(), String::new(), why].map(|t| (t, Tone::Plain));
         table.toned(first.into_iter().chain(none));
@@ -119,6 +162,7 @@ fn rows(host: &FleetHostBody, number: u64, table: &mut Table) {
         let tone = match slot.state.as_str() {
             "running" => Tone::Good,
             "disabled" => Tone::Quiet,
+            "missing" => Tone::Bad,
             _ => Tone::Warning,
         };
         if let Some(reason) = slot.reason {
@@ -139,8 +183,37 @@ fn rows(host: &FleetHostBody, number: u64, table: &mut Table) {
     }
 }
 
-fn slots(said: &Value) -> Vec<Slot> {
-    Vec::<Slot>::deserialize(said).unwrap_or_default()
+/// What a host says of its slots, beside what is wanted of it.
+fn slots(host: &FleetHostBody) -> Vec<Slot> {
+    let mut slots = Vec::<Slot>::deserialize(&host.slots).unwrap_or_default();
+    for wanted in &host.wanted {
+        // `slot: publisher/name@1.2.3`, and ` (disabled)` after it.
+        let Some((name, plugin)) = wanted.split_once(": ") else { continue };
+        let (plugin, off) = match plugin.strip_suffix(" (disabled)") {
+            Some(plugin) => (plugin, true),
+            None => (plugin, false),
+        };
+        match slots.iter_mut().find(|slot| slot.name == name) {
+            Some(slot) => {
+                let differs = format!("{}@{}", slot.plugin, slot.version) != plugin;
+                if differs && !off && !slot.plugin.is_empty() {
+                    let more = slot.reason.take().map(|why| format!("; {why}")).unwrap_or_default();
+                    slot.reason = Some(format!("wanted: {plugin}{more}"));
+                }
+            }
+            None => {
+                let (plugin, version) = plugin.split_once('@').unwrap_or((plugin, ""));
+                slots.push(Slot {
+                    name: name.to_owned(),
+                    plugin: plugin.to_owned(),
+                    version: version.to_owned(),
+                    state: if off { "disabled" } else { "missing" }.to_owned(),
+                    reason: None,
+                });
+            }
+        }
+    }
+    slots
 }
 
 #[cfg(test)]
@@ -161,7 +234,11 @@ mod tests {
         (refused.number, refused.refused) = (Some(7), Some(8));
         (refused.state, refused.problem) =
             ("refused".to_owned(), Some("it asks for\u{1b}[2J more".to_owned()));
-        let behind = host("w", "worker", "*");
+        current.wanted =
+            vec!["system: sentinel/system@0.2.0".into(), "nginx: sentinel/nginx@1.0.0".into()];
+        let mut behind = host("w", "worker", "*");
+        behind.wanted =
+            vec!["pager: acme/teams@2.0.0".into(), "old: acme/old@1.0.0 (disabled)".into()];
         let mut outside = host("old", "agent", "*");
         (outside.number, outside.state) = (None, "outside".to_owned());
         FleetStatusBody {
