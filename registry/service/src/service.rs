@@ -16,7 +16,7 @@ use crate::access::Access;
 use crate::api;
 use crate::cache::{BlobCache, Links};
 use crate::catalogue::Catalogue;
-use crate::downloads::{Downloads, Totals};
+use crate::downloads::{self, Downloads, Totals};
 use crate::held::Room;
 use crate::listener::{self, ListenError, Listener};
 use crate::oci;
@@ -135,15 +135,13 @@ pub fn serve_on(
     store: Store,
     keys: Option<OnlineKeys>,
 ) -> Result<Registry, ServeError> {
-    let mut instance = [0; 16];
-    getrandom::fill(&mut instance).map_err(|error| ServeError::NoRandomness(error.to_string()))?;
     let shared = Arc::new(Shared {
         access: Access::new(options.anonymous_pull, options.rates),
         blobs: BlobCache::default(),
         links: Links::default(),
         releases: Releases::new(store.clone()),
         catalogue: Catalogue::new(store.clone(), keys),
-        downloads: Downloads::new(hex::encode(instance)),
+        downloads: Downloads::new(),
         totals: tokio::sync::Mutex::default(),
         uploads: Places::new(options.limits.uploads),
         room: Room::new(options.limits.held_bytes),
@@ -227,6 +225,11 @@ async fn collect_abandoned(shared: &Shared) {
         Ok(0) => {}
         Ok(parts) => tracing::info!(parts, "removed parts of files that were never finished"),
         Err(error) => tracing::warn!(%error, "unfinished files could not be removed"),
+    }
+    match downloads::fold(&shared.store, before).await {
+        Ok(0) => {}
+        Ok(instances) => tracing::info!(instances, "folded what instances counted"),
+        Err(error) => tracing::warn!(%error, "what instances counted could not be folded"),
     }
     match shared.store.collect_blobs(before).await {
         Ok(0) => {}

@@ -11,6 +11,7 @@
 //! auth/tokens/<id>                          a token: what it may, and its hash
 //! plugins/<publisher>/<plugin>/<version>.<64 hex>   what is kept of a release
 //! downloads/<instance>                      what an instance counted
+//! totals/<20 digits>                        what instances counted that are gone
 //! names/allowed/<publisher>/<plugin>        a name that may be like another
 //! metadata/…                                repository metadata: see the module `catalogue`
 //! ```
