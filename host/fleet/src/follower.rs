@@ -7,8 +7,9 @@ use crate::memory::{Memory, MemoryError};
 use crate::place::Place;
 use crate::work::{self, told};
 use sentinel_registry_client::PluginSource;
+use sentinel_trust::Digest;
 use sentinel_trust::fleet::{HostReport, Operators};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub struct Follower {
 pub struct Handle {
     place: watch::Sender<Place>,
     report: watch::Receiver<HostReport>,
+    needs: watch::Receiver<BTreeSet<Digest>>,
     begun: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -75,6 +77,7 @@ impl Follower {
         let machine = Machine::new(self.memory, place.clone(), 0);
         let (place, placed) = watch::channel(place);
         let (report, reported) = watch::channel(machine.report());
+        let (needs, needed) = watch::channel(machine.needs());
         let (begun, has_begun) = watch::channel(machine.has_begun());
         let (have, known) = watch::channel(machine.highest());
         let (stop, stopping) = watch::channel(false);
@@ -89,6 +92,7 @@ impl Follower {
             keeper,
             work: None,
             report,
+            needs,
             begun,
             have,
         };
@@ -98,7 +102,7 @@ impl Follower {
             // It ends by itself, since nobody listens any more.
             let _ = asking.await;
         });
-        Handle { place, report: reported, begun: has_begun, stop, task }
+        Handle { place, report: reported, needs: needed, begun: has_begun, stop, task }
     }
 }
 
@@ -131,6 +135,13 @@ impl Handle {
         self.report.clone()
     }
 
+    /// What this host may come to run of its fleet, by digest: without it on the disk, it could
+    /// not go on, or go back, without a network.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<Digest> {
+        self.needs.borrow().clone()
+    }
+
     /// Begins nothing more; returns when no slot is being changed. The slots stay as they are.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -153,6 +164,7 @@ struct Running {
     keeper: Arc<dyn SlotKeeper>,
     work: Option<Doing>,
     report: watch::Sender<HostReport>,
+    needs: watch::Sender<BTreeSet<Digest>>,
     begun: watch::Sender<bool>,
     have: watch::Sender<u64>,
 }
@@ -215,11 +227,15 @@ impl Running {
     /// Tells the machine, and does what it says. Whether what was offered was of use.
     async fn take(&mut self, input: Input) -> bool {
         let mut useful = true;
+        let mut needs_differ = matches!(input, Input::Placed(_));
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             for effect in self.machine.step(self.now(), rand::random(), input) {
                 match effect {
-                    Effect::Save(memory) => inputs.push_back(Input::Saved(self.save(memory).await)),
+                    Effect::Save(memory) => {
+                        needs_differ = true;
+                        inputs.push_back(Input::Saved(self.save(memory).await));
+                    }
                     Effect::Hurry => {
                         if let Some(doing) = &self.work {
                             doing.hurry.send_replace(true);
@@ -234,6 +250,9 @@ impl Running {
                     Effect::LeaveCarrier => useful = false,
                 }
             }
+        }
+        if needs_differ {
+            self.needs.send_replace(self.machine.needs());
         }
         self.have.send_if_modified(|have| {
             let highest = self.machine.highest();

@@ -39,6 +39,7 @@ use crate::memory::{Known, Memory};
 use crate::place::Place;
 use again::Again;
 use report::said;
+use sentinel_trust::Digest;
 use sentinel_trust::fleet::{RefusedSet, Wish};
 use std::collections::{BTreeMap, BTreeSet};
 use trial::Clock;
@@ -128,6 +129,16 @@ impl Machine {
     #[must_use]
     pub fn highest(&self) -> u64 {
         self.memory.highest()
+    }
+
+    /// What this host may come to run of its fleet: of the sets that it can go on with or go
+    /// back to.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<Digest> {
+        let groups = self.memory.sets().flat_map(|set| &set.sealed().set().groups);
+        let here = groups.filter(|group| group.matches(&self.place.labels));
+        let ours = |wish: &&Wish| self.place.kinds.contains(&wish.kind);
+        here.flat_map(|group| &group.slots).filter(ours).map(|wish| wish.digest).collect()
     }
 
     /// Whether the last good set was begun with, as far as it could be.

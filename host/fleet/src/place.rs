@@ -1,7 +1,7 @@
 //! Where a host stands in its fleet: which wishes of a set are its own, and which of them its
 //! owner allows.
 
-use sentinel_trust::fleet::{DesiredSet, Wish, beyond_ceiling};
+use sentinel_trust::fleet::{DesiredSet, Wish, within_ceiling};
 use sentinel_trust::{Grants, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,8 +107,7 @@ impl Place {
         Ok(share)
     }
 
-    /// A wish as far as this host's owner allows it: limits that it leaves to the plugin are
-    /// those of the ceiling.
+    /// A wish as far as this host's owner allows it.
     fn allowed(&self, wish: &Wish) -> Result<Wish, String> {
         let slot = &wish.slot;
         if self.local.contains(slot) {
@@ -120,17 +119,12 @@ impl Place {
         let Some(ceiling) = self.ceiling.as_ref().filter(|_| !wish.disabled) else {
             return Ok(wish);
         };
-        let beyond = beyond_ceiling(&wish.grants, ceiling);
-        if !beyond.is_empty() {
-            return Err(format!(
+        wish.grants = within_ceiling(&wish.grants, ceiling).map_err(|beyond| {
+            format!(
                 "slot `{slot}`: beyond what this host allows to any plugin of the fleet (`ceiling` in its configuration): {}",
                 beyond.join(", ")
-            ));
-        }
-        let limits = &mut wish.grants.limits;
-        limits.memory_bytes = limits.memory_bytes.or(ceiling.limits.memory_bytes);
-        limits.call_ms = limits.call_ms.or(ceiling.limits.call_ms);
-        limits.returned_bytes = limits.returned_bytes.or(ceiling.limits.returned_bytes);
+            )
+        })?;
         Ok(wish)
     }
 }

@@ -24,8 +24,9 @@ use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services};
 use sentinel_store::Store;
+use sentinel_trust::Digest;
 use sentinel_trust::fleet::HostReport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -268,6 +269,12 @@ impl Worker {
             fleet.place(|place| *place = now);
         }
         Ok(problems)
+    }
+
+    /// What it may come to run of its fleet, by digest.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<Digest> {
+        self.fleet.as_ref().map(Handle::needs).unwrap_or_default()
     }
 
     /// Says that other rules were applied, so that the worker need not find out by itself.

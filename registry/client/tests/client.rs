@@ -115,7 +115,7 @@ async fn a_bundle_made_here_installs_there() {
 }
 
 #[tokio::test]
-async fn what_nobody_needs_is_forgotten() {
+async fn what_is_forgotten_is_gone_from_the_disk() {
     let registry = Registry::with_acme();
     let server = Server::start().await;
     server.serve(&registry);
@@ -124,8 +124,9 @@ async fn what_nobody_needs_is_forgotten() {
     let release = client.resolve(&"acme/probe".parse().unwrap(), NOW).await.unwrap();
     client.fetch(&release.name, release.digest, NOW).await.unwrap();
     let needed = BTreeSet::from([release.digest]);
-    assert_eq!(client.forget_all_but(needed).await.unwrap(), 0);
-    assert_eq!(client.forget_all_but(BTreeSet::new()).await.unwrap(), 1);
+    assert_eq!(client.forget(BTreeSet::new()).await.unwrap(), 0);
+    assert_eq!(client.forget(needed.clone()).await.unwrap(), 1);
+    assert_eq!(client.forget(needed).await.unwrap(), 0, "it is gone");
     assert!(client.stored(release.digest).await.unwrap().is_none());
 }
 

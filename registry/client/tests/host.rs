@@ -241,9 +241,51 @@ async fn a_release_that_is_installed_is_what_its_ranges_mean_until_it_is_forgott
     assert_eq!(host.install(&release("1.1.0")).await.unwrap().len(), 1);
     let name = "acme/probe".parse().unwrap();
     assert!(host.unpin(&name, Some(&"1.0.0".parse().unwrap())).unwrap().is_empty());
-    assert_eq!(host.forget_all_but(Default::default()).await.unwrap(), 1);
     assert_eq!(host.unpin(&name, None).unwrap().len(), 1);
     assert_eq!(host.pins().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_needed_no_more_goes_after_one_step_and_a_step_back_needs_no_network() {
+    let mut scene = Scene::new().await;
+    for version in ["1.1.0", "1.2.0", "1.3.0"] {
+        scene.publish("acme/probe", version);
+    }
+    let host = scene.open();
+    host.client().refresh(sentinel_trust::repository::Interest::All, NOW).await.unwrap();
+    let view = host.client().view();
+    let release = |version: &str| {
+        view.releases().find(|one| one.version.to_string() == version).unwrap().clone()
+    };
+    let name = "acme/probe".parse().unwrap();
+    let [zero, one, two, three] = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"].map(|v| release(v).digest);
+    for digest in [zero, one, two, three] {
+        host.fetch(&name, digest).await.unwrap();
+    }
+    let there = || {
+        let folder = scene.folder.path().join("plugins");
+        [zero, one, two, three]
+            .map(|digest| folder.join(format!("{}.wasm", digest.to_hex())).exists())
+    };
+    // 1.0.0 is pinned; a fleet's sets need one after the other; 1.3.0 came with a bundle.
+    host.install(&release("1.0.0")).await.unwrap();
+    assert_eq!(host.needs(&[one].into()).await.unwrap(), 0);
+    assert_eq!(host.needs(&[two].into()).await.unwrap(), 0);
+    assert_eq!(there(), [true; 4], "one step back");
+    // As after a restart: nothing of it is forgotten.
+    let host = scene.offline();
+    assert_eq!(host.needs(&[two].into()).await.unwrap(), 0);
+    assert_eq!(host.fetch(&name, one).await.unwrap().digest(), one, "back, offline");
+    assert_eq!(host.needs(&[one].into()).await.unwrap(), 0);
+    assert_eq!(host.needs(&[one, two].into()).await.unwrap(), 0);
+    assert_eq!(host.needs(&[two].into()).await.unwrap(), 0);
+    assert_eq!(host.needs(&[].into()).await.unwrap(), 1);
+    assert_eq!(there(), [true, false, true, true], "1.1.0 was needed two steps ago");
+    assert!(host.unpin(&name, None).unwrap().len() == 1);
+    assert_eq!(host.needs(&[].into()).await.unwrap(), 1);
+    assert_eq!(there(), [true, false, false, true]);
+    assert_eq!(host.needs(&[two].into()).await.unwrap(), 1, "the pin is two steps ago");
+    assert_eq!(there(), [false, false, false, true], "never needed, never removed");
 }
 
 #[tokio::test]

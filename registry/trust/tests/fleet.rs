@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use sentinel_trust::fleet::{
     Collect, DesiredSet, FleetId, Group, NotifyOnUnknown, Operators, SET_FORMAT, Unopened, Wish,
-    beyond_ceiling, open, seal,
+    open, seal, within_ceiling,
 };
 use sentinel_trust::repository::{KeyPurpose, RoleKey};
 use sentinel_trust::{Digest, Grants, Kind};
@@ -174,8 +174,35 @@ fn a_hosts_ceiling_stands_above_what_a_set_grants() {
         (r#"{"kv": {"max_bytes": 101}}"#, vec!["kv.max_bytes: 101 where at most 100 are allowed"]),
         (r#"{"mac": {"keys": ["k"]}}"#, vec!["mac: the key k"]),
     ] {
-        assert_eq!(beyond_ceiling(&read(grants), &ceiling), beyond, "{grants}");
+        let grants = read(grants);
+        let expected = if beyond.is_empty() { Ok(grants.clone()) } else { Err(strings(&beyond)) };
+        assert_eq!(within_ceiling(&grants, &ceiling), expected);
     }
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn a_limit_that_is_left_out_is_the_ceilings_and_one_that_is_given_is_compared_with_it() {
+    let limits = |memory: Option<u64>, call: Option<u64>, returned: Option<u64>| {
+        let mut grants = Grants::default();
+        grants.limits.memory_bytes = memory;
+        grants.limits.call_ms = call;
+        grants.limits.returned_bytes = returned;
+        grants
+    };
+    let none = limits(None, None, None);
+    let ceiling = limits(Some(100), Some(10), Some(1));
+    assert_eq!(within_ceiling(&none, &ceiling), Ok(ceiling.clone()));
+    assert_eq!(within_ceiling(&ceiling, &none), Ok(ceiling.clone()), "nothing above it");
+    let less = limits(Some(99), None, Some(1));
+    assert_eq!(within_ceiling(&less, &ceiling), Ok(limits(Some(99), Some(10), Some(1))));
+    let more = limits(Some(101), Some(11), Some(2));
+    let beyond = within_ceiling(&more, &ceiling).unwrap_err();
+    assert_eq!(beyond.len(), 3);
+    assert_eq!(beyond[0], "limits.memory_bytes: 101 where at most 100 are allowed");
 }
 
 proptest! {

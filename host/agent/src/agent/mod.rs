@@ -20,11 +20,12 @@ use sentinel_fleet::{Follower, FollowerParts, Handle, MemoryError};
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services, SlotStatus};
+use sentinel_trust::Digest;
 use sentinel_trust::fleet::{HostReport, Operators};
 use sentinel_wal::{AtCap, Log, Options, SyncPolicy};
 use serde::Serialize;
 use slots::{Inner, watch_plugins};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -258,6 +259,12 @@ impl Agent {
     #[must_use]
     pub fn status(&self) -> AgentStatus {
         self.inner.status()
+    }
+
+    /// What it may come to run of its fleet, by digest.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<Digest> {
+        self.fleet.as_ref().map(Handle::needs).unwrap_or_default()
     }
 
     /// Stops collectors, then sending, then closes the log.

@@ -4,7 +4,7 @@
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
 use super::join::{self, Beginning, Said};
-use super::up::INSTALLED;
+use super::up::{INSTALLED, keep_only};
 use super::{COMPILE_CHILD, StopSignal, memory};
 use crate::commands::now;
 use crate::commands::reach::MAX_CA_BYTES;
@@ -118,6 +118,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         if SETTLED.contains(&looks) {
             memory::give_back();
         }
+        keep_only(&plugins, &agent.needs()).await;
         match config.again(Part::Agent, &*plugins).await {
             None => {}
             Some(Ok(fresh)) => {

@@ -30,10 +30,12 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
+use sentinel_trust::Digest;
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -365,6 +367,18 @@ async fn attend(up: &Up, mut config: Loaded, folders: &mut Folders, stop: &mut S
             // The agent looks by itself.
             apply_to_worker(up, &config).await;
         }
+        let mut needed = up.agent.needs();
+        needed.extend(up.worker.needs());
+        keep_only(host, &needed).await;
+    }
+}
+
+/// Removes plugins from this host's disk that nothing here needs any more.
+pub(super) async fn keep_only(host: &HostPlugins, needed: &BTreeSet<Digest>) {
+    match host.needs(needed).await {
+        Ok(0) => {}
+        Ok(plugins) => tracing::info!(plugins, "removed plugins that are needed no more"),
+        Err(error) => tracing::warn!(%error, "plugins that are needed no more stay on the disk"),
     }
 }
 

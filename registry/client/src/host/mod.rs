@@ -8,11 +8,13 @@
 //! | on disk, below one folder | what |
 //! |---|---|
 //! | `pins.json`, `pins.lock` | which release each range means |
+//! | `needed.json` | what is needed now and was before, so that the rest can go |
 //! | the rest | what the [`RegistryClient`] keeps |
 //!
 //! Several processes may have one folder open: the role that runs the plugins, and commands.
 
 mod fresh;
+mod needed;
 mod pins;
 mod upgrade;
 
@@ -73,6 +75,8 @@ pub struct HostPlugins {
     told: Mutex<Told>,
     /// Held while the registry is asked; when it last failed, and how.
     asking: tokio::sync::Mutex<Option<(Instant, SourceError)>>,
+    /// As in the file, once it was read.
+    needed: tokio::sync::Mutex<Option<needed::Needed>>,
 }
 
 /// What makes one state of the registry's metadata another, to a host.
@@ -103,6 +107,7 @@ impl HostPlugins {
             changes: watch::channel(0).0,
             told,
             asking: tokio::sync::Mutex::default(),
+            needed: tokio::sync::Mutex::default(),
         })
     }
 

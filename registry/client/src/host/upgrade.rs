@@ -151,19 +151,6 @@ impl HostPlugins {
         }
         Ok(gone)
     }
-
-    /// Removes the bytes of what is neither pinned nor among `needed`, such as what the slots
-    /// of a fleet's set run. How many plugins.
-    ///
-    /// # Errors
-    /// Pins that cannot be read, a disk that fails.
-    pub async fn forget_all_but(
-        &self,
-        mut needed: BTreeSet<sentinel_trust::Digest>,
-    ) -> Result<usize, SourceError> {
-        needed.extend(self.pins()?.into_iter().map(|pin| pin.digest));
-        Ok(self.client.forget_all_but(needed).await?)
-    }
 }
 
 /// Moves a pin.

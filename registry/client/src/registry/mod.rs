@@ -260,14 +260,17 @@ impl RegistryClient {
         })
     }
 
-    /// Removes from the local store what nobody needs any more. How many.
+    /// Removes these from the local store, as far as they are there. How many.
     ///
     /// # Errors
     ///
     /// A disk that fails.
-    pub async fn forget_all_but(&self, needed: BTreeSet<Digest>) -> Result<usize, ClientError> {
+    pub async fn forget(&self, gone: BTreeSet<Digest>) -> Result<usize, ClientError> {
+        if gone.is_empty() {
+            return Ok(0);
+        }
         let inner = Arc::clone(&self.0);
-        blocking(move || inner.plugins.forget_all_but(&needed)).await
+        blocking(move || inner.plugins.forget(&gone)).await
     }
 
     /// Takes an offline bundle: its metadata, where it is no older than what is known, and

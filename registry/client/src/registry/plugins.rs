@@ -63,19 +63,17 @@ impl Plugins {
         Ok((Digest::of(&bytes) == digest).then(|| (bytes.into(), signatures)))
     }
 
-    pub(super) fn forget_all_but(&self, needed: &BTreeSet<Digest>) -> Result<usize, ClientError> {
+    /// The component first, so that none is there without its signatures.
+    pub(super) fn forget(&self, gone: &BTreeSet<Digest>) -> Result<usize, ClientError> {
         let mut forgotten = 0;
-        for entry in fs::read_dir(&self.folder).map_err(io(&self.folder))? {
-            let path = entry.map_err(io(&self.folder))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let digest = name.strip_suffix(".wasm").map(|hex| format!("sha256:{hex}").parse());
-            if let Some(Ok(digest)) = digest
-                && !needed.contains(&digest)
-            {
-                fs::remove_file(&path).map_err(io(&path))?;
-                let _ = fs::remove_file(self.signatures(digest));
-                forgotten += 1;
+        for digest in gone {
+            let component = self.component(*digest);
+            match fs::remove_file(&component) {
+                Ok(()) => forgotten += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(io(&component)(error)),
             }
+            let _ = fs::remove_file(self.signatures(*digest));
         }
         Ok(forgotten)
     }

@@ -6,11 +6,15 @@ use crate::grants::{FilesGrant, Grants, HttpGrant};
 use crate::mail::{MailGrant, MailPattern};
 use crate::paths::PathGlob;
 
-/// Everything that `grants` allow beyond `ceiling`, each in words; nothing where they stay
-/// below it. What cannot be decided counts as beyond: of files, a granted glob is within the
-/// ceiling where the ceiling has the same glob, or covers it as a literal path.
-#[must_use]
-pub fn beyond_ceiling(grants: &Grants, ceiling: &Grants) -> Vec<String> {
+/// What of `grants` counts under a `ceiling`: all of them, where they stay below it. Limits
+/// that they leave to the plugin are then those of the ceiling, so that leaving one out is no
+/// way past it.
+///
+/// # Errors
+/// Everything that they allow beyond it, each in words. What cannot be decided counts as
+/// beyond: of files, a granted glob is within the ceiling where the ceiling has the same glob,
+/// or covers it as a literal path.
+pub fn within_ceiling(grants: &Grants, ceiling: &Grants) -> Result<Grants, Vec<String>> {
     let mut beyond = Vec::new();
     if grants.system && !ceiling.system {
         beyond.push("system: readings of the machine".to_owned());
@@ -51,7 +55,15 @@ pub fn beyond_ceiling(grants: &Grants, ceiling: &Grants) -> Vec<String> {
             more(name, wanted, most, &mut beyond);
         }
     }
-    beyond
+    if !beyond.is_empty() {
+        return Err(beyond);
+    }
+    let mut within = grants.clone();
+    let (limits, most) = (&mut within.limits, &ceiling.limits);
+    limits.memory_bytes = limits.memory_bytes.or(most.memory_bytes);
+    limits.call_ms = limits.call_ms.or(most.call_ms);
+    limits.returned_bytes = limits.returned_bytes.or(most.returned_bytes);
+    Ok(within)
 }
 
 fn http_beyond(http: &HttpGrant, ceiling: Option<&HttpGrant>, beyond: &mut Vec<String>) {

@@ -8,14 +8,14 @@
 //! change, replay nor take it back. Going back is a set with a newer number.
 //!
 //! Whatever a set grants, a host's own [`Grants`](crate::Grants) ceiling stands above it:
-//! [`beyond_ceiling`].
+//! [`within_ceiling`].
 
 mod ceiling;
 mod report;
 mod sealed;
 mod set;
 
-pub use ceiling::beyond_ceiling;
+pub use ceiling::within_ceiling;
 pub use report::{HostReport, RefusedSet};
 pub use sealed::{
     FLEET_SIGNED_PREFIX, MAX_SEALED_BYTES, Operators, SealError, SealedSet, Unopened, open, seal,
