@@ -6,9 +6,11 @@
 //! ```
 //!
 //! The secret lets a host enrol; the rest are [`Pins`]: the fleet it will belong to and the
-//! SHA-256 of the enrolment's bytes, which name the registry, its root metadata, the least
-//! versions and the operators. So a server that lies about any of it is found out before
-//! anything of it is kept.
+//! SHA-256 of the enrolment without the registry's address, which is of the registry's root
+//! metadata, the least versions and the operators. So a server that lies about any of it is
+//! found out before anything of it is kept. Where the registry is, the server says: a registry
+//! is believed nothing that the root's keys did not sign, so another address can withhold and
+//! no more, and a token outlives a registry that moves.
 
 use sentinel_files::{PrivateError, read_private};
 use sentinel_trust::Digest;
@@ -36,7 +38,7 @@ pub enum EnrolmentError {
     Token,
     /// It is not what was promised.
     #[error(
-        "the server gives another enrolment than the token promises ({why}): somebody is between this host and the fleet's server, or the server's registry has moved since the token was made; make a new token"
+        "the server gives another enrolment than the token promises ({why}): somebody is between this host and the fleet's server, or the fleet's registry or operators are others since the token was made; make a new token"
     )]
     NotPromised {
         /// What differs.
@@ -66,6 +68,8 @@ pub struct HostEnrolment {
     registry: String,
     fleet: FleetId,
     enrolment: Enrolment,
+    /// SHA-256 of all but the registry's address.
+    promise: Digest,
     bytes: Vec<u8>,
 }
 
@@ -105,15 +109,14 @@ impl HostEnrolment {
             return Err(unreadable("the registry's address is not one"));
         }
         let enrolment = Enrolment::from_json(document.enrolment.get().as_bytes());
-        Ok(Self {
-            registry: document.registry,
-            fleet: document.fleet,
-            enrolment: enrolment.map_err(unreadable)?,
-            bytes: bytes.to_vec(),
-        })
+        let enrolment = enrolment.map_err(unreadable)?;
+        let (registry, fleet) = (document.registry.clone(), document.fleet);
+        let anywhere = Document { registry: String::new(), ..document };
+        let promise = Digest::of(&serde_json::to_vec(&anywhere).map_err(unreadable)?);
+        Ok(Self { registry, fleet, enrolment, promise, bytes: bytes.to_vec() })
     }
 
-    /// The very bytes that [`HostEnrolment::pins`] are of.
+    /// As it was given.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -140,7 +143,7 @@ impl HostEnrolment {
     /// What a token promises of it.
     #[must_use]
     pub fn pins(&self) -> Pins {
-        Pins { fleet: self.fleet, hash: Digest::of(&self.bytes) }
+        Pins { fleet: self.fleet, hash: self.promise }
     }
 
     /// What a host kept; `None` where it kept none.
@@ -176,7 +179,7 @@ fn unreadable(why: impl fmt::Display) -> EnrolmentError {
 pub struct Pins {
     /// The fleet that the host will belong to.
     pub fleet: FleetId,
-    /// SHA-256 of the enrolment's bytes.
+    /// SHA-256 of the enrolment but for the registry's address.
     pub hash: Digest,
 }
 
@@ -191,10 +194,10 @@ impl Pins {
         if given.is_empty() {
             return Err(differs("it gives none".to_owned()));
         }
-        if given.len() > MAX_HOST_ENROLMENT || Digest::of(given) != self.hash {
+        let enrolment = HostEnrolment::from_bytes(given)?;
+        if enrolment.promise != self.hash {
             return Err(differs("its content is not the one that was pinned".to_owned()));
         }
-        let enrolment = HostEnrolment::from_bytes(given)?;
         if enrolment.fleet != self.fleet {
             return Err(differs(format!("it is for fleet {}", enrolment.fleet)));
         }

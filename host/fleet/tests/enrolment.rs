@@ -35,7 +35,10 @@ fn a_server_that_gives_another_enrolment_than_the_token_promises() {
         matches!(error, EnrolmentError::NotPromised { .. }) && error.to_string().contains("token")
     };
     assert!(refused(b""), "none");
-    assert!(refused(enrolment("http://127.0.0.1:6000/").bytes()), "another registry");
+    let mut thief = Registry::with_acme().enrolment();
+    thief.operators = vec![thiefs_key()];
+    let thief = HostEnrolment::new("http://127.0.0.1:5000/", FleetId([1; 16]), &thief).unwrap();
+    assert!(refused(thief.bytes()), "other operators");
     let mut other = Registry::with_acme().enrolment();
     other.minimum.targets += 1;
     let other = HostEnrolment::new("http://127.0.0.1:5000/", FleetId([1; 16]), &other).unwrap();
@@ -44,6 +47,21 @@ fn a_server_that_gives_another_enrolment_than_the_token_promises() {
     let given = enrolment("http://127.0.0.1:5000/");
     let moved = Pins { fleet: FleetId([2; 16]), hash: given.pins().hash };
     assert!(matches!(moved.check(given.bytes()), Err(EnrolmentError::NotPromised { .. })));
+}
+
+fn thiefs_key() -> sentinel_trust::PublicKey {
+    use sentinel_trust::repository::{KeyPurpose, RoleKey};
+    RoleKey::from_secret(KeyPurpose::Operator, &[66; 32]).public()
+}
+
+#[test]
+fn a_token_outlives_a_registry_that_moves() {
+    let promised = enrolment("http://127.0.0.1:5000/").pins();
+    let moved = promised.check(enrolment("https://elsewhere.example/").bytes()).unwrap();
+    assert_eq!(moved.registry(), "https://elsewhere.example/");
+    let spaced = String::from_utf8(enrolment("http://127.0.0.1:5000/").bytes().to_vec()).unwrap();
+    let spaced = spaced.replacen('{', "{ ", 1);
+    assert_eq!(promised.check(spaced.as_bytes()).unwrap().pins(), promised, "as it is read");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use sentinel_trust::repository::{KeyPurpose, RoleKey};
 use sentinel_trust::{Digest, Grants, Unverified};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -121,6 +122,8 @@ pub struct Host<'h> {
     name: String,
     child: Child,
     server: String,
+    /// Further arguments of its command.
+    with: Vec<OsString>,
 }
 
 impl<'h> Host<'h> {
@@ -130,20 +133,76 @@ impl<'h> Host<'h> {
     /// # Errors
     /// Where it cannot be started, or does not come.
     pub async fn start(home: &'h Home, up: &Up<'_>, name: &str, role: &str) -> Result<Self> {
+        let token = Self::token(home)?;
+        Self::start_with(home, up, (name, role), &token, Vec::new()).await
+    }
+
+    /// The same with a token that promises nothing: whom to trust, and who decides, its owner
+    /// says by files.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn start_by_files(
+        home: &'h Home,
+        up: &Up<'_>,
+        name: &str,
+        role: &str,
+        operators: &Path,
+    ) -> Result<Self> {
+        let token = Self::token(home)?;
+        let secret = token.split('.').next().unwrap_or_default();
+        let registry = up.registry()?;
+        let enrolment = home.data().join("registry/enrolment.json");
+        let mut with: Vec<OsString> =
+            ["--registry", &registry, "--enrolment"].map(Into::into).into();
+        with.extend([enrolment.into(), "--operators".into(), operators.into()]);
+        Self::start_with(home, up, (name, role), secret, with).await
+    }
+
+    fn token(home: &Home) -> Result<String> {
+        let made = home.json(&["token", "create"])?;
+        Ok(made["token"].as_str().context("token")?.to_owned())
+    }
+
+    async fn start_with(
+        home: &'h Home,
+        up: &Up<'_>,
+        (name, role): (&str, &str),
+        token: &str,
+        with: Vec<OsString>,
+    ) -> Result<Self> {
         let folder = home.path().join(name);
         std::fs::create_dir_all(&folder)?;
         Self::write_config(&folder, name, role, "")?;
-        let made = home.json(&["token", "create"])?;
-        std::fs::write(folder.join("token"), made["token"].as_str().context("token")?)?;
+        std::fs::write(folder.join("token"), token)?;
         let server = up.grpc()?;
-        let child = Self::spawn(home, name, &server)?;
-        let host = Self { home, name: name.to_owned(), child, server };
+        let child = Self::spawn(home, name, &server, &with)?;
+        let host = Self { home, name: name.to_owned(), child, server, with };
+        host.approve().await?;
+        Ok(host)
+    }
+
+    async fn approve(&self) -> Result<()> {
         let approved = eventually("an agent that waits", ENROLS, || async {
-            let said = home.sentinel(["agents", "approve", name])?;
+            let said = self.home.sentinel(["agents", "approve", &self.name])?;
             Ok((said.code == 0).then_some(()))
         });
-        approved.await.with_context(|| host.log())?;
-        Ok(host)
+        approved.await.with_context(|| self.log())
+    }
+
+    /// Enrols it anew as the documentation says: stopped, without what it was enrolled with, with
+    /// another token, approved.
+    ///
+    /// # Errors
+    /// Where it cannot be started, or does not come.
+    pub async fn enrol_again(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let folder = self.home.path().join(&self.name);
+        std::fs::remove_file(folder.join("data/enrolment.json"))?;
+        std::fs::write(folder.join("token"), Self::token(self.home)?)?;
+        self.child = Self::spawn(self.home, &self.name, &self.server, &self.with)?;
+        self.approve().await
     }
 
     /// Gives it another configuration: `more` is added to the part `agent`.
@@ -164,13 +223,13 @@ impl<'h> Host<'h> {
         Ok(std::fs::rename(&part, folder.join("agent.yaml"))?)
     }
 
-    fn spawn(home: &Home, name: &str, server: &str) -> Result<Child> {
+    fn spawn(home: &Home, name: &str, server: &str, with: &[OsString]) -> Result<Child> {
         let folder = home.path().join(name);
         let log = File::options().create(true).append(true).open(folder.join("log"))?;
         let mut command = home.command();
         command.args(["agent", "--join", server]).arg("--data").arg(folder.join("data"));
         command.arg("--token-file").arg(folder.join("token"));
-        command.arg("--config").arg(folder.join("agent.yaml"));
+        command.arg("--config").arg(folder.join("agent.yaml")).args(with);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command.spawn()?)
     }
@@ -182,7 +241,7 @@ impl<'h> Host<'h> {
     pub fn kill_and_start(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.child = Self::spawn(self.home, &self.name, &self.server)?;
+        self.child = Self::spawn(self.home, &self.name, &self.server, &self.with)?;
         Ok(())
     }
 

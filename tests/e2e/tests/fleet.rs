@@ -182,6 +182,75 @@ async fn a_set_reaches_the_hosts_it_is_for_and_a_broken_one_is_rolled_back() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operators_decide_by_commands_and_hosts_are_moved_to_another_key() -> Result<()> {
+    let home = Home::on_ports_of_its_own()?;
+    home.configure("version: 1\nworker: {settle: 0s}\n")?;
+    let up = home.up().await?;
+    let done = |arguments: &[&str]| -> Result<String> {
+        let said = home.sentinel(arguments)?;
+        ensure!(said.code == 0, "{arguments:?} ended with {}: {}", said.code, said.err);
+        Ok(said.out)
+    };
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = home.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.to_string_lossy().into_owned())
+    };
+    // A host that was promised everything, and one whose owner says it by files.
+    let one = file("one.json", &done(&["fleet", "operators"])?)?;
+    let mut web = Host::start(&home, &up, "web-1", "web").await?;
+    let db = Host::start_by_files(&home, &up, "db-1", "web", one.as_ref()).await?;
+    let status = done(&["fleet", "status"])?;
+    ensure!(status.contains("agent web-1") && status.contains("worker local"), "{status}");
+    let mut install = vec!["plugin", "install", "sentinel/counter", "--on", "role=web"];
+    install.extend(["--slot", "count", "--grant", "kv=4KiB", "--interval", "300ms"]);
+    install.extend(["--set", "slot=count", "--set", "rows=5", "--timeout", "60s"]);
+    done(&install).with_context(|| format!("{}\n{}", web.log(), db.log()))?;
+    let count = [("count", "running")];
+    let both = |status: &Value, number| {
+        let all = runs(status, "web-1", number, &count) && runs(status, "db-1", number, &count);
+        all.then_some(())
+    };
+    until(&up, &[&web, &db], "both run it", |status| both(status, 1)).await?;
+
+    // Another operator joins, and servers are given both.
+    let joined = done(&["fleet", "init", "--join", &one, "--key", "new.key"])?;
+    let keys = |text: &str| -> Result<Vec<String>> {
+        let pins: Value = serde_json::from_str(text)?;
+        let keys = pins["keys"].as_array().context("keys")?;
+        Ok(keys.iter().map(ToString::to_string).collect())
+    };
+    let old = keys(&std::fs::read_to_string(&one)?)?;
+    let new = keys(&joined)?.into_iter().find(|key| !old.contains(key)).context("its key")?;
+    let pinned = done(&["fleet", "operators", "--add", new.trim_matches('"')])?;
+    let list = file("both.json", &pinned)?;
+    assert!(up.stop().await?.success());
+    let mut command = home.up_command();
+    command.arg("--operators").arg(&list);
+    let up = home.start(command).await?;
+    let resign = ["fleet", "resign", "--key", "new.key", "--timeout", "30s"];
+    let said = home.sentinel(resign)?;
+    ensure!(said.code == 1 && said.err.contains("no operator of this fleet"), "{}", said.err);
+    // The worker is told by `up`; hosts believe whom they enrolled with.
+    until(&up, &[&web, &db], "hosts refuse it, and go on", |status| {
+        let refuses = |name| {
+            let host = host(status, name)?;
+            (host["state"] == "refused" && host["number"] == 1).then_some(())
+        };
+        refuses("web-1").and(refuses("db-1"))
+    })
+    .await?;
+    web.enrol_again().await?;
+    std::fs::copy(&list, &one)?;
+    let mut db = db;
+    db.kill_and_start()?;
+    until(&up, &[&web, &db], "both believe the new key", |status| both(status, 2)).await?;
+    drop((web, db));
+    assert!(up.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kill_9_during_installs_leaves_whole_sets_and_running_slots() -> Result<()> {
     let kills = count("SENTINEL_KILLS", 5);
     let seed = count("SENTINEL_SEED", rand::random::<u32>() as usize) as u64;

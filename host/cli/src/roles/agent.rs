@@ -51,6 +51,10 @@ pub(crate) struct AgentArgs {
     /// `sentinel registry enrolment` writes, or `registry/enrolment.json` of an `up`
     #[arg(long, value_name = "FILE")]
     enrolment: Option<PathBuf>,
+    /// Who decides in its fleet, as `sentinel fleet operators` prints it, at each start [default:
+    /// whom the token promised; nobody where it promises nothing]
+    #[arg(long, value_name = "FILE")]
+    operators: Option<PathBuf>,
     /// Certificates (PEM) that are trusted for the registry beside the system's
     #[arg(long, value_name = "FILE")]
     registry_ca: Option<PathBuf>,
@@ -73,6 +77,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         server: &args.join,
         registry: args.registry.as_ref(),
         enrolment: args.enrolment.as_ref(),
+        operators: args.operators.as_ref(),
         token: token.as_ref(),
     };
     let Some(beginning) = join::begin(&data, &said, &mut stop).await? else { return Ok(()) };

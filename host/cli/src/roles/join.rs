@@ -5,6 +5,7 @@
 use super::StopSignal;
 use super::config::shape;
 use super::data::DataFolder;
+use crate::commands::fleet::operators_file;
 use crate::files;
 use anyhow::{Context, Result};
 use sentinel_agent::enrol::{self, ENROLMENT, EnrolError, GivenToken};
@@ -29,6 +30,7 @@ pub(super) struct Said<'a> {
     pub(super) server: &'a str,
     pub(super) registry: Option<&'a Url>,
     pub(super) enrolment: Option<&'a PathBuf>,
+    pub(super) operators: Option<&'a PathBuf>,
     pub(super) token: Option<&'a Zeroizing<String>>,
 }
 
@@ -78,8 +80,24 @@ pub(super) async fn begin(
             Some(read.with_context(|| format!("{} is no enrolment", file.display()))?)
         }
     };
-    let operators = kept.map(|kept| kept.operators());
+    let operators = operators(said.operators, kept.map(|kept| kept.operators()))?;
     Ok(Some(Beginning { registry, enrolment, operators }))
+}
+
+/// Who decides here: whom the host's owner names, else whom the token promised.
+fn operators(file: Option<&PathBuf>, kept: Option<Operators>) -> Result<Option<Operators>> {
+    let Some(file) = file else { return Ok(kept) };
+    let said = operators_file(file).map_err(|failure| anyhow::anyhow!(failure.message))?;
+    if let Some(kept) = kept {
+        anyhow::ensure!(
+            kept.fleet == said.fleet,
+            "{} is of fleet {}, and this host was enrolled into {} by its token; start it without --operators, or remove {ENROLMENT} in its data folder",
+            file.display(),
+            said.fleet,
+            kept.fleet
+        );
+    }
+    Ok(Some(said))
 }
 
 /// Enrols, as soon as the server takes it; whether it did before it was to stop.

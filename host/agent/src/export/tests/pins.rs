@@ -13,6 +13,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 fn enrolment(url: &str) -> HostEnrolment {
+    decided_by(1, url)
+}
+
+fn decided_by(operator: u8, url: &str) -> HostEnrolment {
     let key = |purpose| RoleKey::from_secret(purpose, &[1; 32]);
     let one = |purpose| RoleSpec::one(key(purpose).public());
     let spec = RootSpec {
@@ -23,7 +27,7 @@ fn enrolment(url: &str) -> HostEnrolment {
     };
     let root = root_file(None, &spec, &[&key(KeyPurpose::Root)], 2_000_000_000_000).unwrap();
     let minimum = MinimumVersions::default();
-    let operators = vec![key(KeyPurpose::Operator).public()];
+    let operators = vec![RoleKey::from_secret(KeyPurpose::Operator, &[operator; 32]).public()];
     HostEnrolment::new(url, FleetId([1; 16]), &Enrolment { root, minimum, operators }).unwrap()
 }
 
@@ -62,7 +66,8 @@ async fn an_agent_keeps_the_enrolment_that_its_token_promises() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_gives_another_enrolment_than_the_token_promises() {
-    let (promised, other) = (enrolment("http://127.0.0.1:5000/"), enrolment("http://evil:5000/"));
+    let url = "http://127.0.0.1:5000/";
+    let (promised, other) = (enrolment(url), decided_by(2, url));
     let (mut agent, script) = joining(&promised, &other);
     agent.start(&script);
     script.until("two attempts", |state| state.asked.len() >= 2).await;

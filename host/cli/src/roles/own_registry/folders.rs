@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use sentinel_registry_client::{Publisher, RegistryClient};
+use sentinel_registry_client::{PublishError, Publisher, RegistryClient};
 use sentinel_trust::repository::{IndexedRelease, Interest};
 use sentinel_trust::{Digest, MAX_COMPONENT_BYTES, PublisherKey, PublisherName, Unverified};
 use zeroize::Zeroizing;
@@ -120,8 +120,8 @@ impl Folders {
             return Ok(there.clone());
         }
         let token: Zeroizing<String> = own.token(&publisher).await?;
-        let published = Publisher { client, key, token }.publish(&component, now()).await?;
-        let release = published.release;
+        let published = Publisher { client, key, token }.publish(&component, now()).await;
+        let release = published.map_err(older_build)?.release;
         tracing::info!(plugin = %release.name, version = %release.version, digest = %release.digest, "published");
         Ok(release)
     }
@@ -155,5 +155,35 @@ impl Folders {
             }
         }
         Ok(files)
+    }
+}
+
+/// Says the way out where a build since forgotten was published under the same version.
+fn older_build(error: PublishError) -> anyhow::Error {
+    let same_version = matches!(error, PublishError::OtherBytes { .. });
+    let error = anyhow::Error::from(error);
+    if !same_version {
+        return error;
+    }
+    error.context(
+        "the data folder has another build of this version, and that one goes on running; raise `version` in its plugin.yaml and build it again, or start with another data folder (--data)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_build_under_the_same_version_is_told_with_a_way_out() {
+        let release = sentinel_trust::Release {
+            name: "acme/toy".parse().unwrap(),
+            version: "1.2.3".parse().unwrap(),
+        };
+        let (release, digest) = (Box::new(release), Digest::of(b"x"));
+        let told = format!("{:#}", older_build(PublishError::OtherBytes { release, digest }));
+        for part in ["acme/toy", "raise `version`", "--data", "goes on running"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 }
