@@ -190,6 +190,23 @@ impl<'h> Host<'h> {
         approved.await.with_context(|| self.log())
     }
 
+    /// Ends it, and starts it without what it was enrolled with: it ends by itself, saying this.
+    ///
+    /// # Errors
+    /// Where it does not end so.
+    pub fn without_its_enrolment(&mut self) -> Result<String> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let file = self.home.path().join(&self.name).join("data/enrolment.json");
+        let kept = std::fs::read(&file)?;
+        std::fs::remove_file(&file)?;
+        self.child = Self::spawn(self.home, &self.name, &self.server, &self.with)?;
+        let ended = self.child.wait()?;
+        ensure!(!ended.success(), "it ran outside its fleet\n{}", self.log());
+        std::fs::write(&file, kept)?;
+        Ok(self.log())
+    }
+
     /// Enrols it anew as the documentation says: stopped, without what it was enrolled with, with
     /// another token, approved.
     ///
@@ -199,9 +216,18 @@ impl<'h> Host<'h> {
         self.child.kill()?;
         self.child.wait()?;
         let folder = self.home.path().join(&self.name);
-        std::fs::remove_file(folder.join("data/enrolment.json"))?;
+        for file in ["identity.json", "enrolment.json"] {
+            std::fs::remove_file(folder.join("data").join(file))?;
+        }
+        // What was approved before is not what waits now.
+        let waits = |log: &str| log.matches("an operator must approve it").count();
+        let before = waits(&self.log());
         std::fs::write(folder.join("token"), Self::token(self.home)?)?;
         self.child = Self::spawn(self.home, &self.name, &self.server, &self.with)?;
+        let waiting = eventually("the host waits for approval", ENROLS, || async {
+            Ok((waits(&self.log()) > before).then_some(()))
+        });
+        waiting.await.with_context(|| self.log())?;
         self.approve().await
     }
 

@@ -307,6 +307,8 @@ impl SlotKeeper for Keeper {
         if inner.closing.load(Ordering::SeqCst) {
             return Err(ApplyError("the agent is stopping".to_owned()));
         }
+        // What was fetched for this set may be of somebody who is trusted since then.
+        inner.enforce().await;
         let set: Result<Vec<Ready>, String> = set.into_iter().map(|one| self.ready(one)).collect();
         let set = set.map_err(ApplyError)?;
         self.names_are_free(&set).await;
@@ -333,6 +335,7 @@ impl SlotKeeper for Keeper {
         if inner.closing.load(Ordering::SeqCst) {
             return missing;
         }
+        inner.enforce().await;
         for one in set {
             let ready = match one {
                 Keeping::Waiting { wish, why } => {

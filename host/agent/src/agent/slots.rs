@@ -113,7 +113,7 @@ impl Inner {
 
     /// Stops what the trust policy no longer admits. A policy that is not to be had lets nothing
     /// new in; what runs goes on under the last that was.
-    async fn enforce(&self) {
+    pub(super) async fn enforce(&self) {
         match self.plugins.policy() {
             Ok(policy) => drop(self.runtime.enforce(policy).await),
             Err(error) => {

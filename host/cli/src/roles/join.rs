@@ -8,6 +8,7 @@ use super::data::DataFolder;
 use crate::commands::fleet::operators_file;
 use crate::files;
 use anyhow::{Context, Result};
+use sentinel_agent::IDENTITY;
 use sentinel_agent::enrol::{self, ENROLMENT, EnrolError, GivenToken};
 use sentinel_fleet::{HostEnrolment, Pins};
 use sentinel_trust::fleet::Operators;
@@ -65,6 +66,12 @@ pub(super) async fn begin(
             return Ok(None);
         }
         kept = HostEnrolment::load(&file)?;
+        // It has an identity already, and so was given nothing: outside its fleet it must not run.
+        anyhow::ensure!(
+            kept.is_some(),
+            "this host is enrolled, and {ENROLMENT}, which says into which fleet, is gone from {}: put it back, or remove {IDENTITY} there too, start again with a new token, and approve the host (`sentinel agents approve`)",
+            data.path().display()
+        );
     }
     let registry = match (said.registry, &kept) {
         (Some(url), _) => url.clone(),

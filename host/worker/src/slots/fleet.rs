@@ -82,6 +82,8 @@ impl Slots {
         set: Vec<Wanted>,
         config: &WorkerConfig,
     ) -> Result<(), String> {
+        // What was fetched for this set may be of somebody who is trusted since then.
+        self.enforce().await;
         let taken = config.slot_names();
         let set: Vec<Ready> =
             set.into_iter().map(|one| ready(one, &taken)).collect::<Result<_, _>>()?;
@@ -111,6 +113,7 @@ impl Slots {
         set: Vec<Keeping>,
         config: &WorkerConfig,
     ) -> BTreeMap<String, String> {
+        self.enforce().await;
         let taken = config.slot_names();
         let (mut missing, mut places) = (BTreeMap::new(), Vec::new());
         for one in set {
