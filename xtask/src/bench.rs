@@ -44,8 +44,12 @@ const ORDER: &[&str] = &[
 ];
 
 /// What a soak sets, and so how long the same tests become.
-const SOAK: &[(&str, &str)] =
-    &[("SENTINEL_SEEDS", "2000"), ("SENTINEL_KILLS", "50"), ("PROPTEST_CASES", "5000")];
+const SOAK: &[(&str, &str)] = &[
+    ("SENTINEL_SEEDS", "2000"),
+    ("SENTINEL_KILLS", "50"),
+    ("PROPTEST_CASES", "5000"),
+    ("PROMQL_CASES", "1000"),
+];
 
 /// `bench/results.json`.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -20,9 +20,9 @@
 //! labels, an annotation with the alert's and the value. A label that becomes empty is none.
 //!
 //! An alert belongs to a rule if the rule has its name and all labels of the rule are labels
-//! of the alert (of those that are templates nothing is asked). One that does not, because the rule was changed or is gone, is withdrawn. This
-//! depends on the stored alert and the rule in force alone, hence not on when a worker
-//! restarts. A rule whose condition changed keeps its alerts until its next evaluation, which
+//! of the alert (of those that are templates nothing is asked). One that does not, because the
+//! rule was changed or is gone, is withdrawn. This depends on the stored alert and the rule in
+//! force alone, hence not on when a worker restarts. A rule whose condition changed keeps its alerts until its next evaluation, which
 //! decides, so that a moved threshold does not end and begin an incident that goes on.
 
 use crate::lifecycle::{self, Input, Sight, Stepped, Timers};
