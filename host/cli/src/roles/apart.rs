@@ -23,7 +23,7 @@ use sentinel_server::keywrap::KeyWrap;
 use sentinel_store::Store;
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -113,7 +113,7 @@ impl ApartArgs {
         })
     }
 
-    fn read_enrolment(&self, file: &PathBuf) -> Result<Enrolment> {
+    fn read_enrolment(&self, file: &Path) -> Result<Enrolment> {
         let json = files::read(file, MAX_ENROLMENT_BYTES);
         let json = json.map_err(|failure| anyhow::Error::msg(failure.message))?;
         Enrolment::from_json(&json).with_context(|| format!("{} is no enrolment", file.display()))

@@ -119,7 +119,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let config = load_config(&args, &data, &*plugins.host).await?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let token = data.secret_text("api.token", fresh_token)?;
-    let up = start(listeners, &data, &config, plugins, operators, &secrets, &token).await?;
+    let starting = start(listeners, &data, &config, plugins, operators, &secrets, &token);
+    let up = Box::pin(starting).await?;
     let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
         server: format!("http://{}", up.server.rest()),
@@ -360,7 +361,7 @@ async fn attend(up: &Up, mut config: Loaded, folders: &mut Folders, stop: &mut S
             }
         }
         if let Some(fresh) = config.again(Part::Whole, &**host).await {
-            reconfigure(up, &mut config, fresh).await;
+            Box::pin(reconfigure(up, &mut config, fresh)).await;
         }
         if changes.has_changed().unwrap_or(false) {
             changes.mark_unchanged();

@@ -10,7 +10,7 @@ fn store() -> Store {
 }
 
 fn probe() -> (Repository, Digest) {
-    (Repository::parse("acme/probe").unwrap(), Digest::of(b"probe"))
+    ("acme/probe".parse().unwrap(), Digest::of(b"probe"))
 }
 
 async fn pulls(store: &Store) -> u64 {
