@@ -28,7 +28,7 @@
 //! |---|---|
 //! | no connection | publishing fails at once; consuming waits; it is tried again for ever, with growing waits up to [`MAX_RECONNECT_WAIT`] |
 //! | an answer does not reach NATS | the message comes again |
-//! | the stream is full, or the account's quota is | [`BusError::Busy`](crate::BusError::Busy) |
+//! | the stream is full, or the account's quota is | [`BusError::Busy`] |
 //! | more than [`MAX_PUBLISHING`] messages without an answer of NATS | `Busy` |
 //! | the stream is gone | publishing fails, and it is made anew |
 //! | a consumer is gone | it is made anew and begins with the oldest message not acknowledged |
