@@ -11,13 +11,22 @@ use sentinel_model::document::{Document, Problem, Problems};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
-use sentinel_trust::Kind;
+use sentinel_trust::{Grants, Kind};
 use sentinel_worker::config::WorkerConfig;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Where a configuration lists slots, and of which kind their plugins are.
+const SLOT_LISTS: [(&str, Kind); 4] = [
+    ("/agent/collectors", Kind::Collector),
+    ("/worker/transforms", Kind::Transform),
+    ("/worker/evaluators", Kind::Evaluator),
+    ("/worker/notifiers", Kind::Notifier),
+];
 
 /// What `up` writes where there is no configuration yet.
 pub(crate) const DEFAULT: &str = include_str!("default.yaml");
@@ -219,23 +228,73 @@ async fn check(
 ) -> Result<(ConfigFile, Vec<Unloadable>)> {
     let said = || said(path);
     let document = Document::parse(&path.display().to_string(), text).with_context(said)?;
-    let config: ConfigFile = document.read().with_context(said)?;
-    let mut found = match part {
-        Part::Whole | Part::Agent => findings(&config.agent, &document, "/agent", plugins).await,
-        Part::Worker => Findings::default(),
+    let read = document.read::<ConfigFile>();
+    let mut found = match &read {
+        Ok(config) => sound(config, &document, part, plugins).await,
+        Err(Problems(problems)) => {
+            let mut found = well_formed_slots(&document, part, plugins).await;
+            found.problems.extend(problems.iter().cloned());
+            found
+        }
     };
-    found.problems.extend(nats_problems(&config, &document));
-    let beats = config.heartbeat.iter().flat_map(HeartbeatConfig::problems);
-    let beats = beats.map(|(at, text)| document.problem(&format!("/heartbeat{at}"), text));
-    found.problems.extend(beats);
-    if part != Part::Agent {
-        worker_findings(&config.worker, &document, plugins, &mut found).await;
-    }
     if !found.problems.is_empty() {
         found.problems.extend(found.unloadable.drain(..).map(|one| one.problem));
         Problems(std::mem::take(&mut found.problems)).into_result().with_context(said)?;
     }
-    Ok((config, found.unloadable))
+    Ok((read.with_context(said)?, found.unloadable))
+}
+
+/// What is wrong with a configuration whose shape is right.
+async fn sound(
+    config: &ConfigFile,
+    document: &Document,
+    part: Part,
+    plugins: &dyn PluginSource,
+) -> Findings {
+    let mut found = match part {
+        Part::Whole | Part::Agent => findings(&config.agent, document, "/agent", plugins).await,
+        Part::Worker => Findings::default(),
+    };
+    found.problems.extend(nats_problems(config, document));
+    let beats = config.heartbeat.iter().flat_map(HeartbeatConfig::problems);
+    let beats = beats.map(|(at, text)| document.problem(&format!("/heartbeat{at}"), text));
+    found.problems.extend(beats);
+    if part != Part::Agent {
+        worker_findings(&config.worker, document, plugins, &mut found).await;
+    }
+    found
+}
+
+/// What is wrong with the plugins of slots that have the right shape, where something else has
+/// not: so that it is said in the same message.
+async fn well_formed_slots(
+    document: &Document,
+    part: Part,
+    plugins: &dyn PluginSource,
+) -> Findings {
+    let mut found = Findings::default();
+    for (list, kind) in SLOT_LISTS {
+        let elsewhere = match part {
+            Part::Whole => false,
+            Part::Agent => kind != Kind::Collector,
+            Part::Worker => kind == Kind::Collector,
+        };
+        if elsewhere {
+            continue;
+        }
+        let slots = document.value().pointer(list).and_then(Value::as_array);
+        for (i, one) in slots.into_iter().flatten().enumerate() {
+            let slot = one.get("slot").and_then(|slot| SlotName::deserialize(slot).ok());
+            let plugin = one.get("plugin").and_then(Value::as_str);
+            let grants =
+                one.get("grants").map_or_else(|| Ok(Grants::default()), Grants::deserialize);
+            if let (Some(slot), Some(plugin), Ok(grants)) = (slot, plugin, grants) {
+                let path = format!("{list}/{i}");
+                found.plugin(document, &path, (&slot, plugin, kind, &grants), plugins).await;
+            }
+        }
+    }
+    found
 }
 
 fn said(path: &Path) -> String {

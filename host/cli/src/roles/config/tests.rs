@@ -204,6 +204,16 @@ async fn where_something_else_is_wrong_everything_is_said_at_once() {
     );
     let why = format!("{:#}", case.read().await.unwrap_err());
     assert!(why.contains("/agent/interval") && why.contains("/agent/collectors/0/plugin"), "{why}");
+    // A shape that is wrong in one place hides no problem of a slot in another.
+    let case = Case::new(
+        "version: 1\nhots: []\nagent: {collectors: [{slot: No Name, plugin: sentinel/a}, {slot: s, plugin: sentinel/b}]}\nworker: {notifiers: [{slot: n, plugin: sentinel/c}]}\n",
+    );
+    let why = format!("{:#}", case.read().await.unwrap_err());
+    let places = ["2: /hots", "3: /agent/collectors/0/slot", "3: /agent/collectors/1/plugin"];
+    for place in places.into_iter().chain(["4: /worker/notifiers/0/plugin"]) {
+        assert!(why.contains(place), "{place}: {why}");
+    }
+    assert!(why.contains("4 problems"), "{why}");
     let case = Case::new("version: 1\nagent: {collectors: [{slot: s, plugin: Not A Name}]}\n");
     assert!(case.read().await.is_err(), "what is no name at all is no plugin to wait for");
 }
