@@ -55,7 +55,9 @@ fn of_buckets(quantile: f64, mut buckets: Vec<Bucket>) -> f64 {
         return f64::NAN;
     }
     let rank = quantile * observed;
-    let at = buckets[..last].partition_point(|(_, count)| !(*count >= rank));
+    // What is no number reaches no rank.
+    let reaches = |count: f64| count >= rank;
+    let at = buckets[..last].partition_point(|(_, count)| !reaches(*count));
     let (end, count) = buckets[at];
     if at == last {
         return buckets[last - 1].0;
