@@ -5,7 +5,13 @@
 //!
 //! Authors use the modules of the crate root; only the export macros reach in here.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, rust_2018_idioms)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    rust_2018_idioms,
+    reason = "the code is generated; the WIT documents it"
+)]
 
 /// The host's interfaces, whatever the world. A component imports those that it calls.
 pub mod host {

@@ -9,7 +9,13 @@ pub mod heartbeat;
 pub mod key;
 
 /// The types and services generated from `proto/sentinel.proto`, where they are documented.
-#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "the code is generated; the proto documents it"
+)]
 pub mod v1 {
     tonic::include_proto!("sentinel.v1");
 }

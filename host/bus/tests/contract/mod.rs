@@ -1,5 +1,5 @@
 //! What every bus must do. An implementation runs `check_bus` with a function that makes fresh, empty buses.
-#![allow(missing_docs, unreachable_pub)]
+#![allow(missing_docs, unreachable_pub, reason = "a module of several test binaries")]
 
 use std::future::Future;
 use std::time::Duration;

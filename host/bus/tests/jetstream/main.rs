@@ -1,5 +1,5 @@
 //! The bus on JetStream against a real nats-server: the contract, and what is its own.
-#![allow(missing_docs, unreachable_pub)]
+#![allow(missing_docs, unreachable_pub, reason = "a test binary is nobody's library")]
 
 #[path = "../contract/mod.rs"]
 mod contract;
