@@ -155,7 +155,8 @@ impl Generation {
 
     /// An instance that was neither described nor configured.
     pub(crate) async fn raw(&self) -> Result<Instance, Unmade> {
-        let wasi = self.uses_wasi.then(|| Box::new(Wasi::new(Arc::clone(&self.shared))));
+        let http = || self.gates.http.clone();
+        let wasi = self.uses_wasi.then(|| Box::new(Wasi::new(Arc::clone(&self.shared), http())));
         let (shared, gates) = (Arc::clone(&self.shared), Arc::clone(&self.gates));
         let host = Host::new(shared, gates, self.limits, wasi);
         let mut store = Store::new(self.pre.engine(), host);

@@ -110,16 +110,12 @@ fn check_imports(
         if matches!(item.ty, ComponentItem::Type(_)) {
             continue;
         }
-        let is_wasi = name.starts_with("wasi:");
-        uses_wasi |= is_wasi;
+        uses_wasi |= name.starts_with("wasi:");
         match need_of_import(name) {
             Need::Nothing => {}
             Need::Capability(capability) if !capabilities.has(capability) => refused.push(format!(
                 "`{name}` needs the capability `{capability}`, which its manifest does not request"
             )),
-            Need::Capability(_) if is_wasi => {
-                refused.push(format!("`{name}` is not provided; use `sentinel:plugin/http`"))
-            }
             Need::Capability(_) => {}
             Need::OtherContract => refused.push(format!(
                 "`{name}` is of another version of the contract; this host has {}",
@@ -138,7 +134,9 @@ fn link(
 ) -> Result<Linker<Host>, LoadCause> {
     let mut linker = Linker::new(&runtime.engine);
     imports::add_to_linker(&mut linker, capabilities)
-        .and_then(|()| if uses_wasi { wasi::add_to_linker(&mut linker) } else { Ok(()) })
+        .and_then(
+            |()| if uses_wasi { wasi::add_to_linker(&mut linker, capabilities) } else { Ok(()) },
+        )
         .map_err(|error| LoadCause::Instantiate(format!("{error:#}")))?;
     Ok(linker)
 }

@@ -1,5 +1,8 @@
 //! WASI 0.2 for third parties: clocks, randomness and streams; no files, no arguments, no
 //! variables, no sockets. What is written to standard output or error goes to the slot's log.
+//! Requests of `wasi:http` go where those of the contract's own `http` may: see [`http`].
+
+mod http;
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +10,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
+use sentinel_trust::Capabilities;
 use tokio::io::AsyncWrite;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
+
+use crate::capabilities::http::HttpGate;
 use crate::capabilities::log::{Level, MAX_MESSAGE_BYTES};
 use crate::host::{Host, SlotShared};
 use crate::slot::now;
@@ -25,10 +32,11 @@ const MAX_HANDLES: usize = 1_000;
 pub(crate) struct Wasi {
     context: WasiCtx,
     table: ResourceTable,
+    outgoing: http::WasiOutgoing,
 }
 
 impl Wasi {
-    pub(crate) fn new(slot: Arc<SlotShared>) -> Self {
+    pub(crate) fn new(slot: Arc<SlotShared>, gate: Option<Arc<HttpGate>>) -> Self {
         let lines = |level| Lines { slot: Arc::clone(&slot), level, line: Arc::default() };
         let context = WasiCtx::builder()
             .stdout(lines(Level::Info))
@@ -40,7 +48,8 @@ impl Wasi {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        Self { context, table }
+        let outgoing = http::WasiOutgoing::new(slot, gate);
+        Self { context, table, outgoing }
     }
 }
 
@@ -51,9 +60,30 @@ impl WasiView for Host {
     }
 }
 
-/// Links all of WASI 0.2 that this host provides.
-pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let wasi = self.wasi.as_mut().expect("WASI is linked only where an instance has it");
+        let outgoing = &mut wasi.outgoing;
+        outgoing.hooks.describing = self.call.describing;
+        outgoing.hooks.deadline = self.call.deadline;
+        WasiHttpCtxView {
+            ctx: &mut outgoing.context,
+            table: &mut wasi.table,
+            hooks: &mut outgoing.hooks,
+        }
+    }
+}
+
+/// Links all of WASI 0.2 that this host provides: `wasi:http` only where requests are granted.
+pub(crate) fn add_to_linker(
+    linker: &mut Linker<Host>,
+    capabilities: &Capabilities,
+) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    if capabilities.http().is_some() {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    }
+    Ok(())
 }
 
 /// A stream whose lines go to the slot's log.
@@ -161,10 +191,10 @@ mod tests {
         let mut linker = Linker::new(&engine);
         let none = sentinel_trust::Capabilities::none();
         crate::imports::add_to_linker(&mut linker, &none).unwrap();
-        add_to_linker(&mut linker).unwrap();
+        add_to_linker(&mut linker, &none).unwrap();
         let slot = slot(Arc::default());
         let limits = sentinel_trust::Limits::default();
-        let wasi = Some(Box::new(Wasi::new(Arc::clone(&slot))));
+        let wasi = Some(Box::new(Wasi::new(Arc::clone(&slot), None)));
         let mut host = Host::new(slot, Arc::default(), limits, wasi);
         use wasmtime_wasi::p2::bindings::cli::environment::Host as _;
         use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;

@@ -200,6 +200,12 @@ impl HttpGate {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
+    /// Most bytes of a response body.
+    #[must_use]
+    pub fn response_bytes(&self) -> u64 {
+        self.capability.response_bytes()
+    }
+
     /// What went through so far.
     #[must_use]
     pub fn counts(&self) -> HttpCounts {
