@@ -5,6 +5,7 @@
 //! and randomness before the first line of their author runs) an empty WASI. There is no way
 //! from here to any other function.
 
+use std::future::Future;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use wasmtime::component::{Component, ComponentType, Lift, Linker, ResourceTable}
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 use crate::bindings::sentinel::plugin::log::Level;
 use crate::engine;
@@ -99,6 +103,8 @@ struct Guarded {
     last_error: String,
     printed: MemoryOutputPipe,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    nowhere: Nowhere,
     table: ResourceTable,
 }
 
@@ -110,6 +116,8 @@ impl Guarded {
             last_error: String::new(),
             wasi: WasiCtx::builder().stderr(printed.clone()).build(),
             printed,
+            http: WasiHttpCtx::new(),
+            nowhere: Nowhere,
             table: ResourceTable::new(),
         }
     }
@@ -131,6 +139,29 @@ impl WasiView for Guarded {
     }
 }
 
+/// Requests go nowhere while a component describes itself.
+struct Nowhere;
+
+type Ended = Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>;
+type Sent = Result<(http::Response<WasiBody>, Ended), wasmtime_wasi_http::Error>;
+
+impl WasiHttpHooks for Nowhere {
+    fn send_request(
+        &mut self,
+        _: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Ended,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+}
+
+impl WasiHttpView for Guarded {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.nowhere }
+    }
+}
+
 /// Asks a component what it is. Blocks for as long as compiling takes; for programs that end
 /// soon, as `sentinel plugin pack` does.
 ///
@@ -144,6 +175,7 @@ pub fn describe(component: &[u8]) -> Result<Description, DescribeError> {
     let mut linker = Linker::<Guarded>::new(&engine);
     link_log(&mut linker).map_err(compile)?;
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(compile)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker).map_err(compile)?;
     linker.allow_shadowing(false);
     link_nothing(&mut linker, &component).map_err(compile)?;
     let mut store = Store::new(&engine, Guarded::new());
@@ -211,10 +243,7 @@ fn refuse_unknown_wasi(component: &Component) -> Result<(), DescribeError> {
     for (name, _) in component.component_type().imports(component.engine()) {
         let why = match need_of_import(name) {
             _ if !name.starts_with("wasi:") => continue,
-            Need::Nothing => continue,
-            Need::Capability(_) => {
-                "use `sentinel:plugin/http`; with componentize-js, disable `http` and `fetch-event`"
-            }
+            Need::Nothing | Need::Capability(_) => continue,
             Need::OtherContract | Need::Unknown => "build without it",
         };
         refused.push_str(&format!("\n  - `{name}`: {why}"));
