@@ -172,7 +172,7 @@ fn a_plugin_that_no_host_would_run_is_not_packed() {
         ("request", format!("{MANIFEST}requests:\n  system: true\n"), module::transform(SCHEMA)),
         ("schema", MANIFEST.to_owned(), module::transform("[]")),
         ("not-wasm", MANIFEST.to_owned(), b"#!/bin/sh".to_vec()),
-        ("wasi-http", MANIFEST.to_owned(), module::transform_of_wasi_http(SCHEMA)),
+        ("wasi-keyvalue", MANIFEST.to_owned(), module::transform_of_wasi_keyvalue(SCHEMA)),
         ("empty-module", MANIFEST.to_owned(), b"\0asm\x01\0\0\0".to_vec()),
     ] {
         let user = author();

@@ -15,7 +15,7 @@ const TEXTS: u32 = 2048;
 
 /// WASI as a compiler of another language would ask for it: of a version of its own.
 const CLOCK: &str = "package wasi:clocks@0.2.9; interface monotonic-clock { now: func() -> u64; }";
-const HTTP: &str = "package wasi:http@0.2.9; interface types { now: func() -> u64; }";
+const KEYVALUE: &str = "package wasi:keyvalue@0.2.0; interface store { now: func() -> u64; }";
 
 /// A module whose config schema is this text.
 pub(crate) fn transform(schema: &str) -> Vec<u8> {
@@ -29,9 +29,9 @@ pub(crate) fn transform_of_wasi(schema: &str) -> Vec<u8> {
 }
 
 /// The same with a part of WASI that hosts do not have.
-pub(crate) fn transform_of_wasi_http(schema: &str) -> Vec<u8> {
-    let http = "wasi:http/types@0.2.9";
-    with_world(module(schema, Some(http)), Some((HTTP, http)))
+pub(crate) fn transform_of_wasi_keyvalue(schema: &str) -> Vec<u8> {
+    let store = "wasi:keyvalue/store@0.2.0";
+    with_world(module(schema, Some(store)), Some((KEYVALUE, store)))
 }
 
 /// `describe` calls `now` of what is imported first.
