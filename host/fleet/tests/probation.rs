@@ -86,7 +86,6 @@ impl Box_ {
             self.tell(Input::Woke);
         }
         self.now = until;
-        self.tell(Input::Woke);
     }
 
     fn undone(&self) -> Option<(u64, String)> {
@@ -170,6 +169,22 @@ fn what_becomes_of_a_set_whose_slots_fail() {
             Some(3),
         ),
         (
+            "gone back late, what is left has its whole time",
+            vec![
+                ONE,
+                PROVEN,
+                ONLY_A,
+                THEN_B,
+                Wait(30_000),
+                Fails("b"),
+                Wait(PROBATION_MS - 1),
+                Fails("a"),
+            ],
+            1,
+            &[("a", 1), ("b", 1)],
+            Some(3),
+        ),
+        (
             "over a restart",
             vec![ONE, PROVEN, TWO, Restart, Fails("b")],
             1,
@@ -221,6 +236,18 @@ fn what_becomes_of_a_set_whose_slots_fail() {
         assert_eq!(host.machine.report().applied, number, "{name}");
         assert_eq!(host.undone().map(|(number, _)| number), undone, "{name}");
     }
+}
+
+#[test]
+fn a_slot_that_a_set_switched_on_is_one_that_it_changed() {
+    let mut host = Box_::new();
+    let off = Wish { disabled: true, ..wish("b", 1) };
+    host.tell(Input::Offered(sealed(&set(1, vec![wish("a", 1), off]))));
+    host.wait(PROBATION_MS);
+    host.decide(2, &[("a", 1), ("b", 1)]);
+    host.fails("b");
+    assert_eq!(host.machine.report().applied, 1);
+    assert_eq!(host.undone().map(|(number, _)| number), Some(2));
 }
 
 #[test]
@@ -300,10 +327,13 @@ async fn a_follower_rolls_a_set_back_when_its_slots_say_that_they_failed() {
     tokio::time::sleep(Duration::from_millis(PROBATION_MS as u64 + 10)).await;
     host.offer(pair(2));
     host.slots.until(&pair_runs(2)).await;
+    let (applied, kept) = (*host.slots.applied.lock(), *host.slots.kept.lock());
     host.slots.fails(&component("b", 2), true);
     host.slots.until(&pair_runs(1)).await;
     let report = host.refuses(2, "slot `b`: it trapped; the set was rolled back as a whole").await;
     assert_eq!(report.applied, 1);
+    let now = (*host.slots.applied.lock(), *host.slots.kept.lock());
+    assert_eq!(now, (applied + 1, kept), "at one moment, and not slot by slot");
     host.handle.stop().await;
     let slots = Slots::new();
     let host = Host::start(&file, &Store::of_pairs([1, 2]), &slots);

@@ -87,6 +87,41 @@ async fn disabling_waits_for_no_set_that_is_being_applied_and_outlives_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_disabled_for_others_goes_on_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = at_one(dir.path()).await;
+    // Of a worker's slot of this name, and of hosts of another role.
+    let mail = Wish { kind: sentinel_trust::Kind::Notifier, ..off("b", 1) };
+    let mut others = set(2, vec![wish("a", 1), wish("mine", 2), mail]);
+    let on = labels("role=db");
+    others.groups.push(sentinel_trust::fleet::Group { on, slots: vec![off("a", 1)] });
+    host.offer(sealed(&others));
+    host.refuses(2, "acme/mine").await;
+    assert_eq!(*host.slots.runs.borrow(), pair_runs(1));
+    assert!(host.slots.stopped.lock().is_empty());
+}
+
+#[test]
+fn what_runs_is_kept_without_the_slot_before_the_rest_is_tried() {
+    use sentinel_fleet::Memory;
+    use sentinel_fleet::machine::{Effect, Input, Machine, Outcome, Task};
+    let mut machine = Machine::new(Memory::new(operators(1)), web(), 0);
+    machine.step(0, 0.5, Input::Offered(pair(1)));
+    machine.step(0, 0.5, Input::Saved(Ok(())));
+    machine.step(0, 0.5, Input::Ended { work: 1, outcome: Outcome::Applied });
+    machine.step(0, 0.5, Input::Saved(Ok(())));
+    let next = sealed(&set(2, vec![wish("a", 9), off("b", 1)]));
+    let effects = machine.step(0, 0.5, Input::Offered(next));
+    let Effect::Stop(slots) = &effects[0] else { panic!("first of all: {effects:?}") };
+    assert_eq!(slots.iter().collect::<Vec<_>>(), ["b"]);
+    let effects = machine.step(0, 0.5, Input::Saved(Ok(())));
+    let [Effect::Begin(work)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((work.task, work.number), (Task::Keep, 1));
+    let off: Vec<bool> = work.wishes.iter().map(|wish| wish.disabled).collect();
+    assert_eq!(off, [false, true]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn going_back_does_not_bring_back_what_was_disabled() {
     let dir = tempfile::tempdir().unwrap();
     let host = at_one(dir.path()).await;

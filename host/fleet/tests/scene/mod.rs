@@ -160,6 +160,8 @@ pub struct Slots {
     /// Names of plugins' digests that do not load.
     pub broken: Mutex<BTreeSet<Digest>>,
     pub applied: Mutex<u64>,
+    /// How often slots were kept, each for itself.
+    pub kept: Mutex<u64>,
     /// Plugins that fail once they run, and whether they are given up.
     pub failing: watch::Sender<BTreeMap<Digest, bool>>,
     /// Counts what may change the slots' health.
@@ -176,6 +178,7 @@ impl Slots {
             runs: watch::channel(BTreeMap::new()).0,
             broken: Mutex::default(),
             applied: Mutex::new(0),
+            kept: Mutex::new(0),
             failing: watch::Sender::new(BTreeMap::new()),
             changes: watch::Sender::new(0),
             stopped: Mutex::default(),
@@ -218,6 +221,7 @@ impl SlotKeeper for Slots {
     }
 
     async fn keep(&self, set: Vec<Keeping>) -> BTreeMap<String, String> {
+        *self.kept.lock() += 1;
         let mut missing = BTreeMap::new();
         let mut runs = BTreeMap::new();
         for one in set {
