@@ -1,4 +1,8 @@
-//! When each rule is evaluated: at multiples of its interval.
+//! When each rule is evaluated: at multiples of its interval, and at once when it is new.
+//!
+//! The first evaluation of a schedule is as of now, not as of a multiple that is past: since
+//! then samples may have had the rule evaluated, by a process that ended, and what was decided
+//! from them is stored. As of an earlier time it would be decided anew.
 
 /// The shortest interval, in milliseconds; a shorter one is evaluated so often.
 pub const MIN_INTERVAL_MS: i64 = 1_000;
@@ -8,6 +12,7 @@ pub const MIN_INTERVAL_MS: i64 = 1_000;
 pub(crate) struct Schedule {
     interval: i64,
     next: i64,
+    has_begun: bool,
 }
 
 /// An evaluation that is due.
@@ -20,10 +25,10 @@ pub(crate) struct Due {
 }
 
 impl Schedule {
-    /// Due at once, as of the last multiple of the interval.
+    /// Due at once.
     pub(crate) fn new(interval_ms: u64, now: i64) -> Self {
         let interval = i64::try_from(interval_ms).unwrap_or(i64::MAX).max(MIN_INTERVAL_MS);
-        Self { interval, next: now - now.rem_euclid(interval) }
+        Self { interval, next: now - now.rem_euclid(interval), has_begun: false }
     }
 
     /// Goes on as before if the interval is the same.
@@ -46,7 +51,8 @@ impl Schedule {
             _ => return None,
         };
         self.next = at + self.interval;
-        Some(Due { at, missed })
+        let as_of = if std::mem::replace(&mut self.has_begun, true) { at } else { now };
+        Some(Due { at: as_of, missed })
     }
 }
 
@@ -55,14 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn evaluations_are_aligned_and_those_that_were_missed_are_counted() {
+    fn evaluations_but_the_first_are_aligned_and_those_that_were_missed_are_counted() {
         let mut schedule = Schedule::new(10_000, 103_000);
         let mut taken = Vec::new();
         for now in [103_000, 104_000, 110_000, 119_999, 121_000, 152_000, 153_000] {
             taken.push(schedule.take(now).map(|due| (due.at, due.missed)));
         }
         let expected = [
-            Some((100_000, 0)),
+            Some((103_000, 0)),
             None,
             Some((110_000, 0)),
             None,
