@@ -5,7 +5,8 @@
 //! |---|---|---|---|
 //! | closed, n failures in a row | closed, none | closed, n + 1; open once they are [`FAILURES`] | open until then |
 //! | open until | closed | open until, or later | open until then, or until, whichever is later |
-//! | probing (`until` is over: one attempt at a time) | closed | open, for twice as long | open until then |
+//! | probing (`until` is over: one attempt at a time), fewer than [`FAILURES`] in a row with this one | closed | closed, n + 1 | open until then |
+//! | probing, so many or more | closed | open, for twice as long | open until then |
 //!
 //! The first wait is [`FIRST_WAIT_MS`], the longest [`MAX_WAIT_MS`]; a receiver's own wish counts up
 //! to [`MAX_RETRY_AFTER_MS`].
@@ -72,7 +73,7 @@ impl Circuit {
     /// Whether the receiver is taken for down.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.open.is_some() && self.failures >= FAILURES
     }
 
     /// After an attempt that ended at `now`.
@@ -86,6 +87,8 @@ impl Circuit {
             (None, None) => (now.saturating_add(FIRST_WAIT_MS), FIRST_WAIT_MS),
             (None, Some(wish)) => (now.saturating_add(wish), FIRST_WAIT_MS),
             (Some((until, length)), None) if self.wait(now) > 0 => (until, length),
+            // It had asked for the wait itself, and is not down for that.
+            (Some(_), None) if failures < FAILURES => return Self { failures, open: None },
             (Some((_, length)), None) => {
                 let length = length.saturating_mul(2).min(MAX_WAIT_MS);
                 (now.saturating_add(length), length)
@@ -128,6 +131,8 @@ mod tests {
             (open(5, 100, 10_000), 100, DOWN, open(6, 20_100, 20_000)),
             (open(9, 100, 200_000), 100, DOWN, open(10, 300_100, MAX_WAIT_MS)),
             (open(5, 100, 10_000), 100, later(10), open(6, 110, 10_000)),
+            (open(1, 705, 10_000), 705, DOWN, closed(2)),
+            (open(last, 705, 10_000), 705, DOWN, open(FAILURES, 20_705, 20_000)),
         ]
         .into_iter()
         .enumerate()
@@ -144,6 +149,13 @@ mod tests {
         }
         assert_eq!(Circuit::default().allows(0, 4), 4);
         assert_eq!(open.allows(100 - MAX_RETRY_AFTER_MS - 1, 4), 1, "a clock that was wrong");
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_a_wait_is_not_taken_for_down() {
+        assert!(!Circuit::default().step(0, later(700)).is_open());
+        let down = (0..FAILURES).fold(Circuit::default(), |circuit, _| circuit.step(0, DOWN));
+        assert!(down.is_open());
     }
 
     #[test]
