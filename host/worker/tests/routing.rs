@@ -223,7 +223,13 @@ async fn life(routes: Option<&serde_json::Value>, death: Death) -> bool {
         let before = asked[..i].iter().any(|one| one.0 == *id);
         assert!(!before || *may_be_repeat, "{death:?}: a repeat is marked as one");
     }
-    running.expect("it runs").stop().await;
+    let running = running.expect("it runs");
+    if died || death.goes_on {
+        running.stop().await;
+    } else {
+        // It may end at a write that is still to come, and would wait for it for ever.
+        running.kill();
+    }
     died
 }
 
