@@ -115,15 +115,24 @@ impl PostgresStore {
             ("DELETE FROM dead_letters WHERE at < $1", history),
             ("DELETE FROM transitions WHERE at < $1", history),
             (
-                "DELETE FROM notifications WHERE decided_at < $1 \
-                 AND state IN ('delivered', 'dead')",
+                "DELETE FROM attempts WHERE notification IN (SELECT id FROM notifications \
+                 WHERE decided_at < $1 AND state IN ('delivered', 'dead', 'dropped'))",
                 history,
             ),
+            (
+                "DELETE FROM notifications WHERE decided_at < $1 \
+                 AND state IN ('delivered', 'dead', 'dropped')",
+                history,
+            ),
+            ("DELETE FROM silences WHERE ends_at < $1", history),
             ("DELETE FROM alerts WHERE state = 'resolved' AND resolved_at < $1", alerts),
         ] {
             let query = sqlx::query(sql).bind(before);
             done.dropped += query.execute(&mut *conn).await?.rows_affected();
         }
+        let sql = "DELETE FROM acknowledgements WHERE fingerprint NOT IN \
+                   (SELECT fingerprint FROM alerts)";
+        done.dropped += sqlx::query(sql).execute(&mut *conn).await?.rows_affected();
         Ok(())
     }
 }

@@ -153,3 +153,31 @@ pub(crate) async fn a_notification_that_no_rule_decided_is_told_once(store: &dyn
     let open = store.notifications(NotificationFilter::Open, 9).await.unwrap();
     assert_eq!((open, decisions(store).await.revision), (vec![test], 2));
 }
+
+pub(crate) async fn what_is_over_ages_out_and_what_is_open_stays(store: &dyn Store) {
+    let attempt = Attempt {
+        number: 1,
+        at: T0,
+        took_ms: 1,
+        outcome: "retry".into(),
+        message: "503".into(),
+        may_be_repeat: false,
+    };
+    let states = [("n1", DeliveryState::Dropped), ("n2", DeliveryState::Pending)];
+    let change = AlertingChange {
+        decided: states.iter().map(|(id, state)| delivery(id, *state)).collect(),
+        attempts: states.iter().map(|(id, _)| ((*id).to_owned(), attempt.clone())).collect(),
+        ..AlertingChange::default()
+    };
+    store.save_alerting(change).await.unwrap();
+    let later = T0 + 200 * 86_400_000;
+    for one in [silence("s1", T0 + 10), silence("s2", later + 10)] {
+        store.act(Act::Silence(one), T0).await.unwrap();
+    }
+    store.maintain(later).await.unwrap();
+    let left = store.notifications(NotificationFilter::All, 9).await.unwrap();
+    assert_eq!(left, [delivery("n2", DeliveryState::Pending)]);
+    assert!(store.attempts("n1").await.unwrap().is_empty());
+    assert_eq!(store.attempts("n2").await.unwrap(), [attempt]);
+    assert_eq!(decisions(store).await.silences, [silence("s2", later + 10)]);
+}

@@ -127,5 +127,6 @@ contract![
     attention::attempts_are_kept_in_their_order,
     attention::only_a_dead_letter_is_taken_up_again,
     attention::a_notification_that_no_rule_decided_is_told_once,
+    attention::what_is_over_ages_out_and_what_is_open_stays,
     fleet::desired_sets_are_numbered_without_a_gap,
 ];
