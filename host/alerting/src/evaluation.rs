@@ -235,15 +235,16 @@ impl RuleAlerts {
     fn hold(&self, step: &mut Step, rule: &Rule, active: &[Instance]) -> BTreeSet<Fingerprint> {
         let mut holding = BTreeSet::new();
         step.effects.ignored = active.len().saturating_sub(MAX_INSTANCES);
+        let (own_labels, words) = (rule.own_labels(), rule.own_annotations());
         for instance in active.iter().take(MAX_INSTANCES) {
-            let labels = identity(rule, &instance.labels);
+            let labels = identity(&rule.name, &own_labels, &instance.labels);
             let fingerprint = Fingerprint::of(&rule.name, &labels);
             if !holding.insert(fingerprint) {
                 step.effects.ignored += 1;
                 continue;
             }
             let filling = Filling { rule: &rule.name, labels: &labels, value: instance.value };
-            let annotations = filled(&rule.annotations, filling);
+            let annotations = filled(&words, filling);
             let sight = Sight {
                 rule: &rule.name,
                 labels: &labels,
@@ -295,10 +296,10 @@ fn timers(rule: &Rule) -> Timers {
     Timers { hold: millis(rule.hold), keep: millis(rule.keep_firing_for) }
 }
 
-fn identity(rule: &Rule, instance: &Labels) -> Labels {
+fn identity(rule: &str, own: &Labels, instance: &Labels) -> Labels {
     let mut labels = instance.clone();
-    let filling = Filling { rule: &rule.name, labels: instance, value: f64::NAN };
-    for (key, text) in rule.labels.iter() {
+    let filling = Filling { rule, labels: instance, value: f64::NAN };
+    for (key, text) in own.iter() {
         let value = fill(text, filling);
         if !(value.is_empty() && is_template(text)) {
             labels.set(key, &value);
@@ -324,7 +325,7 @@ fn no_data() -> Instance {
 #[must_use]
 pub fn belongs(rule: &Rule, alert: &Alert) -> bool {
     rule.name == alert.rule
-        && rule.labels.iter().all(|(k, v)| is_template(v) || alert.labels.get(k) == Some(v))
+        && rule.own_labels().iter().all(|(k, v)| is_template(v) || alert.labels.get(k) == Some(v))
 }
 
 fn absent(rule: &Rule, alert: &Alert) -> Input<'static> {

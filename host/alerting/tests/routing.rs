@@ -3,9 +3,10 @@
 mod desk;
 
 use desk::{Desk, told};
-use sentinel_alerting::routing::People;
+use sentinel_alerting::routing::{People, RuleFacts};
 use sentinel_model::alert::{Alert, AlertState};
 use sentinel_model::attention::{Acknowledgement, Silence};
+use sentinel_model::rule::Rule;
 use serde_json::json;
 
 const SECOND: i64 = 1_000;
@@ -135,6 +136,55 @@ fn an_inhibited_alert_is_told_once_nothing_inhibits_it() {
     assert_eq!(told(&desk.step(0)), ["pager firing cpu{b}", "pager firing down{a}"]);
     desk.resolve(MINUTE, "down", &[("agent", "a")]);
     assert_eq!(told(&desk.step(MINUTE)), ["pager firing cpu{a}", "pager resolved -down{a}"]);
+}
+
+fn facts(rule: serde_json::Value) -> RuleFacts {
+    RuleFacts::from(&serde_json::from_value::<Rule>(rule).unwrap())
+}
+
+#[test]
+fn a_rule_says_how_its_alerts_are_grouped_with_routes_and_without() {
+    for routes in [json!({}), page()] {
+        let has_routes = routes != json!({});
+        let mut desk = Desk::new(routes);
+        desk.rule_with(
+            "disk",
+            facts(json!({"name": "disk", "condition": {}, "group_by": ["zone"]})),
+        );
+        desk.rule_with("cpu", facts(json!({"name": "cpu", "condition": {}, "group_by": ["..."]})));
+        for (agent, zone) in [("a", "east"), ("b", "east"), ("c", "west")] {
+            desk.fire(0, "disk", &[("agent", agent), ("zone", zone)]);
+            desk.fire(0, "cpu", &[("agent", agent), ("zone", zone)]);
+        }
+        let mut expected = vec![
+            "pager firing cpu{a}",
+            "pager firing cpu{b}",
+            "pager firing cpu{c}",
+            "pager firing disk{a} disk{b}",
+            "pager firing disk{c}",
+        ];
+        desk.restart(0);
+        let told = told(&desk.step(if has_routes { 30 * SECOND } else { 0 }));
+        let pager: Vec<&str> =
+            told.iter().map(String::as_str).filter(|one| one.starts_with("pager")).collect();
+        expected.sort_unstable();
+        assert_eq!(pager, expected, "routes: {has_routes}");
+    }
+}
+
+#[test]
+fn what_a_rule_inhibits_is_told_once_it_is_over() {
+    let mut desk = Desk::new(page());
+    let inhibits = json!([{"rules": ["slow"], "equal": ["agent"]}]);
+    desk.rule_with("down", facts(json!({"name": "down", "condition": {}, "inhibits": inhibits})));
+    desk.fire(0, "down", &[("agent", "a")]);
+    desk.fire(0, "slow", &[("agent", "a")]);
+    desk.fire(0, "slow", &[("agent", "b")]);
+    assert_eq!(told(&desk.step(30 * SECOND)), ["pager firing down{a}", "pager firing slow{b}"]);
+    desk.restart(MINUTE);
+    assert_eq!(told(&desk.step(MINUTE)), [""; 0], "nor after a restart");
+    desk.resolve(6 * MINUTE, "down", &[("agent", "a")]);
+    assert_eq!(told(&desk.step(6 * MINUTE)), ["pager firing slow{a} -down{a}"]);
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn labels_and_annotations_are_filled_in_for_each_alert() {
     let rule = rule(json!({
         "labels": {"place": "{{ rule }}:{{ labels.disk }}", "team": "{{ labels.team }}"},
         "annotations": {"summary": "{{ labels.place }} is {{ value | percent }} full", "plain": "x"},
+        "severity": "critical", "runbook_url": "https://wiki/{{ labels.severity }}",
     }));
     let mut alerts = RuleAlerts::default();
     for (minute, value) in [(0, 0.91), (1, 0.95)] {
@@ -56,6 +57,8 @@ fn labels_and_annotations_are_filled_in_for_each_alert() {
         assert_eq!(all.len(), 1, "the value does not tell alerts apart");
         assert_eq!(all[0].labels.get("place"), Some("disk:/"));
         assert_eq!(all[0].labels.get("team"), None, "an empty label is none");
+        assert_eq!(all[0].labels.get("severity"), Some("critical"));
+        assert_eq!(all[0].annotations.get("runbook_url"), Some("https://wiki/critical"));
         let summary = format!("disk:/ is {}% full", value * 100.0);
         assert_eq!(all[0].annotations.get("summary"), Some(summary.as_str()));
         assert_eq!(all[0].annotations.get("plain"), Some("x"));

@@ -11,6 +11,7 @@
 //! which inhibit others) is found anew.
 
 mod config;
+mod inhibition;
 mod ledger;
 mod people;
 mod times;
@@ -25,6 +26,7 @@ pub use people::People;
 pub use times::SpanConfig;
 pub use tree::{Routing, RuleFacts};
 
+use inhibition::{Inhibitors, SourceOf};
 use ledger::{Ledger, Seen, View};
 use sentinel_model::alert::{Alert, AlertState, Delivery, Fingerprint};
 use sentinel_model::ids::SlotName;
@@ -70,8 +72,7 @@ struct Member {
     rule: String,
     incident: u64,
     keys: Vec<String>,
-    /// Inhibitions of which it is a source, and the values that targets must share.
-    inhibits: Vec<(usize, Vec<String>)>,
+    source_of: SourceOf,
 }
 
 /// What a step decided. Nothing of it is in force before [`Router::accept`].
@@ -97,8 +98,7 @@ pub struct Router {
     people_change: Option<i64>,
     groups: BTreeMap<String, Group>,
     members: HashMap<Fingerprint, Member>,
-    /// For each inhibition the alerts that inhibit, by the values that targets must share.
-    sources: Vec<HashMap<Vec<String>, BTreeSet<Fingerprint>>>,
+    inhibitors: Inhibitors,
     /// Groups that told of alerts that are told elsewhere now.
     strays: BTreeSet<String>,
     /// Groups to be looked at.
@@ -142,7 +142,7 @@ impl Router {
         alerts: impl IntoIterator<Item = &'a Alert>,
     ) {
         (self.routing, self.rules) = (routing, rules);
-        self.sources = vec![HashMap::new(); self.routing.inhibit.len()];
+        self.inhibitors = Inhibitors::new(&self.routing, &self.rules);
         self.members.clear();
         for (key, group) in &mut self.groups {
             group.firing.clear();
@@ -222,15 +222,8 @@ impl Router {
             self.dirty.insert(key.clone());
             keys.push(key);
         }
-        let mut inhibits = Vec::new();
-        for (i, inhibition) in self.routing.inhibit.iter().enumerate() {
-            if inhibition.source.matches(alert) {
-                let key = inhibition.key(alert);
-                self.sources[i].entry(key.clone()).or_default().insert(alert.fingerprint);
-                inhibits.push((i, key));
-            }
-        }
-        let member = Member { rule: alert.rule.clone(), incident: alert.incident, keys, inhibits };
+        let source_of = self.inhibitors.join(&self.routing, alert);
+        let member = Member { rule: alert.rule.clone(), incident: alert.incident, keys, source_of };
         self.members.insert(alert.fingerprint, member);
     }
 
@@ -243,33 +236,16 @@ impl Router {
                 self.dirty.insert(key);
             }
         }
-        if member.inhibits.is_empty() {
+        if member.source_of.is_empty() {
             return;
         }
-        for (i, key) in member.inhibits {
-            if let Some(sources) = self.sources[i].get_mut(&key) {
-                sources.remove(&fingerprint);
-                if sources.is_empty() {
-                    self.sources[i].remove(&key);
-                }
-            }
-        }
+        self.inhibitors.leave(fingerprint, member.source_of);
         self.wake_held();
     }
 
     fn wake_held(&mut self) {
         let held = self.groups.iter().filter(|(_, group)| group.held);
         self.dirty.extend(held.map(|(key, _)| key.clone()));
-    }
-
-    /// Whether something that is inhibited by another alert fires.
-    fn is_inhibited(&self, alert: &Alert) -> bool {
-        self.routing.inhibit.iter().zip(&self.sources).any(|(inhibition, sources)| {
-            // A source does not hide behind another of its kind, nor behind itself.
-            sources.contains_key(&inhibition.key(alert))
-                && inhibition.target.matches(alert)
-                && !inhibition.source.matches(alert)
-        })
     }
 
     /// When a step is due at the latest, if nothing is observed before.
@@ -340,7 +316,10 @@ impl Router {
         let notify = group.ledger.named.as_ref().or(routed).unwrap_or(&self.everybody);
         let firing = group.firing.iter().filter_map(|fingerprint| {
             let alert = lookup(&self.members.get(fingerprint)?.rule, *fingerprint)?;
-            Some((alert, self.people.mute(alert, now) || self.is_inhibited(alert)))
+            Some((
+                alert,
+                self.people.mute(alert, now) || self.inhibitors.is_inhibited(&self.routing, alert),
+            ))
         });
         let view = View {
             now,

@@ -14,6 +14,7 @@ use super::times::Span;
 use crate::matching::{Matchers, label};
 use sentinel_model::alert::Alert;
 use sentinel_model::ids::SlotName;
+use sentinel_model::rule::{GROUP_EACH, Inhibits, Rule};
 use sentinel_model::series::Labels;
 use std::collections::BTreeMap;
 
@@ -46,6 +47,34 @@ pub(super) enum GroupBy {
     Each,
     /// By the values of these labels, sorted.
     Labels(Vec<String>),
+}
+
+impl GroupBy {
+    /// As it is written.
+    pub(super) fn of(names: &[String]) -> Self {
+        if names == [GROUP_EACH] {
+            return Self::Each;
+        }
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        Self::Labels(names)
+    }
+
+    /// The labels of an alert's group, and the end of the group's key.
+    fn group(&self, alert: &Alert) -> (Labels, String) {
+        match self {
+            Self::Each => {
+                (alert.labels.clone(), format!(" {} {}", alert.fingerprint, alert.labels))
+            }
+            Self::Labels(names) => {
+                let labels: Labels =
+                    names.iter().map(|name| (name.as_str(), label(alert, name))).collect();
+                let key = format!(" {labels}");
+                (labels, key)
+            }
+        }
+    }
 }
 
 /// One step of an escalation.
@@ -85,13 +114,28 @@ impl Inhibition {
     }
 }
 
-/// Whom a rule tells, and its own labels.
+/// Whom a rule tells and how, and its own labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleFacts {
     /// Notifiers that the rule names.
     pub notify: Option<Vec<SlotName>>,
     /// The labels that all its alerts share.
     pub labels: Labels,
+    /// How its alerts are grouped, in place of what the route says.
+    pub group_by: Option<Vec<String>>,
+    /// Rules whose alerts are not told while one of this fires.
+    pub inhibits: Vec<Inhibits>,
+}
+
+impl From<&Rule> for RuleFacts {
+    fn from(rule: &Rule) -> Self {
+        Self {
+            notify: rule.notify.clone(),
+            labels: rule.own_labels().into_owned(),
+            group_by: rule.group_by.clone(),
+            inhibits: rule.inhibits.clone(),
+        }
+    }
 }
 
 /// Where an alert is told: a group, and how it was found.
@@ -149,9 +193,16 @@ impl Routing {
     /// The groups in which an alert is told.
     pub(super) fn places(&self, alert: &Alert, facts: Option<&RuleFacts>) -> Vec<Place> {
         let named = facts.and_then(|facts| facts.notify.clone());
+        let grouped = facts.and_then(|facts| facts.group_by.as_deref()).map(GroupBy::of);
         if self.routes.is_empty() {
-            let key = format!("rule {}", alert.rule);
-            let labels = facts.map(|facts| facts.labels.clone()).unwrap_or_default();
+            let (labels, end) = match &grouped {
+                Some(group_by) => group_by.group(alert),
+                None => {
+                    let labels = facts.map(|facts| facts.labels.clone()).unwrap_or_default();
+                    (labels, String::new())
+                }
+            };
+            let key = format!("rule {}{end}", alert.rule);
             return vec![Place { key, labels, route: None, notify: named }];
         }
         let mut taken = Vec::new();
@@ -166,16 +217,8 @@ impl Routing {
                 let names: Vec<&str> = named.iter().map(SlotName::as_str).collect();
                 key += &format!(" to {}", names.join(","));
             }
-            let labels = match &route.group_by {
-                GroupBy::Each => {
-                    key += &format!(" {}", alert.fingerprint);
-                    alert.labels.clone()
-                }
-                GroupBy::Labels(names) => {
-                    names.iter().map(|name| (name.as_str(), label(alert, name))).collect()
-                }
-            };
-            key += &format!(" {labels}");
+            let (labels, end) = grouped.as_ref().unwrap_or(&route.group_by).group(alert);
+            key += &end;
             Place { key, labels, route: Some(at), notify: named.clone() }
         };
         taken.into_iter().map(place).collect()
@@ -246,7 +289,7 @@ mod tests {
     #[test]
     fn a_rule_that_names_its_notifiers_is_told_to_those_alone() {
         let named = vec![SlotName::new("own").unwrap()];
-        let facts = RuleFacts { notify: Some(named.clone()), labels: Labels::default() };
+        let facts = RuleFacts { notify: Some(named.clone()), ..RuleFacts::default() };
         let both = alert("r", &[("severity", "page"), ("team", "db")]);
         let places = tree().places(&both, Some(&facts));
         assert_eq!(places.len(), 1);

@@ -79,7 +79,13 @@ impl Desk {
     }
 
     pub fn rule(&mut self, name: &str, notify: Option<&[&str]>) {
-        let facts = RuleFacts { notify: notify.map(slots), labels: Labels::default() };
+        let facts = RuleFacts { notify: notify.map(slots), ..RuleFacts::default() };
+        self.rules.insert(name.to_owned(), facts);
+        self.apply(0);
+    }
+
+    /// A rule with fields of its own.
+    pub fn rule_with(&mut self, name: &str, facts: RuleFacts) {
         self.rules.insert(name.to_owned(), facts);
         self.apply(0);
     }

@@ -90,7 +90,7 @@ async fn check(
     if rule.interval.0 < 1000 {
         problems.push(document.problem(&format!("{path}/interval"), "shorter than 1s"));
     }
-    for (place, said) in rule.template_problems() {
+    for (place, said) in rule.problems() {
         problems.push(document.problem(&format!("{path}{place}"), said));
     }
     let length = rule.condition.to_string().len();

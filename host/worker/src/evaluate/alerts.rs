@@ -83,12 +83,9 @@ impl Alerts {
 
     /// Sets the routes.
     pub(super) fn set_routing(&mut self, now: i64, routing: Arc<Routing>) {
-        let facts =
-            |rule: &Rule| RuleFacts { notify: rule.notify.clone(), labels: rule.labels.clone() };
-        let known = self
-            .rules
-            .iter()
-            .filter_map(|(name, kept)| Some((name.clone(), facts(kept.rule.as_deref()?))));
+        let known = self.rules.iter().filter_map(|(name, kept)| {
+            Some((name.clone(), RuleFacts::from(kept.rule.as_deref()?)))
+        });
         let alerts = self.rules.values().flat_map(|kept| kept.alerts.iter());
         self.router.configure(now, Arc::clone(&routing), known.collect(), alerts);
         self.routing = routing;

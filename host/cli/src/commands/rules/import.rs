@@ -138,7 +138,7 @@ impl Imported {
         let made = Value::Object(made);
         let read = serde_json::from_value::<Rule>(made.clone());
         let read = read.map_err(|error| vec![document.problem(path, error.to_string())])?;
-        let problems = read.template_problems().into_iter();
+        let problems = read.problems().into_iter();
         let problems: Vec<_> =
             problems.map(|(at, said)| document.problem(&format!("{path}{at}"), said)).collect();
         if problems.is_empty() { Ok(made) } else { Err(problems) }
