@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Looks after a start or a new configuration until what only those needed is given back, and
 /// until what the first look at the registry needed is.
 const SETTLED: [u32; 2] = [3, 15];
+/// Looks after which what only something rare needed is given back: a question for its status,
+/// a new connection.
+const RARE: u32 = 300;
 
 /// Run an agent alone.
 #[derive(Debug, Args)]
@@ -120,7 +123,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
             () = tokio::time::sleep(LOOK) => {}
         }
         looks = looks.saturating_add(1);
-        if SETTLED.contains(&looks) {
+        if SETTLED.contains(&looks) || looks.is_multiple_of(RARE) {
             memory::give_back();
         }
         keep_only(&plugins, &agent.needs()).await;
