@@ -9,10 +9,12 @@ mod cpu;
 mod postgres;
 mod registry;
 mod row;
+mod scrape;
 mod swap;
 mod transform;
 mod verify;
 mod wal;
+mod wire;
 mod worker;
 
 use anyhow::{Result, bail};
@@ -43,6 +45,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
         ],
         postgres::measure,
     ),
+    (&["wire-bytes-per-sample-scrape", "wire-bytes-per-sample-backlog"], wire::measure),
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
 ];
 

@@ -17,6 +17,9 @@ const MAX_SLOTS: usize = 1000;
 /// The shortest interval of a collector.
 const MIN_INTERVAL: Millis = Millis(100);
 
+/// The shortest time after which records may be dropped unsent.
+const MIN_AGE: Millis = Millis(60_000);
+
 /// What an agent runs and how it keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -66,11 +69,21 @@ pub struct LogConfig {
     /// counted and reported.
     #[schemars(range(min = 1_048_576))]
     pub max_bytes: u64,
+    /// How long records wait for the server; those that are older are dropped, counted and reported,
+    /// a segment of the log at a time, so at most an eighth of this later. Without it only
+    /// `max_bytes` drops records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Millis>,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { sync: SyncConfig::Always, sync_interval: Millis(1000), max_bytes: 1 << 30 }
+        Self {
+            sync: SyncConfig::Always,
+            sync_interval: Millis(1000),
+            max_bytes: 1 << 30,
+            max_age: None,
+        }
     }
 }
 
@@ -157,6 +170,9 @@ fn problems(config: &AgentConfig, document: &Document, base: &str) -> Vec<Proble
     }
     if config.heartbeat < Millis(500) || config.heartbeat > Millis(300_000) {
         say(format!("{base}/heartbeat"), "not between 500ms and 5m".to_owned());
+    }
+    if config.log.max_age.is_some_and(|age| age < MIN_AGE) {
+        say(format!("{base}/log/max_age"), format!("shorter than {MIN_AGE}"));
     }
     for (key, why) in label_problems(&config.labels) {
         let at = key.map(|key| format!("/{key}")).unwrap_or_default();

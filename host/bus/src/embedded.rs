@@ -79,6 +79,7 @@ impl EmbeddedBus {
             segment_bytes: options.segment_bytes,
             max_bytes: options.max_bytes + (MIN_SEGMENTS_IN_CAP + 1) * options.segment_bytes,
             at_cap: AtCap::Refuse,
+            max_age: None,
             background: true,
         };
         let (log, recovery) = Log::open_on(storage, log_options).map_err(failed("open its log"))?;

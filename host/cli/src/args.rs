@@ -12,6 +12,7 @@ use crate::commands::plugin::PluginCommand;
 use crate::commands::query::{Metrics, Query};
 use crate::commands::rules::RulesCommand;
 use crate::commands::secret::Secret;
+use crate::commands::wal::WalCommand;
 use crate::roles::agent::AgentArgs;
 use crate::roles::registry::RegistryArgs;
 use crate::roles::server::ServerArgs;
@@ -102,6 +103,9 @@ pub(crate) enum Command {
     /// The bus on NATS: its stream.
     #[command(subcommand)]
     Bus(BusCommand),
+    /// The log of an agent on this machine.
+    #[command(subcommand)]
+    Wal(WalCommand),
     /// Secrets that grants may name.
     Secret(Secret),
     /// Print completions for a shell.

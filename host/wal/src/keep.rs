@@ -4,6 +4,7 @@ use crate::format::segment_name;
 use crate::log::Shared;
 use crate::reuse::Reuse;
 use crate::{Result, SyncPolicy};
+use std::time::SystemTime;
 
 impl Shared {
     /// Writes the meta file. On return all offsets as they were when it was called are durable.
@@ -55,14 +56,17 @@ impl Shared {
         Ok(!removable.is_empty())
     }
 
-    /// Drops the oldest segment with its uncommitted records; whether there was one.
-    pub(crate) fn drop_oldest(&self, active: Option<u64>) -> Result<bool> {
+    /// Drops the oldest segment with its uncommitted records, where it is the one that is meant; whether it was there.
+    pub(crate) fn drop_oldest(&self, active: Option<u64>, meant: Option<u64>) -> Result<bool> {
         let _one = self.keeping.lock();
         let (epoch, segment, before) = {
             let mut state = self.state.lock();
             let Some((epoch, segment)) = state.oldest(active) else {
                 return Ok(false);
             };
+            if meant.is_some_and(|number| number != segment.number) {
+                return Ok(false);
+            }
             let Some(e) = state.find(epoch) else {
                 return Ok(false);
             };
@@ -86,10 +90,27 @@ impl Shared {
             return Err(error);
         }
         let dropped = self.state.lock().dropped_records - before.1;
-        tracing::warn!(%epoch, from = segment.first, to = segment.last, dropped, "log at its cap: oldest records dropped");
+        tracing::warn!(%epoch, from = segment.first, to = segment.last, dropped, "a cap of the log was reached: oldest records dropped");
         self.remove_segment(segment.number)?;
         self.state.lock().forget_segment(epoch, segment.number);
         Ok(true)
+    }
+
+    /// Drops segments whose newest record is too old.
+    fn drop_aged(&self) -> Result<()> {
+        let Some(max_age) = self.options.max_age else { return Ok(()) };
+        loop {
+            let active = self.tail.lock().active_number();
+            let Some((_, oldest)) = self.state.lock().oldest(active) else { return Ok(()) };
+            let name = segment_name(oldest.number);
+            let written = self.storage.modified(&name);
+            let written = written.map_err(|e| crate::Error::io("look at the time of", &name, e))?;
+            let age = written.and_then(|at| SystemTime::now().duration_since(at).ok());
+            let aged = age.is_some_and(|age| age > max_age);
+            if !(aged && self.drop_oldest(active, Some(oldest.number))?) {
+                return Ok(());
+            }
+        }
     }
 
     pub(crate) fn remove_segment(&self, number: u64) -> Result<()> {
@@ -106,8 +127,9 @@ impl Shared {
     pub(crate) fn keep(&self) {
         let active = self.tail.lock().active_number();
         let removed = self.remove_committed(active, Reuse::One);
+        let removed = removed.and_then(|_| self.drop_aged());
         let due = self.state.lock().meta_due;
-        let kept = removed.and_then(|_| if due { self.write_meta(false) } else { Ok(()) });
+        let kept = removed.and_then(|()| if due { self.write_meta(false) } else { Ok(()) });
         if let Err(error) = kept {
             tracing::warn!(%error, "the log could not keep house; it is tried again with the next segment or commit");
         }

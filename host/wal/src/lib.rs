@@ -8,7 +8,7 @@
 //!
 //! *Written* is in the file: it survives the death of the process. *Synced* is on the disk (fdatasync): it survives
 //! power failure. [`Reader`]s yield synced records only. A record stays until it is [committed](Log::commit), or until
-//! the cap that the owner set takes it ([`AtCap::DropOldest`]); then its number is part of a [`Item::Gap`]. Damage
+//! a cap that the owner set takes it ([`AtCap::DropOldest`], [`Options::max_age`]); then its number is part of a [`Item::Gap`]. Damage
 //! (torn tails, flipped bits, zeroed blocks, missing or copied files) is skipped and reported, as a gap or in [`Recovery`],
 //! never a panic and never silent. Losing the newest meta file only makes records be sent again.
 //!
@@ -113,6 +113,7 @@ mod bell;
 mod close;
 mod error;
 pub mod format;
+pub mod inspect;
 mod keep;
 mod log;
 mod meta;
@@ -136,8 +137,8 @@ pub use error::{Error, Result};
 pub use log::Log;
 pub use options::{
     AtCap, DEFAULT_MAX_BYTES, DEFAULT_SEGMENT_BYTES, MAX_EPOCHS, MAX_META_BYTES, MAX_PENDING_BYTES,
-    MAX_RECORD_BYTES, MAX_SEGMENT_BYTES, MAX_TAG_BYTES, MAX_UNSYNCED_BYTES, MIN_SEGMENT_BYTES,
-    MIN_SEGMENTS_IN_CAP, Options, SyncPolicy,
+    MAX_RECORD_BYTES, MAX_SEGMENT_BYTES, MAX_TAG_BYTES, MAX_UNSYNCED_BYTES, MIN_AGE,
+    MIN_SEGMENT_BYTES, MIN_SEGMENTS_IN_CAP, Options, SyncPolicy,
 };
 pub use reader::Reader;
 pub use report::{FoundGap, MetaFile, Recovery};

@@ -12,7 +12,7 @@ pub(crate) const CLEAN_FILE: &str = "clean";
 const CLEAN_SPARE: &str = "clean.next";
 const META_MAGIC: [u8; 8] = *b"SNTLMETA";
 const CLEAN_MAGIC: [u8; 8] = *b"SNTLCLN\n";
-const META_VERSION: u16 = 1;
+pub(crate) const META_VERSION: u16 = 1;
 const HEAD_BYTES: usize = 16;
 const EPOCH_BYTES: usize = 64;
 const CLEAN_BYTES: usize = 40;
@@ -44,6 +44,19 @@ pub(crate) struct EpochMeta {
 }
 
 impl EpochMeta {
+    /// An epoch that began after the meta file was written.
+    pub(crate) fn new(epoch: Epoch) -> EpochMeta {
+        EpochMeta {
+            epoch,
+            synced: 0,
+            accepted: 0,
+            committed: 0,
+            dropped_through: 0,
+            last_segment: 0,
+            sealed: false,
+        }
+    }
+
     /// Whether a log can have written it.
     fn is_sound(&self) -> bool {
         self.committed <= self.accepted
@@ -181,7 +194,7 @@ impl CleanMarker {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<CleanMarker> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<CleanMarker> {
         let intact = bytes.len() == CLEAN_BYTES
             && bytes[0..8] == CLEAN_MAGIC
             && bytes[8..10] == META_VERSION.to_le_bytes()

@@ -28,6 +28,9 @@ pub const MAX_PENDING_BYTES: usize = 8 << 20;
 /// thread syncs, whatever the interval. Two of the largest records fit.
 pub const MAX_UNSYNCED_BYTES: usize = 8 << 20;
 
+/// Shortest age at which records may be dropped.
+pub const MIN_AGE: Duration = Duration::from_secs(1);
+
 /// When appended records are synced (fdatasync) without anybody asking.
 ///
 /// Readers see a record only once it is synced, and [`Log::append_synced`](crate::Log::append_synced) always waits
@@ -67,6 +70,11 @@ pub struct Options {
     pub max_bytes: u64,
     /// What happens at that cap.
     pub at_cap: AtCap,
+    /// Records that were not committed for longer are dropped, as [`AtCap::DropOldest`] drops them and whatever `at_cap`
+    /// says: a whole segment once its newest record is older, by the time at which its file was last written. A segment
+    /// is written to for at most an eighth of this, so that no record stays much longer. Looked at by the log's
+    /// threads: without [`Options::background`] nothing goes by age.
+    pub max_age: Option<Duration>,
     /// Whether two threads of the log sync, prepare segments and remove old ones. Without them the calling threads do
     /// it: slower, but deterministic, which is what fault-injecting tests want. [`SyncPolicy::Interval`] then
     /// syncs only when asked or when [`MAX_UNSYNCED_BYTES`] is reached.
@@ -80,12 +88,18 @@ impl Default for Options {
             segment_bytes: DEFAULT_SEGMENT_BYTES,
             max_bytes: DEFAULT_MAX_BYTES,
             at_cap: AtCap::DropOldest,
+            max_age: None,
             background: true,
         }
     }
 }
 
 impl Options {
+    /// How long a segment is written to, and how often old ones are looked for, where records go by age.
+    pub(crate) fn turn_after(&self) -> Option<Duration> {
+        self.max_age.map(|age| age / 8)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
             return Err(Error::BadOption {
@@ -100,6 +114,13 @@ impl Options {
                 option: "max_bytes",
                 value: self.max_bytes,
                 problem: format!("must hold {MIN_SEGMENTS_IN_CAP} segments, so at least {least}"),
+            });
+        }
+        if self.max_age.is_some_and(|age| age < MIN_AGE) {
+            return Err(Error::BadOption {
+                option: "max_age",
+                value: self.max_age.unwrap_or_default().as_secs(),
+                problem: format!("must be at least {} s", MIN_AGE.as_secs()),
             });
         }
         Ok(())

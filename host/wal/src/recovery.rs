@@ -106,15 +106,7 @@ fn in_order(meta: &Meta, found: &[Found]) -> Vec<EpochMeta> {
     let mut entries = meta.epochs.clone();
     for f in found {
         if !entries.iter().any(|e| e.epoch == f.epoch) {
-            entries.push(EpochMeta {
-                epoch: f.epoch,
-                synced: 0,
-                accepted: 0,
-                committed: 0,
-                dropped_through: 0,
-                last_segment: 0,
-                sealed: false,
-            });
+            entries.push(EpochMeta::new(f.epoch));
         }
     }
     entries

@@ -6,12 +6,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock};
 use rustix::io::Errno;
 
 /// Name of the file that is locked.
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// One open file.
 pub trait StorageFile: Send + Sync {
@@ -94,6 +95,14 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Any I/O error.
     fn list(&self) -> io::Result<Vec<String>>;
+    /// When a file was last written to; `None` where the storage does not know.
+    ///
+    /// # Errors
+    /// `NotFound`, or any I/O error.
+    fn modified(&self, name: &str) -> io::Result<Option<SystemTime>> {
+        let _ = name;
+        Ok(None)
+    }
     /// Returns when the changes of the folder made before the call are on the disk.
     ///
     /// # Errors
@@ -164,6 +173,10 @@ impl Storage for Folder {
             }
         }
         Ok(names)
+    }
+
+    fn modified(&self, name: &str) -> io::Result<Option<SystemTime>> {
+        fs::metadata(self.path.join(name))?.modified().map(Some)
     }
 
     fn sync_dir(&self) -> io::Result<()> {

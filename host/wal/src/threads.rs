@@ -45,7 +45,14 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
         }
     };
     let keep = move || {
-        while keeper.keep_bell.wait(Duration::ZERO) == Heard::Work {
+        let again = keeper.options.turn_after();
+        loop {
+            if again.is_some() {
+                keeper.keep_bell.ring_soon();
+            }
+            if keeper.keep_bell.wait(again.unwrap_or_default()) == Heard::Stop {
+                return;
+            }
             keeper.prepare_spare();
             keeper.keep();
         }

@@ -1,6 +1,7 @@
 //! From one segment to the next: making room, and the segment prepared ahead of time, so that no writer waits for it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::log::Shared;
@@ -61,6 +62,7 @@ impl Shared {
             file: spare.file,
             offset,
             reserved: spare.reserved,
+            began: Instant::now(),
             torn: false,
         });
         self.keep_bell.ring();
@@ -110,7 +112,7 @@ impl Shared {
             }
             let freed = self.remove_free()?
                 || self.remove_committed(active, Reuse::None)?
-                || (self.options.at_cap == AtCap::DropOldest && self.drop_oldest(active)?);
+                || (self.options.at_cap == AtCap::DropOldest && self.drop_oldest(active, None)?);
             if !freed {
                 return Err(Error::Full { used, max, needed: size });
             }

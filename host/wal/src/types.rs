@@ -70,7 +70,8 @@ pub enum Item {
 pub enum GapReason {
     /// Their bytes are damaged, or were lost with unsynced neighbours in a power failure.
     Corrupt,
-    /// The log was at its cap ([`AtCap::DropOldest`](crate::AtCap::DropOldest)).
+    /// A cap of the owner took them: the log was too large ([`AtCap::DropOldest`](crate::AtCap::DropOldest)) or they were
+    /// too old ([`Options::max_age`](crate::Options::max_age)).
     DroppedAtCap,
 }
 

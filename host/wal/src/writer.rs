@@ -4,6 +4,7 @@
 //! next batch fills and is written meanwhile.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::format::{RecordHeader, frame_bytes, segment_name};
 use crate::log::Shared;
@@ -34,6 +35,8 @@ pub(crate) struct Active {
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) offset: u64,
     pub(crate) reserved: u64,
+    /// When it was begun.
+    pub(crate) began: Instant,
     /// A write failed half way: what lies behind `offset` must go before anything else is written.
     pub(crate) torn: bool,
 }
@@ -137,6 +140,7 @@ impl Shared {
     /// Writes the records that fit into the active segment, turning to a new one when none does.
     fn write_some(&self, tail: &mut Tail, bytes: &[u8], next: u64) -> Result<(usize, u64)> {
         self.mend(tail)?;
+        self.leave_aged(tail);
         let room = tail.active.as_ref().map_or(0, |a| a.reserved - a.offset);
         let (mut len, mut count) = fitting(bytes, room);
         if count == 0 {
@@ -161,6 +165,16 @@ impl Shared {
         drop(state);
         tail.note_unsynced(number, &file, end);
         Ok((len, count))
+    }
+
+    /// Where records go by age, leaves a segment that was written to for long: they go by segments.
+    fn leave_aged(&self, tail: &mut Tail) {
+        let Some(after) = self.options.turn_after() else { return };
+        let aged = tail.active.take_if(|active| active.began.elapsed() > after);
+        if let Some(active) = aged {
+            // Not all of its room was written: no other segment gets its file.
+            self.state.lock().shrink_segment(active.number, active.reserved);
+        }
     }
 
     /// Takes back what a failed write left behind the good end, and leaves that segment: the next record begins a new

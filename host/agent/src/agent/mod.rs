@@ -17,6 +17,7 @@ use fleet::{FleetSlots, Keeper};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use sentinel_fleet::{Follower, FollowerParts, Handle, MemoryError};
+use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
 use sentinel_runtime::{Runtime, SecretSource, Services, SlotStatus};
@@ -147,6 +148,7 @@ fn log_options(config: &AgentConfig) -> Options {
         max_bytes: config.log.max_bytes,
         segment_bytes: segment,
         at_cap: AtCap::DropOldest,
+        max_age: config.log.max_age.map(Millis::std),
         ..Options::default()
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod registry;
 pub(crate) mod rules;
 pub(crate) mod secret;
 mod status;
+pub(crate) mod wal;
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -70,6 +71,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Plugin(command) => plugin::run(command, &global, printer),
         Command::Fleet(command) => fleet::run(command, &global, printer),
         Command::Bus(command) => bus::run(command, printer),
+        Command::Wal(command) => wal::run(command, printer),
         Command::Secret(command) => secret::run(command, printer),
         Command::Completions { shell } => {
             completions(shell);

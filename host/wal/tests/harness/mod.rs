@@ -17,6 +17,7 @@ pub fn options() -> Options {
         segment_bytes: 4096,
         max_bytes: 1 << 20,
         at_cap: AtCap::DropOldest,
+        max_age: None,
         background: false,
     }
 }
