@@ -1,6 +1,7 @@
 //! Alerts, their history and their notifications, written together; and what people decided
 //! about them.
 
+use crate::lease::Fence;
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Fingerprint, Transition};
 use sentinel_model::attention::{Acknowledgement, Attempt, Silence};
 use sentinel_model::ids::SlotName;
@@ -24,14 +25,25 @@ pub struct AlertingChange {
     pub delivered: Vec<Delivery>,
     /// Attempts that ended, each with its notification's id.
     pub attempts: Vec<(String, Attempt)>,
+    /// Under which lease it is written; none where one process is alone.
+    pub fence: Option<Fence>,
 }
 
 impl AlertingChange {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { alerts, forgotten, transitions, groups, closed, decided, delivered, attempts } =
-            self;
+        let Self {
+            alerts,
+            forgotten,
+            transitions,
+            groups,
+            closed,
+            decided,
+            delivered,
+            attempts,
+            fence: _,
+        } = self;
         alerts.is_empty()
             && forgotten.is_empty()
             && transitions.is_empty()

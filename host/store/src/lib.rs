@@ -11,23 +11,28 @@ pub mod fleet;
 pub mod format;
 pub mod ingest;
 mod kept;
+pub mod lease;
 pub mod postgres;
 pub mod query;
 mod samples;
 pub mod sqlite;
+pub mod tail;
 
 use agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use async_trait::async_trait;
 use fleet::StoredSet;
 use ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use lease::Fence;
 use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
+use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use std::collections::BTreeMap;
+use tail::{TailPage, TailPosition};
 
 /// Why the store did not do what was asked. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,14 @@ pub enum StoreError {
     /// What was asked contradicts what is stored.
     #[error("{0}")]
     Conflict(String),
+    /// A write came from somebody who does not have the lease any more.
+    #[error(
+        "another process has taken over what {lease:?} stands for; this one changes nothing any more"
+    )]
+    Fenced {
+        /// The lease.
+        lease: String,
+    },
     /// A bound of the query is passed.
     #[error("{what}: {found} is more than the {max} that one query may touch; narrow it")]
     TooMuch {
@@ -159,6 +172,36 @@ pub trait Store: Send + Sync + 'static {
         step: Option<Step>,
     ) -> Result<Vec<SeriesRange>, StoreError>;
 
+    // ---- what all workers commit ----
+
+    /// The end of the tail: everything that is committed later comes after it.
+    async fn tail_end(&self) -> Result<TailPosition, StoreError>;
+    /// At most `limit` batches (at least 1) that were committed since, whoever did it.
+    async fn tail(&self, after: &TailPosition, limit: u32) -> Result<TailPage, StoreError>;
+    /// Series by their ids; those that are gone are left out.
+    async fn known_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError>;
+
+    // ---- what one process has at a time ----
+
+    /// Takes a lease that nobody has, or whose time is over, by the database's clock; `None`
+    /// where somebody has it.
+    async fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        lasts: Millis,
+    ) -> Result<Option<Fence>, StoreError>;
+    /// Keeps it for so long from now, also where its time is over and nobody has taken it.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where somebody took it, or it was released.
+    async fn keep_lease(&self, fence: &Fence, lasts: Millis) -> Result<(), StoreError>;
+    /// Gives it up: whoever waits has it at once.
+    ///
+    /// # Errors
+    /// As [`Store::keep_lease`].
+    async fn release_lease(&self, fence: &Fence) -> Result<(), StoreError>;
+
     // ---- rules and alerts ----
 
     /// Replaces the rules; the version must be one more than the stored.
@@ -167,6 +210,10 @@ pub trait Store: Send + Sync + 'static {
     async fn rules(&self) -> Result<RuleSet, StoreError>;
     /// Writes what an evaluation or a delivery changed: alerts, history, notifications. A
     /// notification whose id is stored already stays as it is stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where the change has a fence whose lease somebody else took:
+    /// nothing of it is written.
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError>;
     /// All alerts that are not ok, and those resolved after `since`.
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError>;

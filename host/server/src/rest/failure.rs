@@ -44,7 +44,7 @@ impl From<StoreError> for Failure {
         let status = match error {
             StoreError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            StoreError::Conflict(_) => StatusCode::CONFLICT,
+            StoreError::Conflict(_) | StoreError::Fenced { .. } => StatusCode::CONFLICT,
             StoreError::TooMuch { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             StoreError::Damaged { .. } | StoreError::Engine(_) => {
                 tracing::error!(%error, "store");

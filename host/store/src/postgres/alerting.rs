@@ -237,6 +237,9 @@ impl PostgresStore {
         self.step(Again::Whenever, |conn| {
             let change = std::sync::Arc::clone(&change);
             Box::pin(async move {
+                if let Some(fence) = &change.fence {
+                    super::lease::check(conn, fence).await?;
+                }
                 write_alerts(conn, &change).await?;
                 write_told(conn, &change).await
             })

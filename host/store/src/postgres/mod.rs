@@ -29,6 +29,7 @@ mod commit;
 mod copy;
 mod failure;
 mod fleet;
+mod lease;
 mod ledger;
 mod maintain;
 mod open;
@@ -42,6 +43,7 @@ mod series;
 mod slots;
 mod store;
 mod sweep;
+mod tail;
 mod text;
 mod url;
 

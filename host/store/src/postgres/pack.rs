@@ -32,7 +32,7 @@ impl PostgresStore {
         now: i64,
         done: &mut Maintenance,
     ) -> Did<bool> {
-        let (picked, is_cut) = pick(batches, cutoff);
+        let (picked, is_cut) = pick(batches, cutoff, now);
         if picked.is_empty() {
             return Ok(false);
         }

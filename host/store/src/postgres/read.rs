@@ -40,7 +40,7 @@ pub(super) struct Last {
     pub(super) value: f64,
 }
 
-fn decoded(row: &PgRow, times: usize, values: usize) -> Did<Decoded> {
+pub(super) fn decoded(row: &PgRow, times: usize, values: usize) -> Did<Decoded> {
     let (times, values): (Vec<i64>, Vec<f64>) = (row.try_get(times)?, row.try_get(values)?);
     let times = match times[..] {
         [time] => Times::One(time),

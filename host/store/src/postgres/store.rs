@@ -7,11 +7,14 @@ use crate::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, Wrap
 use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use crate::fleet::StoredSet;
 use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use crate::tail::{TailPage, TailPosition};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
+use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
@@ -100,6 +103,35 @@ impl Store for PostgresStore {
         step: Option<Step>,
     ) -> Result<Vec<SeriesRange>, StoreError> {
         self.read_range(selector, range, step).await
+    }
+
+    async fn tail_end(&self) -> Result<TailPosition, StoreError> {
+        self.end_of_tail().await
+    }
+
+    async fn tail(&self, after: &TailPosition, limit: u32) -> Result<TailPage, StoreError> {
+        self.read_tail(after, limit.max(1)).await
+    }
+
+    async fn known_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.find_series(ids).await
+    }
+
+    async fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        lasts: Millis,
+    ) -> Result<Option<Fence>, StoreError> {
+        self.take(name, holder, lasts).await
+    }
+
+    async fn keep_lease(&self, fence: &Fence, lasts: Millis) -> Result<(), StoreError> {
+        self.keep_taken(fence, lasts).await
+    }
+
+    async fn release_lease(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.release(fence).await
     }
 
     async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 use super::buckets::{HOUR, bucket};
 use super::gather::Picked;
 use super::tail::Entry;
+use crate::tail::PACKED_AFTER_MS;
 
 /// The most samples of one round.
 const MAX_ROUND: usize = 8 << 20;
@@ -18,8 +19,11 @@ pub(crate) fn cutoff(now: i64) -> i64 {
 }
 
 /// Chooses what a round packs: all batches up to the last that is due, of each the rows of
-/// hours that are over; all rows where a batch waits since long, its times being wrong.
-pub(crate) fn pick(batches: Vec<Entry>, cutoff: i64) -> (Vec<Picked>, bool) {
+/// hours that are over, but none that was committed a moment ago; all rows where a batch waits since long, its times being wrong.
+pub(crate) fn pick(mut batches: Vec<Entry>, cutoff: i64, now: i64) -> (Vec<Picked>, bool) {
+    // Who reads the tail has not seen them yet. A clock that was wrong must not keep them for ever.
+    let is_new = |e: &Entry| (now - PACKED_AFTER_MS..=now).contains(&e.committed_at);
+    batches.truncate(batches.iter().position(is_new).unwrap_or(batches.len()));
     let due = |e: &Entry| e.committed_at < cutoff || e.last < cutoff;
     let old = |e: &Entry| e.committed_at < cutoff.saturating_sub(HOUR);
     let end = batches.iter().rposition(due).map_or(0, |i| i + 1);

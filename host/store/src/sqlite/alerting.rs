@@ -170,11 +170,20 @@ impl SqliteStore {
     }
 
     pub(super) async fn write_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
+        let fence = change.fence.clone();
         let scripts = scripts(change)?;
         if scripts.is_empty() {
             return Ok(());
         }
-        self.transact(scripts).await.map(|_| ())
+        self.write(move |_, writer| {
+            Box::pin(async move {
+                if let Some(fence) = &fence {
+                    super::lease::check(writer, fence).await?;
+                }
+                transaction(&mut writer.conn, scripts).await
+            })
+        })
+        .await
     }
 
     pub(super) async fn read_alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {

@@ -46,7 +46,7 @@ impl SqliteStore {
                 more = true;
                 break;
             }
-            more |= self.pack(unit, cutoff, &mut done).await?;
+            more |= self.pack(unit, (cutoff, now), &mut done).await?;
         }
         more |= self.retain(&mut upkeep, now, &mut done).await?;
         more |= self.sweep(&mut upkeep, now, &mut done).await?;

@@ -28,6 +28,7 @@ mod commit;
 
 mod exact;
 mod fleet;
+mod lease;
 mod maintain;
 mod open;
 mod pack;
@@ -38,6 +39,7 @@ mod script;
 mod slots;
 mod store;
 mod sweep;
+mod tail;
 
 use crate::StoreError;
 use crate::samples::series::Registry;

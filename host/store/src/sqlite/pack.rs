@@ -26,10 +26,10 @@ impl SqliteStore {
     pub(super) async fn pack(
         &self,
         unit: &Unit,
-        cutoff: i64,
+        (cutoff, now): (i64, i64),
         done: &mut Maintenance,
     ) -> Result<bool, StoreError> {
-        let (mut picked, is_cut) = pick(self.0.tail.read().batches(unit), cutoff);
+        let (mut picked, is_cut) = pick(self.0.tail.read().batches(unit), cutoff, now);
         if picked.is_empty() {
             return Ok(false);
         }

@@ -6,6 +6,7 @@ mod alerting;
 mod attention;
 mod fleet;
 mod ingest;
+mod lease;
 mod query;
 #[path = "../server/mod.rs"]
 mod server;
@@ -129,4 +130,9 @@ contract![
     attention::a_notification_that_no_rule_decided_is_told_once,
     attention::what_is_over_ages_out_and_what_is_open_stays,
     fleet::desired_sets_are_numbered_without_a_gap,
+    lease::a_lease_has_one_holder_until_its_time_is_over_or_it_is_released,
+    lease::who_lost_the_lease_writes_nothing_of_alerts,
+    lease::a_lease_whose_time_is_over_is_kept_where_nobody_took_it,
+    lease::the_tail_has_what_was_committed_since_once_and_in_order,
+    lease::what_was_committed_a_moment_ago_is_not_packed_away_from_the_tail,
 ];

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
+use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
@@ -10,7 +11,9 @@ use sentinel_store::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAg
 use sentinel_store::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use sentinel_store::fleet::StoredSet;
 use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use sentinel_store::lease::Fence;
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use sentinel_store::tail::{TailPage, TailPosition};
 use sentinel_store::{Maintenance, Sizes, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -138,6 +141,29 @@ impl Store for FlakyStore {
         step: Option<Step>,
     ) -> Result<Vec<SeriesRange>, StoreError> {
         self.inner.range(selector, range, step).await
+    }
+    async fn tail_end(&self) -> Result<TailPosition, StoreError> {
+        self.inner.tail_end().await
+    }
+    async fn tail(&self, after: &TailPosition, limit: u32) -> Result<TailPage, StoreError> {
+        self.inner.tail(after, limit).await
+    }
+    async fn known_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.inner.known_series(ids).await
+    }
+    async fn take_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        lasts: Millis,
+    ) -> Result<Option<Fence>, StoreError> {
+        self.inner.take_lease(name, holder, lasts).await
+    }
+    async fn keep_lease(&self, fence: &Fence, lasts: Millis) -> Result<(), StoreError> {
+        self.inner.keep_lease(fence, lasts).await
+    }
+    async fn release_lease(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.inner.release_lease(fence).await
     }
     async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
         self.inner.save_rules(rules).await

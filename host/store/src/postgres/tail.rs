@@ -1,0 +1,124 @@
+//! The tail: what transactions have committed since a snapshot.
+//!
+//! A position is a snapshot, or what is left of the difference between two: then it has the second one too, and the id
+//! of the last batch that was read. Reading a snapshot waits for nobody, so a long transaction holds nothing up; what
+//! it commits belongs to the first snapshot that sees it.
+
+use super::PostgresStore;
+use super::failure::{Again, Did, retried};
+use super::read::decoded;
+use crate::StoreError;
+use crate::query::SeriesInfo;
+use crate::tail::{TailBatch, TailPage, TailPosition};
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+/// Between the parts of a position; in no snapshot.
+const PART: char = '|';
+
+/// A position, taken apart.
+struct Span<'a> {
+    seen: &'a str,
+    /// What is being read, and the last batch of it that was.
+    reading: Option<(&'a str, i64)>,
+}
+
+impl<'a> Span<'a> {
+    fn of(position: &'a TailPosition) -> Result<Self, StoreError> {
+        let mut parts = position.0.split(PART);
+        let seen = parts.next().unwrap_or_default();
+        let reading = match (parts.next(), parts.next()) {
+            (None, _) => None,
+            (Some(until), last) => {
+                let last = last.and_then(|last| last.parse().ok());
+                let what = || StoreError::Conflict(format!("{:?} is no position", position.0));
+                Some((until, last.ok_or_else(what)?))
+            }
+        };
+        Ok(Self { seen, reading })
+    }
+}
+
+async fn snapshot(conn: &mut PgConnection) -> Did<String> {
+    Ok(sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(conn).await?)
+}
+
+impl PostgresStore {
+    pub(super) async fn end_of_tail(&self) -> Result<TailPosition, StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async {
+            let mut conn = self.0.pool.acquire().await?;
+            Ok(TailPosition(snapshot(&mut conn).await?))
+        })
+        .await
+    }
+
+    pub(super) async fn read_tail(
+        &self,
+        after: &TailPosition,
+        limit: u32,
+    ) -> Result<TailPage, StoreError> {
+        self.still_open()?;
+        let span = &Span::of(after)?;
+        retried(Again::Whenever, || async move {
+            let mut conn = self.0.pool.acquire().await?;
+            let (until, last) = match span.reading {
+                Some((until, last)) => (until.to_owned(), last),
+                None => (snapshot(&mut conn).await?, i64::MIN),
+            };
+            if until == span.seen {
+                let next = TailPosition(until);
+                return Ok(TailPage { batches: Vec::new(), next, more: false });
+            }
+            let (batches, last) = self.between(&mut conn, (span.seen, &until), last, limit).await?;
+            let next = match last {
+                Some(last) => format!("{}{PART}{until}{PART}{last}", span.seen),
+                None => until,
+            };
+            Ok(TailPage { batches, next: TailPosition(next), more: last.is_some() })
+        })
+        .await
+    }
+
+    /// Up to so many batches that the second snapshot sees and the first does not; the id of the last where there may be
+    /// more.
+    async fn between(
+        &self,
+        conn: &mut PgConnection,
+        (seen, until): (&str, &str),
+        last: i64,
+        limit: u32,
+    ) -> Did<(Vec<TailBatch>, Option<i64>)> {
+        let sql = "SELECT b.id, b.shape, b.times, b.values FROM batches b \
+                   WHERE b.xid >= pg_snapshot_xmin($1::pg_snapshot) \
+                   AND b.xid < pg_snapshot_xmax($2::pg_snapshot) \
+                   AND NOT pg_visible_in_snapshot(b.xid, $1::pg_snapshot) \
+                   AND pg_visible_in_snapshot(b.xid, $2::pg_snapshot) \
+                   AND b.id > $3 ORDER BY b.id LIMIT $4";
+        let query = sqlx::query(sql).bind(seen).bind(until).bind(last).bind(i64::from(limit));
+        let rows = query.fetch_all(&mut *conn).await?;
+        let shapes: Vec<i64> = rows.iter().map(|row| row.try_get(1)).collect::<Result<_, _>>()?;
+        let known = self.shapes(conn, shapes.iter().copied()).await?;
+        let mut batches = Vec::with_capacity(rows.len());
+        for (row, shape) in rows.iter().zip(shapes) {
+            // A batch that was packed since has lost its shape.
+            let Some(shape) = known.get(&shape) else { continue };
+            let data = decoded(row, 2, 3)?;
+            let times = (0..data.values.len()).map(|at| data.times.at(at)).collect();
+            if data.values.len() == shape.ids.len() {
+                let (series, values) = (shape.ids.to_vec(), data.values.into_vec());
+                batches.push(TailBatch { series, times, values });
+            }
+        }
+        let is_full = rows.len() as u64 >= u64::from(limit);
+        let last = rows.last().filter(|_| is_full).map(|row| row.try_get(0)).transpose()?;
+        Ok((batches, last))
+    }
+
+    pub(super) async fn find_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.still_open()?;
+        self.refresh().await?;
+        let registry = self.0.registry.read();
+        Ok(ids.iter().filter_map(|id| registry.info(*id)).collect())
+    }
+}

@@ -1,0 +1,46 @@
+//! The tail: batches by their ids, which grow in the order of commits while the file is open.
+
+use super::SqliteStore;
+use crate::StoreError;
+use crate::format::{batch, with_codec};
+use crate::query::SeriesInfo;
+use crate::tail::{TailBatch, TailPage, TailPosition};
+use sqlx::Row;
+
+impl SqliteStore {
+    pub(super) async fn end_of_tail(&self) -> Result<TailPosition, StoreError> {
+        self.still_open()?;
+        let sql = "SELECT coalesce(max(id), 0) FROM batches";
+        let last: i64 = sqlx::query_scalar(sql).fetch_one(&self.0.pool).await?;
+        Ok(TailPosition(last.to_string()))
+    }
+
+    pub(super) async fn read_tail(
+        &self,
+        after: &TailPosition,
+        limit: u32,
+    ) -> Result<TailPage, StoreError> {
+        self.still_open()?;
+        let mut last: i64 = (after.0.parse())
+            .map_err(|_| StoreError::Conflict(format!("{:?} is no position", after.0)))?;
+        let sql = "SELECT id, data FROM batches WHERE id > ? ORDER BY id LIMIT ?";
+        let rows = sqlx::query(sql).bind(last).bind(limit).fetch_all(&self.0.pool).await?;
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in &rows {
+            last = row.try_get(0)?;
+            let batch =
+                with_codec(|codec| batch::decode(codec, row.try_get(1)?).map_err(StoreError::from))
+                    .map_err(|e| StoreError::Damaged { what: format!("batch {last}: {e}") })?;
+            let (series, times, values) = (batch.ids, batch.times, batch.values);
+            batches.push(TailBatch { series, times, values });
+        }
+        let more = rows.len() as u64 >= u64::from(limit);
+        Ok(TailPage { batches, next: TailPosition(last.to_string()), more })
+    }
+
+    pub(super) fn find_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {
+        self.still_open()?;
+        let registry = self.0.registry.read();
+        Ok(ids.iter().filter_map(|id| registry.info(*id)).collect())
+    }
+}
