@@ -3,7 +3,7 @@
 use crate::agent::IDENTITY;
 use crate::config::AgentConfig;
 use crate::fleet::labels;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, LinkTls};
 use async_trait::async_trait;
 use sentinel_files::{PrivateError, private_or_made, read_private};
 use sentinel_fleet::{EnrolmentError, Pins};
@@ -263,10 +263,11 @@ pub async fn join(
     folder: &Path,
     config: &AgentConfig,
     server: &str,
+    tls: &LinkTls,
     enrolment: &dyn Enrolment,
 ) -> Result<Identity, EnrolError> {
     let failed = |source| EnrolError::Server { server: server.to_owned(), source };
-    let mut link = Link::new(server).map_err(failed)?;
+    let mut link = Link::new(server, tls).map_err(failed)?;
     let labels = labels(config, None);
     Identity::obtain(&folder.join(IDENTITY), config.id.as_ref(), &labels, enrolment, &mut link)
         .await

@@ -28,3 +28,4 @@ pub mod state;
 
 pub use agent::{Agent, AgentError, AgentOptions, AgentStatus, IDENTITY};
 pub use config::{AgentConfig, CollectorConfig};
+pub use link::LinkTls;

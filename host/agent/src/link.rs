@@ -8,7 +8,8 @@ use sentinel_wire::v1::{
 };
 use std::time::Duration;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use zeroize::Zeroizing;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(30);
@@ -22,8 +23,11 @@ const MAX_FLEET_MESSAGE: usize = MAX_SEALED_BYTES + 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The address is none.
-    #[error("{0:?} is not a server's address; write http://HOST:PORT")]
+    #[error("{0:?} is not a server's address; write http://HOST:PORT or https://HOST:PORT")]
     Address(String),
+    /// What it is to trust or to show for TLS does not serve.
+    #[error("TLS to the server: {0}")]
+    Tls(String),
     /// No connection, or it broke.
     #[error("{0}")]
     Status(#[from] Box<tonic::Status>),
@@ -35,6 +39,38 @@ pub enum LinkError {
     Refused(String),
 }
 
+/// For a server at `https://`: whom to trust for it, and what to show it. All of it PEM.
+#[derive(Clone, Default)]
+pub struct LinkTls {
+    /// CAs that are trusted in place of the system's.
+    pub ca: Option<Vec<u8>>,
+    /// The agent's own certificate and its key, where the server asks for one.
+    pub identity: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+}
+
+impl LinkTls {
+    fn config(&self) -> Result<ClientTlsConfig, LinkError> {
+        let config = ClientTlsConfig::new();
+        let config = match &self.ca {
+            Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                if found.certs.is_empty() {
+                    let text = "this system has no certificates of CAs; name one with --ca";
+                    return Err(LinkError::Tls(text.to_owned()));
+                }
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add_parsable_certificates(found.certs);
+                config.trust_anchors(roots.roots)
+            }
+        };
+        Ok(match &self.identity {
+            Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+            None => config,
+        })
+    }
+}
+
 /// A connection that is made when it is needed and again when it broke.
 #[derive(Clone)]
 pub struct Link {
@@ -44,21 +80,35 @@ pub struct Link {
     streams: IngestClient<Channel>,
 }
 
+/// An error's causes, which it does not repeat itself.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 fn boxed(status: tonic::Status) -> LinkError {
     LinkError::Status(Box::new(status))
 }
 
 impl Link {
-    /// To a server, `http://HOST:PORT`. Nothing is sent yet.
+    /// To a server, `http://HOST:PORT` or `https://HOST:PORT`. Nothing is sent yet.
     ///
     /// # Errors
-    /// An address that is none.
-    pub fn new(server: &str) -> Result<Self, LinkError> {
-        let endpoint = Endpoint::from_shared(server.to_owned())
-            .map_err(|_| LinkError::Address(server.to_owned()))?
-            .connect_timeout(CONNECT)
-            .timeout(REQUEST)
-            .tcp_nodelay(true);
+    /// An address that is none, or what does not serve for TLS.
+    pub fn new(server: &str, tls: &LinkTls) -> Result<Self, LinkError> {
+        let mut endpoint = Endpoint::from_shared(server.to_owned())
+            .map_err(|_| LinkError::Address(server.to_owned()))?;
+        if endpoint.uri().scheme_str() == Some("https") {
+            endpoint = endpoint
+                .tls_config(tls.config()?)
+                .map_err(|error| LinkError::Tls(causes(&error)))?;
+        }
+        let endpoint = endpoint.connect_timeout(CONNECT).timeout(REQUEST).tcp_nodelay(true);
         let client = IngestClient::new(endpoint.connect_lazy());
         let endpoint = endpoint
             .http2_keep_alive_interval(PING)

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::client_tls::ClientTls;
 use crate::commands::agents::{Agents, TokenCommand};
 use crate::commands::alerts::Alerts;
 use crate::commands::bus::BusCommand;
@@ -44,6 +45,8 @@ pub(crate) struct Global {
         value_name = "URL"
     )]
     pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,

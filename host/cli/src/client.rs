@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, redirect};
+use sentinel_agent::LinkTls;
 use sentinel_server::api::ErrorBody;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use crate::client_tls::{ClientTls, applied};
 use crate::failure::Failure;
 use crate::files;
 use crate::running::{self, Running};
@@ -37,7 +39,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// The server that was named, else the `sentinel up` of this user.
-    pub(crate) fn find(named: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn find(named: Option<&str>, tls: &ClientTls) -> Result<Self, Failure> {
         let said = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
         let running = running::read();
         let (base, running) = match named {
@@ -53,7 +55,7 @@ impl Client {
             Some(token) => Some(Zeroizing::new(token)),
             None => here.as_ref().map(token_of).transpose()?,
         };
-        Ok(Self { running: here, ..Self::new(base, token)? })
+        Ok(Self { running: here, ..Self::new(base, token, &tls.read()?)? })
     }
 
     /// The `sentinel up` of this user, where it is the server that is asked.
@@ -62,7 +64,11 @@ impl Client {
     }
 
     /// A server at a URL.
-    pub(crate) fn new(base: Url, token: Option<Zeroizing<String>>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        base: Url,
+        token: Option<Zeroizing<String>>,
+        tls: &LinkTls,
+    ) -> Result<Self, Failure> {
         let local = is_loopback(&base);
         if token.is_some() && base.scheme() == "http" && !local {
             return Err(Failure::new(format!(
@@ -79,7 +85,7 @@ impl Client {
         if local {
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| {
+        let http = applied(tls, builder)?.build().map_err(|error| {
             Failure::new(format!("no HTTP client can be made: {}", chain(&error)))
         })?;
         Ok(Self { base, token, http, running: None })
@@ -336,10 +342,12 @@ mod tests {
     #[test]
     fn a_token_never_travels_in_the_clear() {
         let token = || Some(Zeroizing::new("t".to_owned()));
-        let refused = Client::new(base("mon.example:80").unwrap(), token()).err().unwrap();
+        let refused = Client::new(base("mon.example:80").unwrap(), token(), &LinkTls::default())
+            .err()
+            .unwrap();
         assert!(refused.message.contains("without TLS"), "{refused:?}");
-        assert!(Client::new(base("mon.example:80").unwrap(), None).is_ok());
-        assert!(Client::new(base("localhost:80").unwrap(), token()).is_ok());
+        assert!(Client::new(base("mon.example:80").unwrap(), None, &LinkTls::default()).is_ok());
+        assert!(Client::new(base("localhost:80").unwrap(), token(), &LinkTls::default()).is_ok());
     }
 
     #[test]
@@ -358,7 +366,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let client = Client::new(base(&address.to_string()).unwrap(), None).unwrap();
+        let client =
+            Client::new(base(&address.to_string()).unwrap(), None, &LinkTls::default()).unwrap();
         let failure = client.get::<String>("/v1/status", &[]).await.unwrap_err();
         assert!(failure.message.contains("there is no server at"), "{failure:?}");
         assert!(failure.hint.unwrap().contains("sentinel up"));

@@ -5,6 +5,7 @@
 
 mod args;
 mod client;
+mod client_tls;
 mod commands;
 mod failure;
 mod files;

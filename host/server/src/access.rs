@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use crate::api::ErrorBody;
+use crate::listen::{Addresses, Peer};
 
 /// The API token and the names under which the server may be called.
 #[derive(Clone)]
@@ -22,13 +22,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// Access for the holder of a token, under the address and further `host:port` names.
+    /// Access for the holder of a token, under the addresses and further `host:port` names.
     #[must_use]
-    pub fn new(token: &str, address: SocketAddr, names: &[String]) -> Self {
-        let port = address.port();
-        let mut hosts: Vec<String> =
-            vec![address.to_string(), format!("localhost:{port}"), format!("127.0.0.1:{port}")];
-        hosts.push(format!("[::1]:{port}"));
+    pub fn new(token: &str, addresses: &Addresses, names: &[String]) -> Self {
+        let mut hosts = Vec::new();
+        for address in std::iter::once(addresses.rest).chain(addresses.own_rest) {
+            let port = address.port();
+            hosts.push(address.to_string());
+            hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
+        }
         hosts.extend(names.iter().map(|name| name.to_ascii_lowercase()));
         Self { token: Sha256::digest(token.as_bytes()).into(), hosts: hosts.into() }
     }
@@ -59,8 +61,10 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 
 /// Lets through requests under a known name.
 pub async fn check_host(State(access): State<Access>, request: Request, next: Next) -> Response {
+    // Nobody gets a certificate for our address under a name that is not ours.
+    let tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
     let uri_host = request.uri().authority().map(ToString::to_string);
-    if access.knows_host(request.headers(), uri_host.as_deref()) {
+    if tls || access.knows_host(request.headers(), uri_host.as_deref()) {
         return next.run(request).await;
     }
     refuse(
@@ -88,8 +92,10 @@ mod tests {
 
     #[test]
     fn only_our_own_names_and_the_token_pass() {
-        let access =
-            Access::new("secret", "127.0.0.1:8080".parse().unwrap(), &["mon.example:443".into()]);
+        let here = "127.0.0.1:8080".parse().unwrap();
+        let addresses =
+            Addresses { tls: false, rest: here, grpc: here, own_rest: None, own_grpc: None };
+        let access = Access::new("secret", &addresses, &["mon.example:443".into()]);
         let with = |name: header::HeaderName, value: &str| {
             HeaderMap::from_iter([(name, value.parse().unwrap())])
         };

@@ -12,9 +12,12 @@ pub mod fleet;
 pub mod ingest;
 pub mod keyring;
 pub mod keywrap;
+mod listen;
 pub mod metrics;
 pub mod replay;
 pub mod rest;
+mod serving;
+mod tls;
 
 use access::Access;
 use async_trait::async_trait;
@@ -23,6 +26,7 @@ use fleet::FleetBoard;
 use ingest::{Clock, IngestService};
 use keyring::KeyRing;
 use keywrap::KeyWrap;
+pub use listen::{Addresses, Listeners, Peer};
 use prometheus::Registry;
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
@@ -34,15 +38,18 @@ use sentinel_wire::v1::ingest_server::IngestServer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+pub use tls::{TlsError, TlsFiles};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 
 /// The most requests that one gRPC connection may have under way.
 const MAX_GRPC_CONCURRENCY: usize = 32;
 /// The longest a gRPC request may take.
 const GRPC_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a silent connection is tried, and how long an answer may take.
+const GRPC_PING: Duration = Duration::from_secs(20);
 /// How long requests under way are waited for at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -71,39 +78,7 @@ pub trait RuleChecker: Send + Sync + 'static {
     fn applied(&self);
 }
 
-/// Where a server listens: taken before anything else is started, so that a port in use is
-/// found out at once and everybody knows the true addresses. Connections wait until
-/// [`Server::start`] serves them.
-#[derive(Debug)]
-pub struct Listeners {
-    rest: (TcpListener, SocketAddr),
-    grpc: (TcpListener, SocketAddr),
-}
-
-impl Listeners {
-    /// Takes both addresses; port 0 picks a free one.
-    ///
-    /// # Errors
-    /// An address that may not or cannot be listened on.
-    pub async fn bind(rest: SocketAddr, grpc: SocketAddr) -> Result<Self, ServerError> {
-        Ok(Self { rest: listen(rest, "--listen").await?, grpc: listen(grpc, "--grpc").await? })
-    }
-
-    /// Where REST will be served.
-    #[must_use]
-    pub fn rest(&self) -> SocketAddr {
-        self.rest.1
-    }
-
-    /// Where gRPC will be served.
-    #[must_use]
-    pub fn grpc(&self) -> SocketAddr {
-        self.grpc.1
-    }
-}
-
 /// Where a server listens and what it is called.
-#[derive(Debug)]
 pub struct ServerOptions {
     /// Where it listens.
     pub listeners: Listeners,
@@ -140,7 +115,7 @@ pub struct ServerParts {
 pub enum ServerError {
     /// The address is one that others can reach, and the connection would be readable to them.
     #[error(
-        "{0} is not a loopback address, and this listener has no TLS: listen on 127.0.0.1 and put a TLS proxy in front"
+        "{0} is not a loopback address, and this listener has no TLS: give it a certificate (`tls` in the configuration), or listen on 127.0.0.1"
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be listened on.
@@ -155,6 +130,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate does not serve.
+    #[error("TLS (`tls` in the configuration): {0}")]
+    Tls(#[source] TlsError),
     /// Metrics of the same name are registered already.
     #[error("the server's metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -162,10 +140,10 @@ pub enum ServerError {
 
 /// A running server.
 pub struct Server {
-    rest: SocketAddr,
-    grpc: SocketAddr,
+    addresses: Addresses,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    accepting: JoinSet<()>,
 }
 
 fn taken(error: &std::io::Error) -> &'static str {
@@ -175,19 +153,6 @@ fn taken(error: &std::io::Error) -> &'static str {
         }
         _ => "",
     }
-}
-
-async fn listen(
-    address: SocketAddr,
-    option: &'static str,
-) -> Result<(TcpListener, SocketAddr), ServerError> {
-    if !address.ip().is_loopback() {
-        return Err(ServerError::NotLoopback(address));
-    }
-    let refused = |source| ServerError::Listen { option, address, source };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
 }
 
 fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
@@ -204,8 +169,7 @@ impl Server {
     /// # Errors
     /// Metrics that are registered already.
     pub async fn start(options: ServerOptions, parts: ServerParts) -> Result<Self, ServerError> {
-        let Listeners { rest: (rest_listener, rest), grpc: (grpc_listener, grpc) } =
-            options.listeners;
+        let addresses = options.listeners.addresses();
         let metrics = Arc::new(metrics::Metrics::register(&parts.registry)?);
         let keys = Arc::new(KeyRing::new(Arc::clone(&parts.store), Arc::clone(&parts.wrap)));
         let (stop, _) = watch::channel(false);
@@ -225,13 +189,19 @@ impl Server {
             stop: stop.subscribe(),
         })
         .max_decoding_message_size(MAX_PUSH + (1 << 20));
+        let (rest, grpc, accepting) = options.listeners.accept(&stop);
         let grpc_served = tonic::transport::Server::builder()
             .concurrency_limit_per_connection(MAX_GRPC_CONCURRENCY)
             .timeout(GRPC_TIMEOUT)
+            .http2_keepalive_interval(Some(GRPC_PING))
+            .http2_keepalive_timeout(Some(GRPC_PING))
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(grpc_listener), stopped(&stop));
+            .serve_with_incoming_shutdown(
+                ReceiverStream::new(grpc).map(Ok::<_, std::convert::Infallible>),
+                stopped(&stop),
+            );
 
-        let access = Access::new(&options.token, rest, &options.hosts);
+        let access = Access::new(&options.token, &addresses, &options.hosts);
         let router = rest::router(
             rest::Context {
                 store: parts.store,
@@ -247,8 +217,6 @@ impl Server {
             },
             access,
         );
-        let rest_served = axum::serve(rest_listener, router).with_graceful_shutdown(stopped(&stop));
-
         let tasks = vec![
             tokio::spawn(fleet.watch_store(stopped(&stop))),
             tokio::spawn(async move {
@@ -256,30 +224,33 @@ impl Server {
                     tracing::error!(%error, "gRPC ended");
                 }
             }),
-            tokio::spawn(async move {
-                if let Err(error) = rest_served.await {
-                    tracing::error!(%error, "REST ended");
-                }
-            }),
+            tokio::spawn(serving::serve(rest, router, stop.subscribe())),
         ];
-        Ok(Self { rest, grpc, stop, tasks })
+        Ok(Self { addresses, stop, tasks, accepting })
+    }
+
+    /// Where it is served.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Where REST is served.
     #[must_use]
     pub fn rest(&self) -> SocketAddr {
-        self.rest
+        self.addresses.rest
     }
 
     /// Where gRPC is served.
     #[must_use]
     pub fn grpc(&self) -> SocketAddr {
-        self.grpc
+        self.addresses.grpc
     }
 
     /// Takes no more requests, and waits for those under way, at most 5 seconds.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
+        self.accepting.shutdown().await;
         for mut task in self.tasks {
             if tokio::time::timeout(DRAIN, &mut task).await.is_err() {
                 task.abort();

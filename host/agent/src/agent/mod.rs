@@ -10,7 +10,7 @@ use crate::enrol::{EnrolError, Enrolment, Identity};
 use crate::export::{self, ExportParts, Said};
 use crate::fleet::{FleetStream, labels, place};
 use crate::http;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, LinkTls};
 use crate::metrics::Metrics;
 use crate::state::{SlotStates, StateError};
 use fleet::{FleetSlots, Keeper};
@@ -84,8 +84,10 @@ pub struct AgentOptions {
     pub data: PathBuf,
     /// What it runs.
     pub config: AgentConfig,
-    /// Its server, `http://HOST:PORT`.
+    /// Its server, `http://HOST:PORT` or `https://HOST:PORT`.
     pub server: String,
+    /// Whom to trust for it.
+    pub tls: LinkTls,
     /// For the enrolment, the first time.
     pub enrolment: Arc<dyn Enrolment>,
     /// Runs plugins.
@@ -171,7 +173,7 @@ impl Agent {
             Some(operators) => Some(Follower::open(data.join(FLEET), operators)?),
             None => None,
         };
-        let link = Link::new(&options.server)?;
+        let link = Link::new(&options.server, &options.tls)?;
         let (log, recovery) = Log::open(&folder(data.join("log"))?, log_options(&options.config))?;
         tracing::info!(clean = recovery.clean, "log opened");
         let log = Arc::new(log);

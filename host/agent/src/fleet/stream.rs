@@ -107,7 +107,7 @@ mod tests {
         let id = AgentId::new("a").unwrap();
         let identity = Identity { id, key: AgentKey::random(1) };
         FleetStream {
-            link: Link::new(server).unwrap(),
+            link: Link::new(server, &Default::default()).unwrap(),
             identity: watch::channel(Some(identity)).1,
             export: Arc::default(),
             clock: Arc::new(|| 0),

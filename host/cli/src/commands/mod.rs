@@ -36,7 +36,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Agent(args) => {
             roles::memory::be_frugal();
             // Plugins and the log have threads of their own; the rest hardly does anything.
-            role(Builder::new_current_thread(), roles::agent::run(args))
+            role(Builder::new_current_thread(), roles::agent::run(args, global.tls))
         }
         Command::Server(args) => role(Builder::new_multi_thread(), roles::server::run(*args)),
         Command::Worker(args) => role(Builder::new_multi_thread(), roles::worker::run(*args)),
@@ -95,7 +95,7 @@ fn ask(
     global: &Global,
     command: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let client = Client::find(global.server.as_deref())?;
+    let client = Client::find(global.server.as_deref(), &global.tls)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(command(&client))
 }

@@ -1,11 +1,11 @@
-//! `sentinel agent`: collectors and the log, for a server elsewhere on this machine or behind
-//! a local TLS proxy.
+//! `sentinel agent`: collectors and the log, for a server elsewhere.
 
-use super::config::{Loaded, Part};
+use super::config::{ConfigFile, Loaded, Part, shape};
 use super::data::{DataFolder, default_folder};
 use super::join::{self, Beginning, Said};
 use super::up::{INSTALLED, keep_only};
 use super::{COMPILE_CHILD, StopSignal, memory};
+use crate::client_tls::ClientTls;
 use crate::commands::now;
 use crate::commands::reach::MAX_CA_BYTES;
 use crate::failure::with_causes;
@@ -70,14 +70,19 @@ pub(crate) struct AgentArgs {
 ///
 /// # Errors
 /// Whatever keeps it from starting, in words that say what to do.
-pub(crate) async fn run(args: AgentArgs) -> Result<()> {
+pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
     let data =
         DataFolder::open(&args.data.clone().unwrap_or_else(|| default_folder().join("agent")))?;
     let mut stop = StopSignal::listen()?;
     let token = args.token_file.as_deref().map(join::token).transpose()?;
+    // Where the file is wrong, that is said below with all that is.
+    let configured = shape(&args.config).map(ConfigFile::client_tls).unwrap_or_default();
+    let tls = tls.or(configured).read();
+    let tls = tls.map_err(|failure| anyhow::Error::msg(failure.message))?;
     let said = Said {
         config: &args.config,
         server: &args.join,
+        tls: &tls,
         registry: args.registry.as_ref(),
         enrolment: args.enrolment.as_ref(),
         operators: args.operators.as_ref(),
@@ -97,6 +102,7 @@ pub(crate) async fn run(args: AgentArgs) -> Result<()> {
         data: data.path().to_owned(),
         config: config.config.agent.clone(),
         server: args.join.clone(),
+        tls: tls.clone(),
         enrolment: Arc::new(GivenToken(token)),
         runtime,
         plugins: Arc::clone(&plugins) as Arc<_>,

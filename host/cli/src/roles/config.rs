@@ -3,6 +3,7 @@
 use super::bus::{BusPlace, NatsConfig};
 use super::heartbeat::HeartbeatConfig;
 use super::store::StorePlace;
+use crate::client_tls::ClientTls;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use sentinel_agent::AgentConfig;
@@ -11,11 +12,13 @@ use sentinel_model::document::{Document, Problem, Problems};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
+use sentinel_server::{Listeners, TlsFiles};
 use sentinel_trust::{Grants, Kind};
 use sentinel_worker::config::WorkerConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -32,8 +35,7 @@ const SLOT_LISTS: [(&str, Kind); 4] = [
 pub(crate) const DEFAULT: &str = include_str!("default.yaml");
 
 /// What is said where something else changed that is read at the start only.
-pub(super) const READ_AT_START: &str =
-    "`keep`, `hosts`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
+pub(super) const READ_AT_START: &str = "`keep`, `hosts`, `tls`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +47,18 @@ pub(crate) struct ConfigFile {
     /// Further `host:port` names under which the REST API may be called.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
+    /// The server's certificate, for both its listeners; without one it listens on loopback alone.
+    #[serde(default)]
+    pub(crate) tls: Option<TlsFiles>,
+    /// Certificates of CAs (PEM) that an agent trusts for its server, in place of the system's.
+    #[serde(default)]
+    pub(crate) ca: Option<PathBuf>,
+    /// Certificate (PEM) that an agent shows to a server that asks for one.
+    #[serde(default)]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    #[serde(default)]
+    pub(crate) client_key: Option<PathBuf>,
     /// How long samples are kept.
     #[serde(default)]
     pub(crate) keep: KeepConfig,
@@ -183,8 +197,14 @@ impl Loaded {
 
 impl ConfigFile {
     /// What is read at the start only.
-    pub(super) fn at_start(&self) -> (&KeepConfig, &[String], &StorePlace, &BusPlace, &NatsConfig) {
-        (&self.keep, &self.hosts, &self.store, &self.bus, &self.nats)
+    pub(super) fn at_start(&self) -> impl PartialEq {
+        (&self.keep, &self.hosts, &self.tls, &self.store, &self.bus, &self.nats)
+    }
+
+    /// What an agent trusts and shows.
+    pub(super) fn client_tls(self) -> ClientTls {
+        let Self { ca, client_cert, client_key, .. } = self;
+        ClientTls { ca, client_cert, client_key }
     }
 
     /// Every slot with its plugin, as it is written.
@@ -206,6 +226,22 @@ pub(crate) fn shape(path: &Path) -> Result<ConfigFile> {
     let config: ConfigFile = document.read().with_context(said)?;
     Problems(nats_problems(&config, &document)).into_result().with_context(said)?;
     Ok(config)
+}
+
+/// Takes a server's addresses, before everything else is read and started. What is wrong with a
+/// configuration is said later, with all else that is; except that TLS is in it.
+pub(crate) async fn listeners(
+    rest: SocketAddr,
+    grpc: SocketAddr,
+    config: Option<&Path>,
+) -> Result<Listeners> {
+    let tls = match config.filter(|file| file.exists()).map(shape) {
+        None => None,
+        Some(Ok(config)) => config.tls,
+        Some(Err(_)) if rest.ip().is_loopback() && grpc.ip().is_loopback() => None,
+        Some(Err(error)) => return Err(error),
+    };
+    Ok(Listeners::bind(rest, grpc, tls.as_ref()).await?)
 }
 
 fn nats_problems(config: &ConfigFile, document: &Document) -> Vec<Problem> {

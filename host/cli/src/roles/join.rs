@@ -8,8 +8,8 @@ use super::data::DataFolder;
 use crate::commands::fleet::operators_file;
 use crate::files;
 use anyhow::{Context, Result};
-use sentinel_agent::IDENTITY;
 use sentinel_agent::enrol::{self, ENROLMENT, EnrolError, GivenToken};
+use sentinel_agent::{IDENTITY, LinkTls};
 use sentinel_fleet::{HostEnrolment, Pins};
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
@@ -29,6 +29,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct Said<'a> {
     pub(super) config: &'a Path,
     pub(super) server: &'a str,
+    pub(super) tls: &'a LinkTls,
     pub(super) registry: Option<&'a Url>,
     pub(super) enrolment: Option<&'a PathBuf>,
     pub(super) operators: Option<&'a PathBuf>,
@@ -120,7 +121,7 @@ async fn join(
     loop {
         let error = tokio::select! {
             () = stop.asked() => return Ok(false),
-            joined = enrol::join(data.path(), &config, said.server, &given) => match joined {
+            joined = enrol::join(data.path(), &config, said.server, said.tls, &given) => match joined {
                 Ok(identity) => {
                     tracing::info!(agent = %identity.id, server = said.server, "enrolled");
                     return Ok(true);

@@ -3,6 +3,7 @@
 
 use super::StopSignal;
 use super::apart::{Apart, ApartArgs, Next, next};
+use super::config::listeners;
 use super::evaluators::{Checks, Evaluators};
 use super::up::fresh_token;
 use anyhow::{Context, Result};
@@ -35,16 +36,16 @@ pub(crate) struct ServerArgs {
 /// Whatever keeps it from starting, in words that say what to do.
 pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let mut stop = StopSignal::listen()?;
-    let listeners = Listeners::bind(args.listen, args.grpc).await?;
+    let listeners = listeners(args.listen, args.grpc, Some(args.apart.config.as_path())).await?;
     let mut apart = args.apart.open("server", true).await?;
     let fresh = apart.plugins.keep_fresh();
     let evaluators = Evaluators::start(&apart).await?;
     let token = apart.data.secret_text("api.token", fresh_token)?;
     let server = start(&args, &apart, listeners, token, &evaluators).await?;
     eprintln!(
-        "The server is running: REST on http://{}, agents on http://{}; its token lies in {}. Ctrl-C stops it.",
-        server.rest(),
-        server.grpc(),
+        "The server is running: REST on {}, agents on {}; its token lies in {}. Ctrl-C stops it.",
+        server.addresses().rest_url(),
+        server.addresses().grpc_url(),
         apart.data.join("api.token").display()
     );
     while let Next::Apply = next(&mut apart.config, &apart.plugins, &mut stop).await {

@@ -1,7 +1,7 @@
 //! `sentinel up`: every role in one process, over the same code paths as apart.
 
 use super::bus;
-use super::config::{DEFAULT, Loaded, Part, READ_AT_START};
+use super::config::{DEFAULT, Loaded, Part, READ_AT_START, listeners};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
 use super::heartbeat::{self, HeartbeatConfig};
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
-use sentinel_agent::{Agent, AgentOptions, IDENTITY};
+use sentinel_agent::{Agent, AgentOptions, IDENTITY, LinkTls};
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_registry_client::{
@@ -74,6 +74,12 @@ pub(crate) struct UpArgs {
     operators: Option<PathBuf>,
 }
 
+impl UpArgs {
+    fn config_file(&self, data: &DataFolder) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| data.join("sentinel.yaml"))
+    }
+}
+
 /// The folder below the data folder with what this host has of the registry.
 pub(crate) const INSTALLED: &str = "installed";
 
@@ -106,7 +112,8 @@ fn say(text: &str) {
 pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let began = Instant::now();
     let data = DataFolder::open(&args.data.clone().unwrap_or_else(default_folder))?;
-    let listeners = Listeners::bind(args.listen, args.grpc).await?;
+    let listeners =
+        listeners(args.listen, args.grpc, Some(&args.config_file(&data))).await?.with_own().await?;
     let options = Options::new(args.registry);
     let listener = Listener::bind(&options).await.context("the registry (--registry)")?;
     let mut folders = Folders::new(&args.plugins, &args.publisher_key)?;
@@ -123,8 +130,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let up = Box::pin(starting).await?;
     let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
-        server: format!("http://{}", up.server.rest()),
-        grpc: format!("http://{}", up.server.grpc()),
+        server: up.server.addresses().own_rest_url(),
+        grpc: up.server.addresses().own_grpc_url(),
         data: data.path().to_owned(),
         token_file: data.join("api.token"),
         pid: std::process::id(),
@@ -204,17 +211,11 @@ async fn load_config(
     data: &DataFolder,
     plugins: &dyn PluginSource,
 ) -> Result<Loaded> {
-    let path = match &args.config {
-        Some(path) => path.clone(),
-        None => {
-            let path = data.join("sentinel.yaml");
-            if !path.exists() {
-                fs::write(&path, DEFAULT)
-                    .with_context(|| format!("{} cannot be written", path.display()))?;
-            }
-            path
-        }
-    };
+    let path = args.config_file(data);
+    if args.config.is_none() && !path.exists() {
+        fs::write(&path, DEFAULT)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
     Loaded::read(&path, Part::Whole, plugins).await
 }
 
@@ -243,7 +244,7 @@ async fn start(
 
     let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
     worker_options.forbidden_paths = vec![data.path().to_owned()];
-    worker_options.link = format!("http://{}", listeners.rest());
+    worker_options.link = listeners.addresses().rest_url();
     let file = data.join("worker.fleet");
     worker_options.fleet = Some(FleetOptions { operators: operators.clone(), file });
     let worker = Worker::start(
@@ -293,7 +294,8 @@ async fn start(
     let agent = Agent::start(AgentOptions {
         data: agent_folder,
         config: config.config.agent.clone(),
-        server: format!("http://{}", server.grpc()),
+        server: server.addresses().own_grpc_url(),
+        tls: LinkTls::default(),
         enrolment: Arc::new(own),
         runtime,
         plugins: Arc::clone(&plugins.host) as Arc<_>,
@@ -309,7 +311,8 @@ async fn start(
 }
 
 fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
-    let rest = up.server.rest();
+    let addresses = up.server.addresses();
+    let rest = addresses.rest_url();
     let status = up.agent.status();
     for (slot, error) in &status.failed {
         say(&format!("warning: slot {slot} does not run: {error}"));
@@ -318,8 +321,8 @@ fn welcome(up: &Up, data: &DataFolder, config: &Loaded, took: Duration) {
         "
 Sentinel is running ({} {}, up in {:.1} s).
 
-  REST API   http://{rest}  (description: /openapi.json, health: /healthz, metrics: /metrics)
-  agents     http://{}  (gRPC)
+  REST API   {rest}  (description: /openapi.json, health: /healthz, metrics: /metrics)
+  agents     {}  (gRPC)
   registry   {}  (what it has and what runs: `sentinel plugin list`)
   config     {}  (read again when it changes)
   data       {}
@@ -334,7 +337,7 @@ Ctrl-C stops it.",
         status.slots.len(),
         if status.slots.len() == 1 { "collector" } else { "collectors" },
         took.as_secs_f64(),
-        up.server.grpc(),
+        addresses.grpc_url(),
         up.plugins.serving.url(),
         config.path.display(),
         data.path().display(),

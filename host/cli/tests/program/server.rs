@@ -109,7 +109,7 @@ async fn serve(folder: &Path, store: Arc<dyn Store>, wishes: Wishes) -> Server {
         clock: Arc::new(|| NOW),
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let listeners = Listeners::bind(any, any).await.unwrap();
+    let listeners = Listeners::bind(any, any, None).await.unwrap();
     let options = ServerOptions { listeners, hosts: wishes.hosts, token: TOKEN.to_owned() };
     Server::start(options, parts).await.unwrap()
 }

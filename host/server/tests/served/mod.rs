@@ -15,10 +15,13 @@ use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::ingest_client::IngestClient;
 use sentinel_wire::v1::{Envelope, HeartbeatRequest, PushRequest, Refusal, RegisterRequest};
 use std::sync::Arc;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// What the server takes for the time.
 pub(crate) const NOW: i64 = 1_800_000_000_000;
+
+/// The API token.
+pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
 struct NoRules;
 
@@ -46,6 +49,14 @@ pub(crate) struct Served {
 }
 
 pub(crate) async fn serve() -> Served {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners::bind(any, any, None).await.unwrap();
+    let channel = format!("http://{}", listeners.addresses().grpc);
+    serve_at(listeners, channel.parse::<Endpoint>().unwrap()).await
+}
+
+/// The same at other listeners, with the way to them.
+pub(crate) async fn serve_at(listeners: Listeners, endpoint: Endpoint) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let store = Arc::new(SqliteStore::open(path("db"), StoreOptions::default()).await.unwrap());
@@ -62,11 +73,9 @@ pub(crate) async fn serve() -> Served {
         registry: prometheus::Registry::new(),
         clock: Arc::new(|| NOW),
     };
-    let any = "127.0.0.1:0".parse().unwrap();
-    let listeners = Listeners::bind(any, any).await.unwrap();
-    let options = ServerOptions { listeners, hosts: Vec::new(), token: "t".repeat(20) };
+    let options = ServerOptions { listeners, hosts: Vec::new(), token: TOKEN.to_owned() };
     let server = Server::start(options, parts).await.unwrap();
-    let client = IngestClient::connect(format!("http://{}", server.grpc())).await.unwrap();
+    let client = IngestClient::new(endpoint.connect().await.unwrap());
     Served { _folder: folder, store, bus, tokens, server, client }
 }
 

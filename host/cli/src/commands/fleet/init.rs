@@ -80,7 +80,7 @@ pub(super) fn operators(
     printer: &Printer,
 ) -> Result<(), Failure> {
     // It asks no server, and so needs none.
-    let client = Client::find(global.server.as_deref()).ok();
+    let client = Client::find(global.server.as_deref(), &global.tls).ok();
     let mut operator = Operator::open(&key_file(command.key.as_deref(), client.as_ref())?)?;
     if !command.add.is_empty() || !command.remove.is_empty() {
         operator.pin(&command.add, &command.remove)?;

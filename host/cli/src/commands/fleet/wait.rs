@@ -78,7 +78,12 @@ mod tests {
     use sentinel_trust::Kind;
 
     fn printer() -> Printer {
-        Printer::new(&Global { json: true, server: None, color: Color::Never })
+        Printer::new(&Global {
+            json: true,
+            server: None,
+            tls: Default::default(),
+            color: Color::Never,
+        })
     }
 
     fn next() -> DesiredSet {

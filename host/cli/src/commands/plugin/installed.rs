@@ -141,7 +141,9 @@ pub(super) async fn remove(command: Remove, printer: &Printer) -> Result<(), Fai
             .hint("`sentinel plugin list` shows what is"));
     }
     if host.running.is_some() {
-        let status: Value = Client::find(None)?.get("/v1/status", &[]).await?;
+        let status: Value = Client::find(None, &crate::client_tls::ClientTls::default())?
+            .get("/v1/status", &[])
+            .await?;
         if let Some(slot) = pins.iter().find_map(|pin| slot_of(&status, pin.digest)) {
             return Err(Failure::new(format!("{name} is not removed: the slot {slot} runs it"))
                 .hint("take the slot out of the configuration first"));
