@@ -22,6 +22,7 @@ pub mod kv;
 pub mod label;
 pub mod metrics;
 pub mod notify;
+mod parts;
 pub mod patience;
 pub mod slots;
 pub mod stages;
@@ -33,4 +34,5 @@ mod worker;
 
 pub use checker::ConditionChecker;
 pub use fleet::FleetOptions;
-pub use worker::{Worker, WorkerError, WorkerOptions, WorkerParts};
+pub use parts::{WorkerError, WorkerOptions, WorkerParts};
+pub use worker::Worker;

@@ -4,11 +4,12 @@ use crate::checker::ConditionChecker;
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
-use crate::fleet::{self, FleetOptions};
-use crate::ingest::{AgentKeys, Ingest, IngestParts, consume};
+use crate::fleet;
+use crate::ingest::{Ingest, IngestParts, consume};
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
-use crate::notify::{MAX_QUEUED, Notifications, NotifyParts};
+use crate::notify::{Notifications, NotifyParts};
+use crate::parts::{WorkerError, WorkerOptions, WorkerParts};
 use crate::slots::{SlotParts, Slots, Watched};
 use crate::stages::Stages;
 use crate::status::{IngestStatus, STATUS_PREFIX, WindowsStatus, WorkerStatus};
@@ -19,15 +20,13 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use sentinel_alerting::routing::Routing;
 use sentinel_bus::{Bus, Depth};
-use sentinel_fleet::{Follower, Handle, MemoryError};
+use sentinel_fleet::{Follower, Handle};
 use sentinel_model::ids::SlotName;
-use sentinel_registry_client::PluginSource;
-use sentinel_runtime::{Runtime, SecretSource, Services};
+use sentinel_runtime::Services;
 use sentinel_store::Store;
 use sentinel_trust::Digest;
 use sentinel_trust::fleet::HostReport;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -40,89 +39,8 @@ const DRAIN: Duration = Duration::from_secs(15);
 const OUTCOMES: [&str; 7] =
     ["committed", "skipped", "dead", "duplicate", "contradiction", "gap", "refused"];
 
-/// What an operator says of a worker.
-#[derive(Debug, Clone)]
-pub struct WorkerOptions {
-    /// Its name, under which its status is stored.
-    pub name: String,
-    /// Version of the binary, for the status.
-    pub version: String,
-    /// Its slots.
-    pub config: WorkerConfig,
-    /// Where a person can look, put into notifications; may be empty.
-    pub link: String,
-    /// Folders that no plugin may read: our own data.
-    pub forbidden_paths: Vec<PathBuf>,
-    /// How long after the start samples may still be on their way: until then no alert ends
-    /// and none begins for want of data. As the config says, unless it is set here.
-    pub settle: Duration,
-    /// The wait after the first failure of a transform.
-    pub transform_wait: Duration,
-    /// Its fleet, where it belongs to one.
-    pub fleet: Option<FleetOptions>,
-    /// Whether this worker packs the store and drops what retention no longer keeps.
-    pub maintain: bool,
-}
-
-impl WorkerOptions {
-    /// The usual, with a name and slots.
-    #[must_use]
-    pub fn new(name: &str, config: WorkerConfig) -> Self {
-        Self {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            settle: config.settle.std(),
-            config,
-            link: String::new(),
-            forbidden_paths: Vec::new(),
-            transform_wait: Duration::from_millis(500),
-            fleet: None,
-            maintain: true,
-        }
-    }
-}
-
-/// What a worker works with.
-#[derive(Clone)]
-pub struct WorkerParts {
-    /// The database.
-    pub store: Arc<dyn Store>,
-    /// The queue.
-    pub bus: Arc<dyn Bus>,
-    /// Runs plugins.
-    pub runtime: Arc<Runtime>,
-    /// Where plugins come from.
-    pub plugins: Arc<dyn PluginSource>,
-    /// Who may have signed records.
-    pub keys: Arc<dyn AgentKeys>,
-    /// Secrets for notifiers.
-    pub secrets: Arc<dyn SecretSource>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Where metrics are registered.
-    pub metrics: prometheus::Registry,
-}
-
-/// Why a worker did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// Its config cannot work.
-    #[error("the worker's config cannot work:{}", lines(.0))]
-    Config(Vec<(String, String)>),
-    /// What it knows of its fleet cannot be believed.
-    #[error(transparent)]
-    Fleet(#[from] MemoryError),
-    /// Its metrics are registered already.
-    #[error("the worker's metrics could not be registered: {0}; start one worker a registry")]
-    Metrics(#[from] prometheus::Error),
-}
-
 fn routing(config: &WorkerConfig) -> Result<Routing, WorkerError> {
     config.routing().map_err(WorkerError::Config)
-}
-
-fn lines(problems: &[(String, String)]) -> String {
-    problems.iter().map(|(path, message)| format!("\n  - {path}: {message}")).collect()
 }
 
 pub(crate) struct Shared {
@@ -183,7 +101,7 @@ impl Worker {
             stages: Arc::clone(&stages),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),
-            queued: MAX_QUEUED,
+            queued: options.queued,
         };
         let notifications = Notifications::start(notify, stopping.clone()).await;
         let routing = Arc::new(ArcSwap::from_pointee(routing(&options.config)?));

@@ -30,6 +30,12 @@ sentinel_runtime::compile_child_hook!();
 
 /// More than are sent at once, before and after the swap.
 const NOTIFICATIONS: u64 = 3 * SENDS_AT_ONCE as u64;
+/// What the lane holds in the tests.
+const QUEUED: usize = 2 * NOTIFICATIONS as usize;
+/// More than that: the rest waits in the journal.
+const MANY: u64 = 4 * QUEUED as u64;
+/// How often the notifier is replaced while they are sent.
+const SWAPS: u64 = 2;
 
 /// The built webhook, as a release with this patch number.
 fn webhook(patch: u64) -> Arc<VerifiedComponent> {
@@ -118,14 +124,15 @@ impl Receiver {
 }
 
 fn decided(number: u64) -> Delivery {
-    support::alerts::decided(&format!("n{number:02}"), "hook", number)
+    support::alerts::decided(&format!("n{number:03}"), "hook", number)
 }
 
 fn config(origin: &str) -> WorkerConfig {
     serde_json::from_value(serde_json::json!({"notifiers": [{
         "slot": "hook",
         "plugin": "sentinel/webhook",
-        "config": {"url": format!("{origin}/hook"), "secret": "hook"},
+        // What is under way waits for a release that is compiled, on a machine with other work.
+        "config": {"url": format!("{origin}/hook"), "secret": "hook", "timeout": "60s"},
         "grants": {
             "http": {"origins": [origin], "methods": ["POST"]},
             "mac": {"keys": ["hook"]},
@@ -153,7 +160,8 @@ async fn start(
         clock: rig.clock.clone(),
         metrics: metrics.clone(),
     };
-    Worker::start(WorkerOptions::new("w1", config), parts).await.unwrap()
+    let options = WorkerOptions { queued: QUEUED, ..WorkerOptions::new("w1", config) };
+    Worker::start(options, parts).await.unwrap()
 }
 
 /// Which generation the slot's next call goes to.
@@ -197,12 +205,58 @@ async fn notifications_in_flight_during_a_swap_are_told_once_each() {
     .await;
     let mut told = receiver.ids.lock().clone();
     told.sort();
-    let expected: Vec<String> = (1..=NOTIFICATIONS).map(|n| format!("n{n:02}")).collect();
+    let expected: Vec<String> = (1..=NOTIFICATIONS).map(|n| format!("n{n:03}")).collect();
     assert_eq!(told, expected, "none lost, none twice");
     assert!(journal().await.iter().all(|d| d.attempts == 1 && !d.may_be_repeat));
     let status = worker.status().await;
     assert_eq!((status.slots[0].version.patch, status.slots[0].generation), (91, 2));
     let worker = Arc::into_inner(worker).expect("the swap has ended");
+    worker.shutdown().await;
+    served.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notifier_replaced_while_its_queue_is_full_loses_and_doubles_nothing() {
+    let rig = Rig::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let receiver = Receiver { ids: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
+    let served = tokio::spawn(receiver.clone().serve(listener));
+    let all: Vec<Delivery> = (1..=MANY).map(decided).collect();
+    let change = AlertingChange { decided: all, ..AlertingChange::default() };
+    rig.store.save_alerting(change).await.unwrap();
+
+    let installed = Arc::new(Installed(Mutex::new(webhook(100))));
+    let metrics = Registry::new();
+    let worker = Arc::new(start(&rig, config(&origin), &installed, &metrics).await);
+    until("calls are in flight", async || receiver.ids.lock().len() == SENDS_AT_ONCE).await;
+    assert_eq!(worker.status().await.notifications[0].open, QUEUED, "its queue is full");
+    for swap in 1..=SWAPS {
+        *installed.0.lock() = webhook(100 + swap);
+        let replacing = {
+            let (worker, config) = (Arc::clone(&worker), config(&origin));
+            tokio::spawn(async move { worker.reconfigure(config).await.unwrap() })
+        };
+        // Some are let through while the next release is compiled; those under way when it takes
+        // its place belong to the one before it, and end there.
+        receiver.gate.add_permits(SENDS_AT_ONCE);
+        let next = 1.0 + swap as f64;
+        until("the next generation has its place", async || generation(&metrics) == next).await;
+        receiver.gate.add_permits(2 * SENDS_AT_ONCE);
+        assert_eq!(replacing.await.unwrap(), BTreeMap::new());
+    }
+    receiver.gate.add_permits(MANY as usize);
+    let journal = async || rig.store.notifications(NotificationFilter::All, 1_000).await.unwrap();
+    until("all are delivered", async || {
+        journal().await.iter().all(|d| d.state == DeliveryState::Delivered)
+    })
+    .await;
+    let mut told = receiver.ids.lock().clone();
+    told.sort();
+    let expected: Vec<String> = (1..=MANY).map(|n| format!("n{n:03}")).collect();
+    assert_eq!(told, expected, "none lost, none twice");
+    assert!(journal().await.iter().all(|d| d.attempts == 1 && !d.may_be_repeat));
+    let worker = Arc::into_inner(worker).expect("the swaps have ended");
     worker.shutdown().await;
     served.abort();
 }

@@ -209,6 +209,81 @@ async fn an_agent_that_is_silent_and_a_rule_that_fails_are_alerts() {
     running.stop().await;
 }
 
+/// Whether an alert of this rule fires, and for what `label` says.
+async fn fires(rig: &Rig, rule: &str, label: &str) -> Option<String> {
+    let alert = own(rig).await.into_iter().find(|alert| alert.rule == rule)?;
+    alert.labels.get(label).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_rule_that_is_slower_than_its_interval_is_an_alert() {
+    let rig = watched().await;
+    let plan = |_: &str| Ok(Plan { needs: Vec::new(), warnings: Vec::new() });
+    // Its evaluation takes longer than the interval that the rule has.
+    let slow = EvaluatorFn::new(plan, |_, _| {
+        std::thread::sleep(Duration::from_millis(5));
+        Ok(outcome(false))
+    });
+    stage(&rig, 1, &slow);
+    apply(&rig, 1, vec![Rule { interval: "1ms".parse().unwrap(), ..rule("lazy") }]).await;
+    let running = Running::start(&rig, Duration::ZERO).await;
+    until("it fires", async || {
+        running.advance(&rig, 1_000);
+        fires(&rig, "sentinel-rule-slow", "name").await.as_deref() == Some("lazy")
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_evaluation_that_was_missed_is_an_alert_for_a_while() {
+    let rig = watched().await;
+    let evaluator = evaluator(&Arc::new(AtomicBool::new(false)));
+    stage(&rig, 1, &evaluator);
+    apply(&rig, 1, vec![rule("due")]).await;
+    let running = Running::start(&rig, Duration::ZERO).await;
+    in_force(&running).await;
+    let evaluations = || evaluator.evaluated.lock().get("due").map_or(0, Vec::len);
+    until("it is evaluated", async || evaluations() == 1).await;
+    // Three of its intervals pass and nobody has time for it.
+    running.advance(&rig, 30_000);
+    let missed = async || fires(&rig, "sentinel-evaluation-missed", "name").await;
+    until("it fires", async || {
+        running.advance(&rig, 0);
+        missed().await.as_deref() == Some("due")
+    })
+    .await;
+    until("it is over once it was in time for long enough", async || {
+        running.advance(&rig, 1_000);
+        missed().await.is_none()
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_notifier_that_does_not_answer_is_an_alert() {
+    let rig = watched().await;
+    let evaluator = evaluator(&Arc::new(AtomicBool::new(false)));
+    stage(&rig, 1, &evaluator);
+    let down = || Some(Attempt::Made(Sent::Unknown { message: "nobody answers".into() }));
+    let down = NotifierFn::new(move |_, _, _| down());
+    let mut stages = (**rig.stages.load()).clone();
+    stages.notifiers.values_mut().for_each(|stage| stage.notifier = down.clone());
+    rig.stages.store(Arc::new(stages));
+    let running = Running::start(&rig, Duration::ZERO).await;
+    for n in 0..9 {
+        rig.store.act(Act::Tell(decided(&format!("n{n}"), "pager", n)), START).await.unwrap();
+    }
+    running.look();
+    until("it fires", async || {
+        running.advance(&rig, 1_000);
+        fires(&rig, "sentinel-notifier-down", "notifier").await.as_deref() == Some("pager")
+    })
+    .await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn who_does_not_want_them_has_none() {
     let rig = Rig::new().await;

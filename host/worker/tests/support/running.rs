@@ -27,6 +27,11 @@ pub struct Running {
 
 impl Running {
     pub async fn start(rig: &Rig, settle: Duration) -> Self {
+        Self::start_with(rig, settle, sentinel_worker::notify::MAX_QUEUED).await
+    }
+
+    /// With lanes that hold so many notifications.
+    pub async fn start_with(rig: &Rig, settle: Duration, queued: usize) -> Self {
         let (stop, stopping) = watch::channel(false);
         let (changed, changes) = watch::channel(0);
         let parts = NotifyParts {
@@ -34,7 +39,7 @@ impl Running {
             stages: rig.stages.clone(),
             clock: rig.clock.clone(),
             metrics: rig.metrics.clone(),
-            queued: sentinel_worker::notify::MAX_QUEUED,
+            queued,
         };
         let notifications = Notifications::start(parts, stopping.clone()).await;
         let evaluation = Evaluation::restore(EvaluateParts {
