@@ -7,8 +7,10 @@
 
 pub mod counter;
 pub mod fleet;
+pub mod machine;
 pub mod receiver;
 pub mod registry;
+pub mod roles;
 pub mod sentinel;
 pub mod told;
 

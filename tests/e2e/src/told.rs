@@ -2,9 +2,16 @@
 //! is to be told of, with the one notification that tells it.
 
 use crate::receiver::Received;
+use crate::sentinel::Up;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The most transitions and notifications that the API lists.
+const LISTED: usize = 10_000;
+/// How long the last of them may take.
+const SOON: Duration = Duration::from_secs(90);
 
 /// One thing to be told: an alert's fingerprint, `firing` or `resolved`, and when, unix
 /// milliseconds.
@@ -27,6 +34,50 @@ pub fn news_of_history(history: &Value, limit: usize) -> Result<BTreeSet<News>> 
         }
     }
     Ok(news)
+}
+
+/// What happened to alerts, once no rule is in force any more and everything is told.
+///
+/// # Errors
+/// Where something is not told in time, or was given up.
+pub async fn conclusion(up: &Up<'_>) -> Result<BTreeSet<News>> {
+    up.until("no alert is active", "/v1/alerts", SOON, |alerts| {
+        let alerts = alerts["alerts"].as_array()?;
+        alerts.iter().all(|alert| alert["state"] == "resolved").then_some(())
+    })
+    .await?;
+    let path = format!("/v1/notifications?limit={LISTED}");
+    let told = up
+        .until("everything is told", &path, SOON, |answer| {
+            let all = answer["notifications"].as_array()?;
+            let open = |one: &&Value| !matches!(one["state"].as_str(), Some("delivered" | "dead"));
+            all.iter().find(open).is_none().then(|| all.clone())
+        })
+        .await?;
+    ensure!(told.len() < LISTED, "{LISTED} notifications: the list may be cut");
+    for one in &told {
+        ensure!(one["state"] == "delivered", "{one}");
+    }
+    let history = up.get(&format!("/v1/alerts/history?limit={LISTED}")).await?;
+    news_of_history(&history, LISTED)
+}
+
+/// Holds what a receiver got against what happened: all of it told, under one id each, taken, and
+/// nothing besides.
+///
+/// # Errors
+/// The first promise that is broken.
+pub fn judge(news: &BTreeSet<News>, requests: &[Received]) -> Result<Told> {
+    let told = Told::read(requests)?;
+    let heard: BTreeSet<News> = told.by_news.keys().cloned().collect();
+    let untold: Vec<_> = news.difference(&heard).collect();
+    ensure!(untold.is_empty(), "{} never told: {untold:?}", untold.len());
+    let invented: Vec<_> = heard.difference(news).collect();
+    ensure!(invented.is_empty(), "told and not in the history: {invented:?}");
+    for (news, id) in &told.by_news {
+        ensure!(told.taken.contains(id), "{news:?} was sent as {id} and never taken");
+    }
+    Ok(told)
 }
 
 /// What was told, by notification.
@@ -170,6 +221,23 @@ mod tests {
             (&backwards, "came after"),
         ] {
             let said = Told::read(requests).unwrap_err().to_string();
+            assert!(said.contains(complaint), "{complaint}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_told_not_taken_or_never_happened_is_found() {
+        let fires = [alert("a", "firing", 1)];
+        let fires = &fires[..];
+        let news = news_of(&request("1", 200, false, fires).body).unwrap();
+        let news = BTreeSet::from_iter(news);
+        assert!(judge(&news, &[request("1", 200, false, fires)]).is_ok());
+        for (news, requests, complaint) in [
+            (news.clone(), vec![], "never told"),
+            (BTreeSet::new(), vec![request("1", 200, false, fires)], "not in the history"),
+            (news, vec![request("1", 503, false, fires)], "never taken"),
+        ] {
+            let said = judge(&news, &requests).unwrap_err().to_string();
             assert!(said.contains(complaint), "{complaint}: {said}");
         }
     }

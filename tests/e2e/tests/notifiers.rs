@@ -1,8 +1,9 @@
 //! Notifiers through the whole of Sentinel: the real host, real plugins, receivers that listen.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sentinel_e2e::machine::{apply, configuration, keep_secret};
 use sentinel_e2e::sentinel::Home;
 use sentinel_e2e::{eventually, given};
 use sentinel_test_notifiers::{Fault, Faulty, Server, pagerduty, slack};
@@ -14,52 +15,6 @@ use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
-
-/// A machine that is watched every half second, and notifiers.
-fn configuration(notifiers: &str) -> String {
-    format!(
-        "version: 1
-worker:
-  settle: 1s
-  transforms: [{{slot: rows, plugin: sentinel/rows, config: {{rules: []}}}}]
-  evaluators: [{{slot: alert-dsl, plugin: sentinel/alert-dsl, grants: {{series: true}}}}]
-  notifiers:
-{notifiers}agent:
-  interval: 500ms
-  heartbeat: 500ms
-  collectors:
-    - {{slot: system, plugin: sentinel/system, grants: {{system: true}}}}
-"
-    )
-}
-
-/// Applies a rule that holds, or one that does not.
-fn apply(home: &Home, holds: bool) -> Result<()> {
-    let above = if holds { "0" } else { "1000000000" };
-    let file = home.path().join("rules.yaml");
-    std::fs::write(
-        &file,
-        format!(
-            "version: 1
-rules:
-  - name: machine-is-up
-    interval: 1s
-    labels: {{severity: critical}}
-    annotations: {{summary: It runs & runs.}}
-    condition: {{metric: system_uptime_seconds, fn: last, window: 1m, above: {above}}}
-"
-        ),
-    )?;
-    let said = home.sentinel(["rules", "apply", file.to_str().context("a path")?])?;
-    anyhow::ensure!(said.code == 0, "{}", said.err);
-    Ok(())
-}
-
-fn keep_secret(home: &Home, name: &str, secret: &[u8]) -> Result<()> {
-    let said = home.sentinel_with(["secret", "set", name], secret)?;
-    anyhow::ensure!(said.code == 0, "{}", said.err);
-    Ok(())
-}
 
 /// What the foreign receiver wrote down for one path.
 fn noted(log: &Path, path: &str) -> Result<Vec<Value>> {

@@ -1,0 +1,148 @@
+//! Server, workers and agent as processes of their own.
+
+use crate::eventually;
+use crate::sentinel::{Home, Up};
+use anyhow::{Context, Result, ensure};
+use sentinel_test_services::free_port;
+use serde_json::Value;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a start may take.
+const SOON: Duration = Duration::from_secs(90);
+
+/// A role's process. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Role {
+    child: Child,
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything that the roles are told.
+pub struct Apart<'h> {
+    home: &'h Home,
+    config: PathBuf,
+    registry: String,
+    rest: u16,
+    grpc: u16,
+}
+
+impl<'h> Apart<'h> {
+    /// Roles with this configuration, whose plugins come from the registry of an `up`.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be written, or no port is free.
+    pub fn new(home: &'h Home, registry: &Up<'_>, config: &str) -> Result<Self> {
+        let file = home.path().join("apart.yaml");
+        std::fs::write(&file, config)?;
+        let registry = registry.registry()?;
+        Ok(Self { home, config: file, registry, rest: free_port()?, grpc: free_port()? })
+    }
+
+    fn command(&self, role: &str, name: &str) -> Result<Command> {
+        let log = self.log_file(name);
+        let log = File::options().create(true).append(true).open(log)?;
+        let mut command = self.home.command();
+        command.arg(role).arg("--config").arg(&self.config);
+        command.arg("--data").arg(self.home.path().join(name));
+        command.arg("--registry").arg(&self.registry);
+        command.arg("--enrolment").arg(self.home.data().join("registry/enrolment.json"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(command)
+    }
+
+    fn log_file(&self, name: &str) -> PathBuf {
+        self.home.path().join(format!("{name}.log"))
+    }
+
+    /// What a role's process logged so far, for people.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.log_file(name)).unwrap_or_default();
+        format!("{name}:\n{text}")
+    }
+
+    /// Starts the server, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub async fn server(&self) -> Result<Up<'h>> {
+        let mut command = self.command("server", "server")?;
+        command.arg("--key").arg(self.home.path().join("agents.key"));
+        command.arg("--listen").arg(format!("127.0.0.1:{}", self.rest));
+        command.arg("--grpc").arg(format!("127.0.0.1:{}", self.grpc));
+        let child = command.spawn()?;
+        let address = format!("http://127.0.0.1:{}", self.rest);
+        let ready = format!("{address}/ready");
+        eventually("the server is ready", SOON, || async {
+            Ok(reqwest::get(&ready).await?.status().is_success().then_some(()))
+        })
+        .await
+        .with_context(|| self.log("server"))?;
+        let token = std::fs::read_to_string(self.home.path().join("server/api.token"))?;
+        Ok(self.home.serving(child, address, token.trim().to_owned()))
+    }
+
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn worker(&self, name: &str) -> Result<Role> {
+        let mut command = self.command("worker", name)?;
+        command.arg("--key").arg(self.home.path().join("agents.key")).args(["--name", name]);
+        Ok(Role { child: command.spawn()? })
+    }
+
+    /// Keeps a secret of a role.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn keep_secret(&self, role: &str, name: &str, secret: &[u8]) -> Result<()> {
+        let data = self.home.path().join(role);
+        std::fs::create_dir_all(&data)?;
+        let data = data.to_str().context("a path")?;
+        let said = self.home.sentinel_with(["secret", "--data", data, "set", name], secret)?;
+        ensure!(said.code == 0, "{}", said.err);
+        Ok(())
+    }
+
+    /// Applies rules.
+    ///
+    /// # Errors
+    /// Where they are refused.
+    pub fn apply(&self, server: &Up<'_>, rules: &str) -> Result<()> {
+        let file = self.home.path().join("rules.yaml");
+        std::fs::write(&file, rules)?;
+        let mut command = self.home.command();
+        command.args(["rules", "apply"]).arg(file).args(["--server", server.server()]);
+        let output = command.env("SENTINEL_TOKEN", server.token()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Enrols an agent and starts it.
+    ///
+    /// # Errors
+    /// Where the server gives no token, or it cannot be started.
+    pub async fn agent(&self, server: &Up<'_>) -> Result<Role> {
+        let request = reqwest::Client::new().post(format!("{}/v1/tokens", server.server()));
+        let request =
+            request.bearer_auth(server.token()).header("content-type", "application/json");
+        let answer = request.body(r#"{"uses": 1, "valid_for": "1h"}"#).send().await?;
+        let made: Value = serde_json::from_str(&answer.error_for_status()?.text().await?)?;
+        let token = self.home.path().join("token");
+        std::fs::write(&token, made["token"].as_str().context("token")?)?;
+        let mut command = self.command("agent", "agent")?;
+        command.arg("--join").arg(format!("http://127.0.0.1:{}", self.grpc));
+        command.arg("--token-file").arg(token);
+        Ok(Role { child: command.spawn()? })
+    }
+}
