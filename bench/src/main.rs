@@ -4,12 +4,15 @@
 //! Prints a line of JSON a row on stdout; `cargo xtask bench` collects them.
 
 mod agent;
+mod alerts;
 mod built;
 mod cpu;
+mod notify;
 mod postgres;
 mod registry;
 mod row;
 mod scrape;
+mod storm;
 mod swap;
 mod transform;
 mod verify;
@@ -47,6 +50,8 @@ const MEASURES: &[(&[&str], Measure)] = &[
     ),
     (&["wire-bytes-per-sample-scrape", "wire-bytes-per-sample-backlog"], wire::measure),
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
+    (&["notify-p99-ms"], notify::measure),
+    (&["storm-rss-mib"], storm::measure),
 ];
 
 fn run(wanted: Option<&str>) -> Result<()> {
@@ -71,7 +76,11 @@ fn main() -> ExitCode {
     if wanted.as_deref() == Some(COMPILE_CHILD) {
         return sentinel_runtime::compile_child_main();
     }
-    match run(wanted.as_deref()) {
+    let result = match wanted.as_deref() {
+        Some(storm::STORM_CHILD) => storm::child(),
+        wanted => run(wanted),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -37,4 +37,10 @@ impl Row {
         };
         Self { name, value, limit, unit, better, holds, detail }
     }
+
+    /// The same, which holds only where something else does too.
+    pub(crate) fn and(mut self, holds: bool) -> Self {
+        self.holds &= holds;
+        self
+    }
 }

@@ -41,6 +41,11 @@ const ORDER: &[&str] = &[
     "postgres-read-1-series-ms",
     "postgres-read-100-series-ms",
     "postgres-select-100-series-ms",
+    "rules-round-cpu-s",
+    "rules-cpu-vs-prometheus",
+    "notify-p99-ms",
+    "storm-rss-mib",
+    "rule-tests-s",
 ];
 
 /// What a soak sets, and so how long the same tests become.
