@@ -2,7 +2,7 @@
 
 mod program;
 
-use program::User;
+use program::{Commands, User};
 
 #[test]
 fn every_command_has_help() {

@@ -4,13 +4,13 @@
 mod program;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::BufRead;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use program::fleet::{Fleet, say};
+use program::Commands;
+use program::fleet::{Fleet, TRIED, say, stand_between};
 use program::server::{NOW, Served, Wishes};
 use sentinel_store::agents::{Claim, NewAgent};
 use sentinel_store::fleet::StoredSet;
@@ -242,6 +242,26 @@ fn a_host_that_refuses_is_told_and_going_back_is_a_newer_set() {
     assert!(fleet.refused(&["plugin", "uninstall", "toy"]).contains("nobody is there to say yes"));
     fleet.done(&["plugin", "uninstall", "toy", "--yes"]);
     assert_eq!((fleet.set().number, fleet.set().groups.len()), (6, 0));
+    // It changes nothing anywhere, and is there for every host.
+    let again = fleet.done(&["fleet", "resign"]).talk;
+    assert!(again.contains("web-1 runs set 7") && again.contains("web-2 runs set 7"), "{again}");
+}
+
+#[test]
+fn a_set_on_trial_is_told_and_waited_for_where_that_is_asked_for() {
+    let fleet = Fleet::new();
+    fleet.agent("web-1", &[("role", "web")], |_| None);
+    fleet.publish("acme/toy", "1.0.0", "collector", json!({}));
+    fleet.done(&["plugin", "install", "acme/toy", "--on", "*"]);
+    let said = fleet.done(&["plugin", "disable", "toy", "--note", TRIED]).talk;
+    assert!(said.contains("web-1 runs set 2") && said.contains("on trial there"), "{said}");
+    let status = fleet.done(&["fleet", "status"]).data;
+    assert!(status.contains("current, on trial"), "{status}");
+    let proven = ["plugin", "enable", "toy", "--until", "proven", "--timeout", "1s"];
+    let waited = fleet.refused(&[&proven[..], &["--note", TRIED]].concat());
+    assert!(waited.contains("set 3 runs, and is still on trial on 1 host after 1s"), "{waited}");
+    let said = fleet.done(&["plugin", "disable", "toy", "--until", "proven"]).talk;
+    assert!(said.contains("web-1 runs set 4") && !said.contains("on trial"), "{said}");
 }
 
 #[test]
@@ -370,29 +390,4 @@ fn whoever_was_first_is_shown_and_built_upon() {
     let set = fleet.set();
     assert_eq!((set.number, set.groups[0].slots.len()), (3, 2));
     assert!(set.groups[0].slots[0].disabled);
-}
-
-/// Passes everything on to the server, and does something before the first set is handed over.
-fn stand_between(listener: TcpListener, server: String, first: impl Fn() + Send + Sync + 'static) {
-    let (first, done) = (Arc::new(first), Arc::new(AtomicBool::new(false)));
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            let mut there = TcpStream::connect(&server).unwrap();
-            let (mut back, mut from) = (client.try_clone().unwrap(), there.try_clone().unwrap());
-            std::thread::spawn(move || std::io::copy(&mut from, &mut back));
-            let (first, done) = (Arc::clone(&first), Arc::clone(&done));
-            std::thread::spawn(move || {
-                let mut bytes = vec![0; 1 << 16];
-                while let Ok(count @ 1..) = client.read(&mut bytes) {
-                    if bytes.starts_with(b"PUT /v1/fleet ") && !done.swap(true, Ordering::SeqCst) {
-                        first();
-                    }
-                    if there.write_all(&bytes[..count]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{User, module};
+use program::{Commands, User, module};
 use serde_json::{Value, json};
 
 /// How long a start may take.

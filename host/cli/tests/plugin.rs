@@ -5,7 +5,7 @@ mod program;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use program::{User, module};
+use program::{Commands, User, module};
 use sentinel_trust::{PublicKey, TrustPolicy, verify};
 
 const SCHEMA: &str = r#"{"type":"object","properties":{"keep":{"type":"string","description":"What to keep."}},"required":["keep"]}"#;

@@ -5,8 +5,8 @@ mod program;
 
 use std::os::unix::fs::PermissionsExt;
 
-use program::module;
 use program::registry::{Everybody, Registry};
+use program::{Commands, module};
 use sentinel_trust::repository::{KeyPurpose, RoleKey};
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ mod program;
 use std::fs;
 
 use program::server::{NOW, Wishes};
-use program::{Said, User};
+use program::{Commands, Said, User};
 
 /// A user whose run file leads to a server.
 struct Served {

@@ -270,6 +270,27 @@ fn the_report_says_which_slot_failed_and_what_runs_instead() {
 }
 
 #[test]
+fn the_report_says_on_trial_as_long_as_a_slot_that_the_set_changed_may_take_it_back() {
+    let mut host = Box_::new();
+    let trial = |host: &Box_| host.machine.report().trial;
+    assert!(!trial(&host), "nothing runs");
+    host.decide(1, &[("a", 1)]);
+    assert!(trial(&host));
+    host.wait(PROBATION_MS - 1);
+    assert!(trial(&host));
+    host.wait(1);
+    assert!(!trial(&host), "proven");
+    host.decide(2, &[("a", 1)]);
+    assert!(!trial(&host), "it changes nothing here");
+    host.decide(3, &[("a", 1), ("b", 1)]);
+    assert!(trial(&host));
+    host.fails("b");
+    assert_eq!((trial(&host), host.machine.report().applied), (false, 2), "gone back");
+    host.decide(4, &[]);
+    assert!(trial(&host), "a slot went");
+}
+
+#[test]
 fn a_trial_is_not_over_while_a_slot_fails_and_ends_all_the_same() {
     let mut host = Box_::new();
     host.decide(1, &[("a", 1)]);

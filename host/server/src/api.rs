@@ -371,6 +371,9 @@ pub struct FleetHostBody {
     pub refused: Option<u64>,
     /// The newer set that it is fetching or preparing.
     pub applying: Option<u64>,
+    /// Whether the set that runs is on trial: a slot that is given up takes it back.
+    #[serde(default)]
+    pub trial: bool,
     /// `current`, `behind`, `refused`, `silent`, `outside`, `unapproved` or `blocked`.
     pub state: String,
     /// Why it does not run what it should.

@@ -5,7 +5,7 @@ use super::bus::nats;
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
 use super::store;
-use super::up::INSTALLED;
+use super::up::{INSTALLED, keep_only};
 use super::{COMPILE_CHILD, StopSignal};
 use crate::commands::fleet::operators_file;
 use crate::commands::now;
@@ -21,8 +21,10 @@ use sentinel_registry_client::{
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_store::Store;
+use sentinel_trust::Digest;
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,10 +144,12 @@ pub(super) enum Next {
     Apply,
 }
 
-/// Waits until there is something to do. The configuration is the new one then.
+/// Waits until there is something to do. The configuration is the new one then. Meanwhile
+/// plugins go that are neither pinned nor among what `needs` says.
 pub(super) async fn next(
     config: &mut Loaded,
     plugins: &HostPlugins,
+    needs: impl Fn() -> BTreeSet<Digest>,
     stop: &mut StopSignal,
 ) -> Next {
     let mut changes = plugins.changes();
@@ -155,6 +159,7 @@ pub(super) async fn next(
             () = stop.asked() => return Next::Stop,
             () = tokio::time::sleep(LOOK) => {}
         }
+        keep_only(plugins, &needs()).await;
         match config.again(Part::Worker, plugins).await {
             None => {}
             Some(Ok(fresh)) => {

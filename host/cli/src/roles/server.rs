@@ -14,6 +14,7 @@ use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         server.addresses().grpc_url(),
         apart.data.join("api.token").display()
     );
-    while let Next::Apply = next(&mut apart.config, &apart.plugins, &mut stop).await {
+    while let Next::Apply = next(&mut apart.config, &apart.plugins, BTreeSet::new, &mut stop).await
+    {
         evaluators.apply(&apart.config.config.worker).await;
     }
     stop.doing("the server was ending requests");

@@ -49,7 +49,7 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<()> {
     let ended = loop {
         let next = tokio::select! {
             () = hold.lost() => break Err(anyhow::anyhow!("another worker may have taken over: this one was not heard of for too long")),
-            next = next(&mut apart.config, &apart.plugins, &mut stop) => next,
+            next = next(&mut apart.config, &apart.plugins, || worker.needs(), &mut stop) => next,
         };
         match next {
             Next::Stop => break Ok(()),

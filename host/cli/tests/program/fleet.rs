@@ -2,7 +2,10 @@
 //! test has them say.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sentinel_store::Store;
@@ -11,9 +14,12 @@ use sentinel_test_components::world;
 use sentinel_trust::fleet::{DesiredSet, HostReport, Operators, RefusedSet, open};
 use serde_json::{Value, json};
 
-use super::Said;
 use super::registry::Everybody;
 use super::server::{NOW, Served, TOKEN, Wishes};
+use super::{Commands, Said};
+
+/// The note of a set that hosts are on trial with for ever.
+pub(crate) const TRIED: &str = "tried";
 
 /// An operator with a registry, a server, and hosts.
 pub(crate) struct Fleet {
@@ -39,10 +45,6 @@ impl Fleet {
         Self { served, all, pins }
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        self.at(&self.served.url, arguments)
-    }
-
     pub(crate) fn at(&self, server: &str, arguments: &[&str]) -> Said {
         self.all.user.run_with(arguments, &self.environment(server), "")
     }
@@ -60,24 +62,6 @@ impl Fleet {
             ("SENTINEL_ENROLMENT", "registry/enrolment.json"),
             ("USER", "alice"),
         ]
-    }
-
-    pub(crate) fn done(&self, arguments: &[&str]) -> Said {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments:?}: {}", said.talk);
-        said
-    }
-
-    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
-        let all: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.done(&all).data).unwrap()
-    }
-
-    /// A command that fails, and what it says.
-    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 1, "{arguments:?}: {}", said.talk);
-        said.talk
     }
 
     /// The set in force.
@@ -135,6 +119,12 @@ impl Fleet {
     }
 }
 
+impl Commands for Fleet {
+    fn run(&self, arguments: &[&str]) -> Said {
+        self.at(&self.served.url, arguments)
+    }
+}
+
 pub(crate) async fn say(store: &Arc<dyn Store>, id: &str, report: &HostReport) {
     let report = json!({ "fleet": report, "slots": [] }).to_string();
     let beat = Heartbeat { id: id.parse().unwrap(), version: "0.1.0".to_owned(), report };
@@ -154,12 +144,43 @@ async fn play(
         let newest = store.fleet_sets(1).await.unwrap().pop();
         if let Some(newest) = newest.filter(|set| set.number > seen) {
             seen = newest.number;
-            match judge(open(newest.sealed.as_bytes(), &pins, 0).unwrap().set()) {
+            let sealed = open(newest.sealed.as_bytes(), &pins, 0).unwrap();
+            let (set, trial) = (sealed.set(), sealed.set().note == TRIED);
+            match judge(set) {
                 Some(why) => report.refused = Some(RefusedSet { number: seen, why }),
-                None => report = HostReport { applied: seen, ..HostReport::default() },
+                None => report = HostReport { applied: seen, trial, ..HostReport::default() },
             }
             say(&store, &id, &report).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Passes everything on to the server, and does something before the first set is handed over.
+pub(crate) fn stand_between(
+    listener: TcpListener,
+    server: String,
+    first: impl Fn() + Send + Sync + 'static,
+) {
+    let (first, done) = (Arc::new(first), Arc::new(AtomicBool::new(false)));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut there = TcpStream::connect(&server).unwrap();
+            let (mut back, mut from) = (client.try_clone().unwrap(), there.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+            let (first, done) = (Arc::clone(&first), Arc::clone(&done));
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = client.read(&mut bytes) {
+                    if bytes.starts_with(b"PUT /v1/fleet ") && !done.swap(true, Ordering::SeqCst) {
+                        first();
+                    }
+                    if there.write_all(&bytes[..count]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
 }

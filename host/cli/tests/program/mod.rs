@@ -7,6 +7,7 @@ pub(crate) mod module;
 pub(crate) mod registry;
 pub(crate) mod server;
 
+use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -45,12 +46,7 @@ impl User {
         path
     }
 
-    /// Runs a command in the user's folder.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        self.run_with(arguments, &[], "")
-    }
-
-    /// As [`User::run`], with variables and standard input.
+    /// Runs a command in the user's folder, with variables and standard input.
     pub(crate) fn run_with(
         &self,
         arguments: &[&str],
@@ -82,16 +78,40 @@ impl User {
         command
     }
 
-    /// As [`User::run`], for a command that must do what it is asked.
-    pub(crate) fn done(&self, arguments: &[&str]) -> Said {
+    fn shown(&self, bytes: &[u8]) -> String {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        text.replace(&*self.dir.path().to_string_lossy(), "~")
+    }
+}
+
+/// Whoever gives commands, with whatever they need to know.
+pub(crate) trait Commands {
+    fn run(&self, arguments: &[&str]) -> Said;
+
+    /// A command that must do what it is asked.
+    fn done(&self, arguments: &[&str]) -> Said {
         let said = self.run(arguments);
         assert_eq!(said.code, 0, "{arguments:?}: {}", said.talk);
         said
     }
 
-    fn shown(&self, bytes: &[u8]) -> String {
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        text.replace(&*self.dir.path().to_string_lossy(), "~")
+    /// The same, with its data as JSON.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let all: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
+        serde_json::from_str(&self.done(&all).data).unwrap()
+    }
+
+    /// A command that fails, and what it says.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 1, "{arguments:?}: {}", said.talk);
+        said.talk
+    }
+}
+
+impl Commands for User {
+    fn run(&self, arguments: &[&str]) -> Said {
+        self.run_with(arguments, &[], "")
     }
 }
 

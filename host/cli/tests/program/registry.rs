@@ -4,9 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
-
-use super::{Said, User};
+use super::{Commands, Said, User};
 
 /// A `sentinel registry` that runs. Killed when it is dropped.
 pub(crate) struct Registry {
@@ -63,26 +61,6 @@ impl Everybody {
         Self { user, registry }
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        let environment = [
-            ("SENTINEL_REGISTRY", self.registry.url.as_str()),
-            ("SENTINEL_ENROLMENT", "registry/enrolment.json"),
-            ("SENTINEL_REGISTRY_TOKEN_FILE", "token"),
-        ];
-        self.user.run_with(arguments, &environment, "")
-    }
-
-    pub(crate) fn done(&self, arguments: &[&str]) -> Said {
-        let said = self.run(arguments);
-        assert_eq!(said.code, 0, "{arguments:?}: {}", said.talk);
-        said
-    }
-
-    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
-        let all: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.done(&all).data).unwrap()
-    }
-
     /// Lets acme publish with a new key, and gives it a token.
     pub(crate) fn approve_acme(&self) -> String {
         let key = self.done(&["plugin", "keygen", "--publisher", "acme", "--out", "acme.key"]);
@@ -92,5 +70,16 @@ impl Everybody {
         let token = self.user.write("token", token.data);
         std::fs::set_permissions(token, std::fs::Permissions::from_mode(0o600)).unwrap();
         key
+    }
+}
+
+impl Commands for Everybody {
+    fn run(&self, arguments: &[&str]) -> Said {
+        let environment = [
+            ("SENTINEL_REGISTRY", self.registry.url.as_str()),
+            ("SENTINEL_ENROLMENT", "registry/enrolment.json"),
+            ("SENTINEL_REGISTRY_TOKEN_FILE", "token"),
+        ];
+        self.user.run_with(arguments, &environment, "")
     }
 }

@@ -37,6 +37,7 @@ impl Machine {
                 .or_else(missing)
                 .or_else(|| self.unbelieved.clone()),
             applying: applying.map(super::Busy::number),
+            trial: self.may_go_back(),
         }
     }
 }

@@ -13,7 +13,7 @@
 use super::{Effect, Machine, Saving};
 use crate::memory::{Known, Trial};
 use sentinel_trust::fleet::Wish;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a set is on trial once it was applied, in milliseconds.
 pub const PROBATION_MS: i64 = 60_000;
@@ -156,6 +156,18 @@ impl Machine {
         self.clock = Clock::begin(now);
         self.rolling = true;
         self.save()
+    }
+
+    /// Whether the good set changed a slot here, and is on trial for it.
+    pub(super) fn may_go_back(&self) -> bool {
+        let (Some(trial), Some(good)) = (&self.memory.trial, &self.memory.good) else {
+            return false;
+        };
+        let sets = [Some(good), trial.proven.as_ref()];
+        let groups = sets.into_iter().flatten().flat_map(|set| &set.sealed().set().groups);
+        let wishes = groups.flat_map(|group| &group.slots);
+        let slots: BTreeSet<&str> = wishes.map(|wish| wish.slot.as_str()).collect();
+        slots.into_iter().any(|slot| !self.same(slot, Some(good), trial.proven.as_ref()))
     }
 
     /// Whether two sets put the same into a slot of this host.

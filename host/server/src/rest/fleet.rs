@@ -210,6 +210,7 @@ impl Host<'_> {
             labels: self.labels,
             refused: refused.map(|refused| refused.number),
             applying: said.as_ref().and_then(|said| said.applying),
+            trial: said.as_ref().is_some_and(|said| said.trial),
             number: said.map(|said| said.applied),
             state: state.to_owned(),
             problem,

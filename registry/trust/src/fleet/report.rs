@@ -13,6 +13,10 @@ pub struct HostReport {
     /// A newer set that is being fetched or prepared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applying: Option<u64>,
+    /// The set that runs may still be taken back as a whole: it changed something here, and
+    /// its trial is not over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
 }
 
 /// A set that was refused or rolled back as a whole.

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sentinel_model::duration::Millis;
-use sentinel_server::api::{FleetStatusBody, FleetTakenBody, SealedBody};
+use sentinel_server::api::{FleetHostBody, FleetStatusBody, FleetTakenBody, SealedBody};
 use sentinel_trust::fleet::{DesiredSet, seal};
 use serde::Serialize;
 
 use super::difference::{self, Change};
 use super::edit::{self, Stamp};
 use super::hosts::{self, Outcome};
+use super::key_file;
 use super::operator::Operator;
-use super::{key_file, wait};
+use super::wait::{self, Until};
 use crate::client::Client;
 use crate::commands::now;
 use crate::failure::Failure;
@@ -24,6 +25,8 @@ use crate::output::{Printer, clean};
 const MAX_ANSWER: u64 = 64;
 /// How often a decision is made anew because somebody else was first.
 const MAX_ROUNDS: usize = 16;
+/// Said where hosts run a set that they may still take back.
+const ON_TRIAL: &str = "it is on trial there for a minute: a slot that is given up takes it back, which `sentinel fleet status` says and `--until proven` waits for";
 
 /// What every decision on a fleet takes.
 #[derive(Debug, Args)]
@@ -46,9 +49,12 @@ pub(crate) struct Decide {
     /// Do not wait for the hosts
     #[arg(long)]
     no_wait: bool,
-    /// How long to wait for the hosts
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
-    timeout: Millis,
+    /// What to wait for: that hosts run it, or that it stood its trial of a minute there too
+    #[arg(long, value_enum, default_value = "applied", conflicts_with = "no_wait")]
+    until: Until,
+    /// How long to wait for the hosts [default: 30s; with `--until proven` 2m]
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Millis>,
 }
 
 /// Whether a change is asked about before it is made.
@@ -228,8 +234,16 @@ impl<'a> Board<'a> {
             return tell(&Decided { number, changes, hosts: Vec::new() }, printer);
         }
         let look = async || self.status().await;
-        let found = wait::run(look, before, &next, args.timeout.std(), printer).await?;
-        let verdict = hosts::verdict(&found, next.number, args.timeout);
+        // What is only signed anew is for whoever follows the fleet.
+        let all = changes.is_empty();
+        let concerned = |host: &FleetHostBody| all || hosts::concerns(before, &next, host);
+        let (until, at) = (args.until, next.number);
+        let timeout = args.timeout.map_or(until.timeout(), Millis::std);
+        let found = wait::run(look, concerned, at, (until, timeout), printer).await?;
+        let verdict = hosts::verdict(&found, at, until, timeout);
+        if found.iter().any(|one| one.trial) {
+            printer.hint(ON_TRIAL);
+        }
         tell(&Decided { number, changes, hosts: found }, printer)?;
         verdict
     }

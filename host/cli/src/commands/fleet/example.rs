@@ -60,6 +60,7 @@ pub(crate) fn host(name: &str, role: &str, labels: &str) -> FleetHostBody {
         number: Some(0),
         refused: None,
         applying: None,
+        trial: false,
         state: "behind".to_owned(),
         problem: None,
         wanted: Vec::new(),

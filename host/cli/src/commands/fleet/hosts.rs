@@ -1,11 +1,13 @@
 //! What a set means for the hosts that a server knows, and what they say of it. Pure.
 
-use sentinel_model::duration::Millis;
 use sentinel_server::api::FleetHostBody;
 use sentinel_trust::Kind;
 use sentinel_trust::fleet::DesiredSet;
 use serde::Serialize;
+use std::time::Duration;
 
+use super::slots;
+use super::wait::Until;
 use crate::failure::Failure;
 use crate::output::{clean, human};
 
@@ -69,6 +71,12 @@ pub(crate) enum Answer {
 pub(crate) struct Outcome {
     pub(crate) host: String,
     pub(crate) answer: Answer,
+    /// It runs it on trial: a slot that is given up takes the set back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) trial: bool,
+    /// Slots of which no call has succeeded: whether they work is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unproven: Vec<String>,
     /// Why it refuses, or what keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
@@ -86,34 +94,52 @@ pub(super) fn outcome(host: &FleetHostBody, number: u64) -> Outcome {
     } else {
         (Answer::Waiting, None)
     };
-    Outcome { host: host.host.clone(), answer, why }
+    let runs = answer == Answer::Applied;
+    let unproven = if runs { slots::unproven(host) } else { Vec::new() };
+    Outcome { host: host.host.clone(), answer, trial: runs && host.trial, unproven, why }
 }
 
 /// Fails where a host refused the set, or did not say within the time.
 ///
 /// # Errors
 /// What is missing, and what to do.
-pub(super) fn verdict(outcomes: &[Outcome], number: u64, timeout: Millis) -> Result<(), Failure> {
-    let count = |answer| outcomes.iter().filter(|one| one.answer == answer).count() as u64;
-    let refused = count(Answer::Refused);
+pub(super) fn verdict(
+    outcomes: &[Outcome],
+    number: u64,
+    until: Until,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let count = |is: &dyn Fn(&Outcome) -> bool| outcomes.iter().filter(|one| is(one)).count();
+    let hosts = |count: usize| human::plural(count as u64, "host");
+    let refused = count(&|one| one.answer == Answer::Refused);
     if refused > 0 {
         return Err(Failure::new(format!(
             "{} refused set {number} and {} on with what ran before",
-            human::plural(refused, "host"),
+            hosts(refused),
             if refused == 1 { "goes" } else { "go" }
         ))
         .hint(
             "`sentinel plugin rollback` takes it back everywhere; `sentinel fleet status` says why",
         ));
     }
-    let waiting = count(Answer::Waiting);
+    let timeout = human::millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    let hint =
+        "`sentinel fleet status` shows what becomes of it; wait longer with --timeout".to_owned();
+    let waiting = count(&|one| one.answer == Answer::Waiting);
     if waiting > 0 {
         return Err(Failure::new(format!(
-            "set {number} is in force, and {} did not say within {} whether it runs",
-            human::plural(waiting, "host"),
-            human::millis(timeout.0)
+            "set {number} is in force, and {} did not say within {timeout} whether it runs",
+            hosts(waiting),
         ))
-        .hint("`sentinel fleet status` shows what becomes of it; wait longer with --timeout"));
+        .hint(hint));
+    }
+    let trial = count(&|one| one.trial);
+    if trial > 0 && until == Until::Proven {
+        return Err(Failure::new(format!(
+            "set {number} runs, and is still on trial on {} after {timeout}",
+            hosts(trial),
+        ))
+        .hint(hint));
     }
     Ok(())
 }
@@ -182,19 +208,29 @@ mod tests {
 
     #[test]
     fn a_decision_fails_where_a_host_refuses_or_does_not_say() {
-        let said = |answers: &[Answer]| {
-            let one = |answer: &Answer| Outcome { host: "h".into(), answer: *answer, why: None };
-            let all: Vec<_> = answers.iter().map(one).collect();
-            verdict(&all, 8, Millis(30_000)).map_err(|failure| failure.message)
+        let mut applied = host("h", "agent", "*");
+        applied.number = Some(8);
+        let answer = |answer| Outcome { answer, ..outcome(&applied, 8) };
+        let (done, away) = (answer(Answer::Applied), answer(Answer::Absent));
+        let (no, silent) = (answer(Answer::Refused), answer(Answer::Waiting));
+        let trial = Outcome { trial: true, ..done.clone() };
+        let said = |until, all: &[&Outcome]| {
+            let all: Vec<_> = all.iter().map(|&one| one.clone()).collect();
+            let limit = Duration::from_secs(30);
+            verdict(&all, 8, until, limit).err().map(|failure| failure.message)
         };
-        assert_eq!(said(&[]), Ok(()));
-        assert_eq!(said(&[Answer::Applied, Answer::Absent]), Ok(()));
-        let refused = said(&[Answer::Applied, Answer::Refused, Answer::Waiting]).unwrap_err();
-        assert_eq!(refused, "1 host refused set 8 and goes on with what ran before");
-        let waiting = said(&[Answer::Waiting, Answer::Waiting]).unwrap_err();
-        assert_eq!(
-            waiting,
-            "set 8 is in force, and 2 hosts did not say within 30s whether it runs"
-        );
+        let refused = "1 host refused set 8 and goes on with what ran before";
+        let waiting = "set 8 is in force, and 2 hosts did not say within 30s whether it runs";
+        let tried = "set 8 runs, and is still on trial on 1 host after 30s";
+        for (all, applied, proven) in [
+            (&[][..], None, None),
+            (&[&done, &away], None, None),
+            (&[&done, &no, &silent], Some(refused), Some(refused)),
+            (&[&silent, &trial, &silent], Some(waiting), Some(waiting)),
+            (&[&done, &trial], None, Some(tried)),
+        ] {
+            assert_eq!(said(Until::Applied, all).as_deref(), applied, "{all:?}");
+            assert_eq!(said(Until::Proven, all).as_deref(), proven, "{all:?}");
+        }
     }
 }

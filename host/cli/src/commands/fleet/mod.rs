@@ -12,6 +12,7 @@ mod init;
 pub(crate) mod install;
 pub(crate) mod operator;
 mod setup;
+mod slots;
 mod status;
 pub(crate) mod switch;
 pub(crate) mod upgrade;

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use sentinel_server::api::{FleetHostBody, FleetStatusBody};
-use serde::Deserialize;
 use std::time::Duration;
 
+use super::slots::slots;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::table::{Table, Tone};
@@ -23,17 +23,6 @@ pub(crate) struct Status {
 
 /// How often is looked again.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// What a host says of a slot, as far as it is shown; other versions may say less or more.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Slot {
-    name: String,
-    plugin: String,
-    version: String,
-    state: String,
-    reason: Option<String>,
-}
 
 pub(super) async fn run(
     command: Status,
@@ -149,7 +138,7 @@ fn rows(host: &FleetHostBody, number: u64, table: &mut Table) {
         (format!("{} {}", host.role, host.host), Tone::Plain),
         (labels.join(","), Tone::Quiet),
         (applied, Tone::Plain),
-        (host.state.clone(), tone),
+        (if host.trial { format!("{}, on trial", host.state) } else { host.state.clone() }, tone),
     ];
     let mut why = host.problem.clone().unwrap_or_default();
     let slots = slots(host);
@@ -181,39 +170,6 @@ fn rows(host: &FleetHostBody, number: u64, table: &mut Table) {
         table.toned(first.into_iter().chain(cells));
         first = vec![(String::new(), Tone::Plain); 4];
     }
-}
-
-/// What a host says of its slots, beside what is wanted of it.
-fn slots(host: &FleetHostBody) -> Vec<Slot> {
-    let mut slots = Vec::<Slot>::deserialize(&host.slots).unwrap_or_default();
-    for wanted in &host.wanted {
-        // `slot: publisher/name@1.2.3`, and ` (disabled)` after it.
-        let Some((name, plugin)) = wanted.split_once(": ") else { continue };
-        let (plugin, off) = match plugin.strip_suffix(" (disabled)") {
-            Some(plugin) => (plugin, true),
-            None => (plugin, false),
-        };
-        match slots.iter_mut().find(|slot| slot.name == name) {
-            Some(slot) => {
-                let differs = format!("{}@{}", slot.plugin, slot.version) != plugin;
-                if differs && !off && !slot.plugin.is_empty() {
-                    let more = slot.reason.take().map(|why| format!("; {why}")).unwrap_or_default();
-                    slot.reason = Some(format!("wanted: {plugin}{more}"));
-                }
-            }
-            None => {
-                let (plugin, version) = plugin.split_once('@').unwrap_or((plugin, ""));
-                slots.push(Slot {
-                    name: name.to_owned(),
-                    plugin: plugin.to_owned(),
-                    version: version.to_owned(),
-                    state: if off { "disabled" } else { "missing" }.to_owned(),
-                    reason: None,
-                });
-            }
-        }
-    }
-    slots
 }
 
 #[cfg(test)]
