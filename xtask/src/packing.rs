@@ -38,8 +38,6 @@ const PUBLISHER: &str = "sentinel";
 pub(crate) struct DevKey {
     /// The private key, 0600.
     pub(crate) key: PathBuf,
-    /// The policy that trusts it.
-    pub(crate) trust: PathBuf,
 }
 
 /// Packs and signs what has changed, with the host program `sentinel`.
@@ -169,28 +167,14 @@ fn stamp_path(folder: &Path, name: &str) -> PathBuf {
 /// The development key, made on the first call in a checkout.
 pub(crate) fn dev_key(checkout: &Checkout, sentinel: &Path) -> Result<DevKey> {
     let dir = checkout.target("dev-keys");
-    let key = DevKey { key: dir.join("sentinel.key"), trust: dir.join("trust.yaml") };
-    if !(key.key.is_file() && key.trust.is_file()) {
-        // One without the other is of no use, and keygen overwrites nothing.
-        if dir.exists() {
-            fs::remove_dir_all(&dir)?;
-        }
+    let key = DevKey { key: dir.join("sentinel.key") };
+    if !key.key.is_file() {
         fs::create_dir_all(&dir)?;
-        let said = process::read(
-            Command::new(sentinel)
-                .args(["plugin", "keygen", "--publisher", PUBLISHER, "--out"])
-                .arg(&key.key),
-        )?;
-        if !key.trust.is_file() {
-            let public = public_key(&said)
-                .with_context(|| format!("`sentinel plugin keygen` printed no key:\n{said}"))?;
-            let policy = format!("publishers:\n  {PUBLISHER}:\n    keys: [\"{public}\"]\n");
-            replace(&key.trust, policy.as_bytes())?;
-        }
+        let mut keygen = Command::new(sentinel);
+        keygen.args(["plugin", "keygen", "--publisher", PUBLISHER, "--out"]).arg(&key.key);
+        process::read(&mut keygen)?;
     }
-    for file in [&key.key, &key.trust] {
-        ensure!(file.is_file(), "`sentinel plugin keygen` left no {}", file.display());
-    }
+    ensure!(key.key.is_file(), "`sentinel plugin keygen` left no {}", key.key.display());
     let mode = fs::metadata(&key.key)?.permissions().mode() & 0o777;
     ensure!(
         mode & 0o077 == 0,
@@ -200,19 +184,9 @@ pub(crate) fn dev_key(checkout: &Checkout, sentinel: &Path) -> Result<DevKey> {
     Ok(key)
 }
 
-/// The first `ed25519:<base64>` in a text.
-fn public_key(text: &str) -> Option<&str> {
-    let begin = text.find("ed25519:")?;
-    let key = &text[begin..];
-    let body = key["ed25519:".len()..]
-        .find(|c: char| !(c.is_ascii_alphanumeric() || "+/=-_".contains(c)))
-        .map_or(key.len(), |end| "ed25519:".len() + end);
-    (body > "ed25519:".len()).then(|| &key[..body])
-}
-
 fn common_digest(checkout: &Checkout, key: &DevKey) -> Result<String> {
     let mut digest = Sha256::new();
-    feed_file(&mut digest, &key.trust)?;
+    feed_file(&mut digest, &key.key)?;
     for source in PACKING_SOURCES {
         feed_tree(&mut digest, &checkout.root().join(source))?;
     }

@@ -92,7 +92,7 @@ fn a_plugin_is_packed_again_exactly_when_an_input_or_an_output_has_changed() {
         "host/cli/src/files.rs",
         "target/plugins/g.wasm",
         "target/plugins/g.wasm.sig",
-        "target/dev-keys/trust.yaml",
+        "target/dev-keys/sentinel.key",
     ] {
         let path = toy.dir.path().join(file);
         fs::write(&path, fs::read_to_string(&path).unwrap() + "x").unwrap();
@@ -171,24 +171,14 @@ fn a_key_that_others_may_read_is_refused() {
 }
 
 #[test]
-fn the_policy_beside_the_key_trusts_the_key_that_was_printed() {
+fn the_key_is_made_once_and_one_that_others_may_read_is_refused() {
     let toy = Toy::new();
     let sentinel = toy.dir.path().join("sentinel");
-    let made = dev_key(&toy.checkout, &sentinel).unwrap();
-    let policy = fs::read_to_string(&made.trust).unwrap();
-    assert!(policy.starts_with("publishers:\n  sentinel:\n    keys: [\"ed25519:AbC"), "{policy}");
-    dev_key(&toy.checkout, &sentinel).unwrap();
-    assert_eq!(fs::read_to_string(&made.trust).unwrap(), policy);
-}
-
-#[test]
-fn a_public_key_is_found_in_lines_and_in_json() {
-    for (text, expected) in [
-        ("public key ed25519:aB+/9= made\n", Some("ed25519:aB+/9=")),
-        (r#"{"public_key":"ed25519:aB=","path":"x"}"#, Some("ed25519:aB=")),
-        ("ed25519:", None),
-        ("nothing", None),
-    ] {
-        assert_eq!(public_key(text), expected, "{text}");
-    }
+    let made = dev_key(&toy.checkout, &sentinel).unwrap().key;
+    fs::write(&made, "mine").unwrap();
+    assert_eq!(dev_key(&toy.checkout, &sentinel).unwrap().key, made);
+    assert_eq!(fs::read_to_string(&made).unwrap(), "mine");
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = dev_key(&toy.checkout, &sentinel).unwrap_err().to_string();
+    assert!(refused.contains("may be read by others (mode 640)"), "{refused}");
 }
