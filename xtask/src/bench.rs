@@ -260,7 +260,7 @@ fn number(value: f64) -> String {
 
 /// Runs the tests with long counts and writes what came of each.
 pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> Result<()> {
-    let steps = Steps::new(testing::PREPARE_STEPS + 1 + testing::RUN_STEPS);
+    let steps = Steps::new(testing::PREPARE_STEPS + 2 + testing::RUN_STEPS);
     let settings: BTreeMap<&'static str, String> = SOAK
         .iter()
         .map(|&(name, count)| {
@@ -272,8 +272,14 @@ pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> R
     let commit = commit(checkout)?;
     testing::prepare(checkout, &steps, source)?;
     let s3 = steps.run("A server that speaks S3", |step| services::ensure_s3(checkout, step))?;
+    let wkg = steps.run("A registry client", |step| services::ensure_wkg(checkout, step))?;
     let mut variables = settings.clone();
+    variables.insert("SENTINEL_WKG", wkg.to_string_lossy().into_owned());
     variables.insert("SENTINEL_S3_SERVER", s3.to_string_lossy().into_owned());
+    // It takes any; the registry sends none that nobody gave it.
+    for credential in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        variables.insert(credential, "test".to_owned());
+    }
     let selection = Selection { filters, variables, long: true };
     let mut report = Report::default();
     let outcome = testing::run(checkout, &steps, &selection, &mut report);

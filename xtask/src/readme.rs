@@ -4,7 +4,8 @@
 //! A fenced block whose info string is `sh test` is run from the root of the checkout with
 //! `bash -euo pipefail` and must exit 0. `sh test until="TEXT"` is started in the background;
 //! the next block runs once TEXT has been printed, and after the last block each background
-//! block gets Ctrl-C and must exit 0. The built programs are on PATH; HOME is a new folder.
+//! block gets Ctrl-C and must exit 0. The built programs and the `oras` of tests are on PATH; HOME
+//! is a new folder.
 
 use std::env;
 use std::fs;
@@ -20,6 +21,7 @@ use rustix::process::Signal;
 
 use crate::checkout::{Checkout, HostProfile};
 use crate::process::{self, Stream};
+use crate::services;
 use crate::steps::Step;
 
 /// One block may take this long; what builds is built before.
@@ -65,12 +67,12 @@ fn check_one(
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let blocks = blocks(&text)?;
     ensure!(!blocks.is_empty(), "it marks no block as ```sh test: its commands would go unchecked");
-    let programs = checkout.host_program(profile, "");
+    let places = [checkout.host_program(profile, ""), services::folder_of(checkout, "oras")?];
     let home = tempfile::Builder::new().prefix("sentinel-readme-").tempdir()?;
     let mut background = Vec::new();
     for (number, block) in blocks.iter().enumerate() {
         step.note(&format!("block {} of {}", number + 1, blocks.len()));
-        let command = shell(checkout, &programs, home.path(), &block.script);
+        let command = shell(checkout, &places, home.path(), &block.script);
         match &block.until {
             None => run(command, block)?,
             Some(until) => background.push(Background::start(command, block, until)?),
@@ -194,13 +196,13 @@ impl Drop for Background {
     }
 }
 
-fn shell(checkout: &Checkout, programs: &Path, home: &Path, script: &str) -> Command {
+fn shell(checkout: &Checkout, places: &[PathBuf], home: &Path, script: &str) -> Command {
     let real_home = env::home_dir().unwrap_or_default();
     let kept = |variable: &str, folder: &str| {
         env::var_os(variable).map_or_else(|| real_home.join(folder), PathBuf::from)
     };
     let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([programs.to_path_buf()].into_iter().chain(env::split_paths(&path)));
+    let path = env::join_paths(places.iter().cloned().chain(env::split_paths(&path)));
     let mut command = Command::new("bash");
     command
         .args(["-euo", "pipefail", "-c", script])

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::checkout::{Checkout, replace};
@@ -194,6 +194,15 @@ pub(crate) fn ensure(checkout: &Checkout, step: &Step) -> Result<(Services, Stri
     Ok((services, said))
 }
 
+/// Where a service's program lies that was fetched before.
+pub(crate) fn folder_of(checkout: &Checkout, name: &str) -> Result<PathBuf> {
+    let services = recorded(&list_path(checkout));
+    let service = services.as_ref().and_then(|services| services.services.get(name));
+    let folder = service.and_then(|service| service.program.parent());
+    let folder = folder.with_context(|| format!("no {name}; run `cargo xtask services` first"))?;
+    Ok(folder.to_owned())
+}
+
 fn recorded(list: &Path) -> Option<Services> {
     let services: Services = serde_json::from_slice(&fs::read(list).ok()?).ok()?;
     let whole = services.layout == LAYOUT
@@ -285,6 +294,28 @@ const S3_SERVER: [&str; 3] = ["moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"
 pub(crate) fn ensure_s3(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
     let folder = pypi::ensure(checkout, step, "moto", &S3_SERVER)?;
     Ok((folder.join("bin/moto_server"), format!("{} from PyPI", S3_SERVER[0])))
+}
+
+/// The registry client of the Wasm community that speaks OCI, for soak alone: nobody packages it,
+/// and it takes minutes to compile.
+const WKG: &str = "0.16.1";
+
+/// Compiles `wkg` of crates.io, if it is not there. Returns its program.
+pub(crate) fn ensure_wkg(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
+    let root = checkout.target("services/wkg");
+    let program = root.join("bin/wkg");
+    let said = format!("wkg {WKG} from crates.io");
+    let installed = fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
+    if installed.contains(&format!("\"wkg {WKG} ")) && process::is_program(&program) {
+        return Ok((program, said));
+    }
+    step.note("compiling wkg");
+    let mut install = checkout.cargo();
+    install.args(["install", "wkg", "--version", WKG, "--locked", "--debug", "--root"]).arg(&root);
+    install.arg("--target-dir").arg(root.join("target"));
+    process::quietly(&mut install, None)?;
+    fs::remove_dir_all(root.join("target"))?;
+    Ok((program, said))
 }
 
 /// An SMTP server that knows STARTTLS, TLS and users, with all that it needs.

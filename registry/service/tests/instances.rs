@@ -6,15 +6,20 @@ mod running;
 use reqwest::Method;
 use running::metadata::{approve, believed, online_keys, timed};
 use running::plugins::{index, key, listed, plugin};
+use running::s3::Buckets;
 use running::{Running, digest, header, options};
+use sentinel_registry_service::Place;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 #[tokio::test]
 async fn two_instances_over_one_store_are_one_registry() {
-    let one = Running::start().await;
-    let other = Running::over(&one.folder, options(), None).await;
+    one_registry(&Running::start().await).await;
+}
+
+async fn one_registry(one: &Running) {
+    let other = &one.beside(options(), None).await;
     let begin = one.ask(Method::POST, "/v2/acme/x/blobs/uploads/").send().await.unwrap();
     let upload = header(&begin, "location").to_owned();
     let (first, second) = (vec![1; 2000], vec![2; 1000]);
@@ -27,7 +32,7 @@ async fn two_instances_over_one_store_are_one_registry() {
     assert_eq!(put.send().await.unwrap().status(), 201);
     let manifest = one.artifact("acme/x", b"layer").await;
     assert_eq!(other.put_manifest("acme/x", "v1", &manifest).await.status(), 201);
-    for registry in [&one, &other] {
+    for registry in [one, other] {
         let pulled = registry.anybody(Method::GET, &format!("/v2/acme/x/blobs/{blob}"));
         assert_eq!(pulled.send().await.unwrap().bytes().await.unwrap().len(), 3000);
         let tags = registry.anybody(Method::GET, "/v2/acme/x/tags/list").send().await.unwrap();
@@ -55,14 +60,17 @@ async fn two_instances_over_one_store_are_one_registry() {
 
 #[tokio::test]
 async fn of_two_chunks_at_one_place_one_is_taken() {
-    let one = Running::start().await;
-    let other = Running::over(&one.folder, options(), None).await;
+    one_chunk(&Running::start().await).await;
+}
+
+async fn one_chunk(one: &Running) {
+    let other = &one.beside(options(), None).await;
     let begin = one.ask(Method::POST, "/v2/acme/x/blobs/uploads/").send().await.unwrap();
     let upload = header(&begin, "location").to_owned();
     let patch = |registry: &Running, byte: u8| {
         registry.ask(Method::PATCH, &upload).header("content-range", "0-999").body(vec![byte; 1000])
     };
-    let (a, b) = tokio::join!(patch(&one, 1).send(), patch(&other, 2).send());
+    let (a, b) = tokio::join!(patch(one, 1).send(), patch(other, 2).send());
     let mut statuses = [a.unwrap().status().as_u16(), b.unwrap().status().as_u16()];
     statuses.sort_unstable();
     assert_eq!(statuses, [202, 416]);
@@ -116,12 +124,26 @@ async fn uploads_that_do_not_go_on_and_blobs_that_nobody_has_are_collected_by_ag
 
 #[tokio::test]
 async fn of_two_that_publish_at_once_over_two_instances_none_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    none_lost(Place::Folder(folder.path().join("store"))).await;
+}
+
+#[tokio::test]
+async fn soak_instances_over_a_bucket_are_one_registry_too() {
+    let s3 = Buckets::start();
+    let at = async |bucket| Running::at(s3.place(bucket), options(), None).await;
+    one_registry(&at("registry").await).await;
+    one_chunk(&at("chunks").await).await;
+    none_lost(s3.place("publishers")).await;
+}
+
+async fn none_lost(place: Place) {
     // An instance may go by what it saw a second ago: the clock goes on by two.
     let ahead = Arc::new(AtomicI64::new(0));
-    let one = Running::with(timed(&ahead), Some(online_keys())).await;
+    let one = Running::at(place, timed(&ahead), Some(online_keys())).await;
     let publishers = [key("acme", 1), key("beta", 2)];
     approve(&one, &[&publishers[0], &publishers[1]], (options().clock)()).await;
-    let other = Running::over(&one.folder, timed(&ahead), Some(online_keys())).await;
+    let other = one.beside(timed(&ahead), Some(online_keys())).await;
     let (_, token) = one.store.create_token(Some("beta".parse().unwrap()), 0).await.unwrap();
     let other = Running { token: token.to_string(), ..other };
     let mut indexes = Vec::new();
@@ -142,7 +164,7 @@ async fn of_two_that_publish_at_once_over_two_instances_none_is_lost() {
     assert_eq!([a.unwrap().status(), b.unwrap().status()], [201, 201]);
     ahead.store(2_000, Ordering::Relaxed);
     // A third instance, without the keys, shows what both published.
-    let third = Running::over(&one.folder, timed(&ahead), None).await;
+    let third = one.beside(timed(&ahead), None).await;
     for registry in [&one, &other, &third] {
         let trusted = believed(registry).await;
         let names: Vec<String> =

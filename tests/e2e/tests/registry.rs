@@ -9,7 +9,7 @@ use sentinel_test_services::RegistryProcess;
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// A registry that runs, and whoever pushes to its namespace `acme`.
 struct Registry {
@@ -29,7 +29,7 @@ impl Registry {
     /// Runs a foreign client in the folder of the test, logged in or not as its config says.
     fn foreign(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let place = |text: &str| text.replace("REGISTRY", self.serving.address());
-        let mut child = service(program)?
+        let mut child = client(program)?
             .args(arguments.iter().map(|text| place(text)))
             .current_dir(self.installation.path(""))
             .env("HOME", self.installation.path(""))
@@ -57,6 +57,15 @@ impl Registry {
     fn oras(&self, arguments: &[&str]) -> Result<String> {
         self.foreign("oras", arguments)
     }
+}
+
+/// A client that is not ours: Debian's, but for `wkg`, which soak compiles.
+fn client(program: &str) -> Result<Command> {
+    if program != "wkg" {
+        return service(program);
+    }
+    let built = std::env::var_os("SENTINEL_WKG");
+    Ok(Command::new(built.context("run this with `cargo xtask soak`, which compiles wkg")?))
 }
 
 #[test]
@@ -119,7 +128,7 @@ fn oras_logs_in_pushes_lists_attaches_discovers_and_pulls_also_after_a_kill() ->
 async fn what_foreign_clients_push_and_cosign_signs_stays_unsigned_until_its_publisher_signs()
 -> Result<()> {
     let registry = Registry::start(Installation::new()?)?;
-    let Registry { installation, serving, token } = &registry;
+    let Registry { installation, serving, .. } = &registry;
     let component = plugin("acme/probe", "1.0.0", 1_000)?;
     std::fs::write(installation.path("probe.wasm"), &component)?;
     std::fs::write(installation.path("config.json"), "{}")?;
@@ -144,6 +153,34 @@ async fn what_foreign_clients_push_and_cosign_signs_stays_unsigned_until_its_pub
     let listed = reqwest::get(format!("{}/v2/acme/probe/referrers/{subject}", serving.url()));
     let listed = listed.await?.text().await?;
     ensure!(listed.contains("cosign"), "its signature is no referrer: {listed}");
+    stays_unsigned_until_published(&registry, &component).await
+}
+
+/// What is pulled is what was pushed, and a plugin when its publisher says so.
+#[tokio::test]
+async fn soak_wkg_pushes_and_pulls_a_component_which_stays_unsigned() -> Result<()> {
+    let registry = Registry::start(Installation::new()?)?;
+    let component = plugin("acme/probe", "1.0.0", 3_000_000)?;
+    std::fs::write(registry.installation.path("probe.wasm"), &component)?;
+    let (image, insecure) = ("REGISTRY/acme/probe:1.0.0", ["--insecure", "REGISTRY"]);
+    let push = [&["oci", "push"][..], &insecure, &[image, "probe.wasm"]].concat();
+    ensure!(registry.foreign("wkg", &push).is_err(), "without a token nobody pushes");
+    registry.oras(&["login", "--plain-http", "-u", "acme", "--password-stdin", "REGISTRY"])?;
+    registry.foreign("wkg", &push)?;
+    let pull = [&["oci", "pull"][..], &insecure, &["-o", "pulled.wasm", image]].concat();
+    registry.foreign("wkg", &pull)?;
+    let pulled = std::fs::read(registry.installation.path("pulled.wasm"))?;
+    ensure!(pulled == component, "other bytes");
+    let manifest = registry.oras(&["manifest", "fetch", "--plain-http", image])?;
+    let manifest: Value = serde_json::from_str(&manifest)?;
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    stays_unsigned_until_published(&registry, &component).await
+}
+
+/// What a foreign client pushed as `acme/probe` 1.0.0 is offered to nobody before its publisher
+/// signed it, and to everybody after.
+async fn stays_unsigned_until_published(registry: &Registry, component: &[u8]) -> Result<()> {
+    let Registry { installation, serving, token } = registry;
     let found = async || -> Result<String> {
         let url = format!("{}/api/v1/plugins?q=probe", serving.url());
         Ok(reqwest::get(url).await?.text().await?)
@@ -155,7 +192,7 @@ async fn what_foreign_clients_push_and_cosign_signs_stays_unsigned_until_its_pub
     ensure!(found().await? == "[]", "what nobody published is offered");
     ensure!(client.resolve(&wanted, now()).await.is_err(), "a host would install it");
     let publisher = Publisher { client: &client, key: &key, token: token.clone().into() };
-    publisher.publish(&component, now()).await?;
+    publisher.publish(component, now()).await?;
     ensure!(found().await?.contains("acme/probe"), "it is published now");
     let release = client.resolve(&wanted, now()).await?;
     client.fetch(&release.name, release.digest, now()).await?;

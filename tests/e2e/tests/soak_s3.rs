@@ -7,38 +7,34 @@ use sentinel_e2e::counter::now;
 use sentinel_e2e::registry::{Installation, plugin, publisher_key};
 use sentinel_e2e::{count, eventually};
 use sentinel_registry_client::{Publisher, RegistryClient};
-use sentinel_test_services::{Process, free_port, get, wait};
+use sentinel_test_services::S3;
 use sentinel_trust::PublisherKey;
 use sentinel_trust::repository::Interest;
 use serde_json::Value;
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
-/// Kills of one run.
-const KILLS: usize = 5;
 /// How long what one instance commits may take until another shows it.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A server that speaks S3, with one bucket.
-struct S3 {
-    endpoint: String,
-    _process: Process,
+struct Bucket {
+    s3: S3,
     _folder: tempfile::TempDir,
 }
 
-impl S3 {
-    async fn start() -> Result<Self> {
+impl Bucket {
+    fn start() -> Result<Self> {
         let program = std::env::var_os("SENTINEL_S3_SERVER");
         let program = program.context("run this with `cargo xtask soak`, which fetches moto")?;
-        let (folder, port) = (tempfile::tempdir()?, free_port()?);
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let process = Process::start(&mut command, &folder.path().join("log"))?;
-        wait("moto", || get(port, "/moto-api/").is_ok())?;
-        let endpoint = format!("http://127.0.0.1:{port}");
-        let made = reqwest::Client::new().put(format!("{endpoint}/plugins")).send().await?;
-        ensure!(made.status() == 200, "no bucket: {}", made.status());
-        Ok(Self { endpoint, _process: process, _folder: folder })
+        let folder = tempfile::tempdir()?;
+        let s3 = S3::start(Path::new(&program), folder.path())?;
+        s3.make("plugins")?;
+        Ok(Self { s3, _folder: folder })
+    }
+
+    fn installation(&self) -> Result<Installation> {
+        Installation::in_bucket("plugins", &self.s3.endpoint())
     }
 }
 
@@ -66,8 +62,8 @@ async fn names(client: &RegistryClient) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn soak_two_registries_over_one_bucket_are_one() -> Result<()> {
-    let s3 = S3::start().await?;
-    let installation = Installation::in_bucket("plugins", &s3.endpoint)?;
+    let bucket = Bucket::start()?;
+    let installation = bucket.installation()?;
     let (one, other) = (installation.serve()?, installation.serve()?);
     let (acme, beta) = (publisher_key("acme", 1)?, publisher_key("beta", 2)?);
     for (key, name) in [(&acme, "acme"), (&beta, "beta")] {
@@ -125,14 +121,14 @@ async fn soak_kill_9_of_a_registry_over_a_bucket_leaves_nothing_half_published()
     let seed = count("SENTINEL_SEED", rand::random::<u32>() as usize) as u64;
     println!("SENTINEL_SEED={seed}");
     let mut lot = StdRng::seed_from_u64(seed);
-    let s3 = S3::start().await?;
-    let installation = Installation::in_bucket("plugins", &s3.endpoint)?;
+    let bucket = Bucket::start()?;
+    let installation = bucket.installation()?;
     let acme = publisher_key("acme", 1)?;
     let serving = installation.serve()?;
     installation.approve(&serving, "acme", &acme.public().to_string())?;
     let token = installation.token("acme")?;
     drop(serving);
-    for kill in 0..KILLS {
+    for kill in 0..count("SENTINEL_KILLS", 5) {
         let serving = installation.serve()?;
         let client = installation.client(&serving, "publisher")?;
         let component = plugin("acme/probe", &format!("1.{kill}.0"), 7_000_000)?;

@@ -8,6 +8,7 @@ mod nginx;
 mod postgres;
 mod process;
 mod registry;
+mod s3;
 mod smtp;
 
 pub use keyring::{Keyring, SessionBus};
@@ -16,6 +17,7 @@ pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use registry::{RegistryFolder, RegistryProcess};
+pub use s3::S3;
 pub use smtp::{Mail, SmtpServer, SmtpTls};
 
 use anyhow::{Context, Result, ensure};

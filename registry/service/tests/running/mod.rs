@@ -4,6 +4,7 @@
 pub(crate) mod metadata;
 pub(crate) mod plugins;
 pub(crate) mod rows;
+pub(crate) mod s3;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// A running registry and a token of its namespace `acme`.
 pub(crate) struct Running {
     pub(crate) registry: Registry,
+    pub(crate) place: Place,
+    /// Where a store of files has them.
     pub(crate) folder: PathBuf,
     pub(crate) token: String,
     pub(crate) store: Store,
@@ -57,12 +60,27 @@ impl Running {
 
     /// Another one over a folder.
     pub(crate) async fn over(folder: &Path, options: Options, keys: Option<OnlineKeys>) -> Self {
-        let store = Store::open(&Place::Folder(folder.to_owned())).unwrap();
+        Self::at(Place::Folder(folder.to_owned()), options, keys).await
+    }
+
+    /// Another one over the same store.
+    pub(crate) async fn beside(&self, options: Options, keys: Option<OnlineKeys>) -> Self {
+        Self::at(self.place.clone(), options, keys).await
+    }
+
+    /// One over whatever store is there.
+    pub(crate) async fn at(place: Place, options: Options, keys: Option<OnlineKeys>) -> Self {
+        let store = Store::open(&place).unwrap();
+        let folder = match &place {
+            Place::Folder(folder) => folder.clone(),
+            Place::S3 { .. } => PathBuf::from("/nowhere"),
+        };
         let (_, token) = store.create_token(Some("acme".parse().unwrap()), 0).await.unwrap();
         let registry = serve(options, store.clone(), keys).await.unwrap();
         Self {
             registry,
-            folder: folder.to_owned(),
+            place,
+            folder,
             token: token.to_string(),
             store,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
