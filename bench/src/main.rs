@@ -11,6 +11,7 @@ mod notify;
 mod postgres;
 mod registry;
 mod row;
+mod rules;
 mod scrape;
 mod storm;
 mod swap;
@@ -49,6 +50,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
         postgres::measure,
     ),
     (&["wire-bytes-per-sample-scrape", "wire-bytes-per-sample-backlog"], wire::measure),
+    (&["rules-round-cpu-s", "rules-cpu-vs-prometheus"], rules::measure),
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
     (&["notify-p99-ms"], notify::measure),
     (&["storm-rss-mib"], storm::measure),

@@ -36,6 +36,8 @@ use std::time::Duration;
 pub(crate) const AGENTS: usize = 4;
 pub(crate) const ROWS: usize = 2000;
 pub(crate) const TICK_MS: i64 = 10_000;
+/// How long after each other the agents send.
+pub(crate) const STAGGER_MS: i64 = 2_500;
 /// Ticks of one hour.
 pub(crate) const HOUR_TICKS: i64 = 360;
 /// Hours of the agents' time.
@@ -65,13 +67,22 @@ pub(crate) struct Generator {
     templates: Vec<Batch>,
     state: Vec<i64>,
     random: u64,
+    /// When the first tick is, unix milliseconds.
+    start: i64,
+    /// What takes the place of a series' value at a tick.
+    other: fn(usize, i64) -> Option<f64>,
 }
 
 impl Generator {
     pub(crate) fn new() -> Self {
+        Self::with(START, |_, _| None)
+    }
+
+    /// Begins at a time, with other values for some series at some ticks.
+    pub(crate) fn with(start: i64, other: fn(usize, i64) -> Option<f64>) -> Self {
         let templates = (0..AGENTS).map(|_| template()).collect();
         let state = (0..AGENTS * ROWS).map(|s| 1_000_000 + s as i64 * 7919).collect();
-        Self { templates, state, random: 88_172_645_463_325_252 }
+        Self { templates, state, random: 88_172_645_463_325_252, start, other }
     }
 
     fn value(&mut self, series: usize, tick: i64) -> f64 {
@@ -106,9 +117,10 @@ impl Generator {
 
     pub(crate) fn batch(&mut self, agent: usize, tick: i64) -> Batch {
         let mut columns = self.templates[agent].clone().into_columns();
-        columns.time.fill(START + (tick - 1) * TICK_MS + agent as i64 * 2500);
+        columns.time.fill(self.start + (tick - 1) * TICK_MS + agent as i64 * STAGGER_MS);
         for row in 0..ROWS {
-            columns.value[row] = self.value(agent * ROWS + row, tick);
+            let value = self.value(agent * ROWS + row, tick);
+            columns.value[row] = (self.other)(agent * ROWS + row, tick).unwrap_or(value);
         }
         Batch::new(columns).expect("a valid batch")
     }
@@ -131,19 +143,41 @@ fn template() -> Batch {
 
 /// A worker on some store.
 pub(crate) struct Bench {
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     bus: Arc<EmbeddedBus>,
     pub(crate) worker: Worker,
-    clock: Arc<SimulatedClock>,
+    /// Where time is simulated.
+    clock: Option<Arc<SimulatedClock>>,
     key: AgentKey,
     pub(crate) agents: Vec<AgentId>,
-    registry: Registry,
+    pub(crate) registry: Registry,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    /// Starts it.
+    /// Starts it in simulated time, with a transform and a rule that reads one series of fifty, so
+    /// that windows have work.
     pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Self> {
+        let rules = json!({ "version": 1, "applied_at": 0, "rules": [{
+            "name": "window", "interval": "1m",
+            "condition": { "metric": "metric_7", "fn": "avg", "window": "10m", "above": 1e18 },
+        }] });
+        store.save_rules(&serde_json::from_value(rules)?).await?;
+        let transforms = json!([{ "slot": "rows", "plugin": "sentinel/rows", "config": { "rules": [
+            { "set_label": { "label": "env", "value": "prod" } },
+            { "drop": { "select": { "name": "go_*" } } },
+        ] } }]);
+        let clock = Arc::new(SimulatedClock(AtomicI64::new(START)));
+        let bench = Self::with(store, transforms, Arc::clone(&clock) as Arc<_>).await?;
+        Ok(Self { clock: Some(clock), ..bench })
+    }
+
+    /// Starts it with the rules that the store has.
+    pub(crate) async fn with(
+        store: Arc<dyn Store>,
+        transforms: serde_json::Value,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let registry = Registry::new();
         let bus_folder = dir.path().join("bus");
@@ -152,16 +186,12 @@ impl Bench {
         let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
         let runtime = Runtime::start(RuntimeOptions::new(dir.path(), compiler, registry.clone()))?;
         let config: WorkerConfig = serde_json::from_value(json!({
-            "transforms": [{ "slot": "rows", "plugin": "sentinel/rows", "config": { "rules": [
-                { "set_label": { "label": "env", "value": "prod" } },
-                { "drop": { "select": { "name": "go_*" } } },
-            ] } }],
+            "transforms": transforms,
             "evaluators": [{ "slot": "alert-dsl", "plugin": "sentinel/alert-dsl", "grants": { "series": true } }],
         }))?;
         let mut options = WorkerOptions::new("bench", config);
         options.maintain = false;
         let key = AgentKey::random(1);
-        let clock = Arc::new(SimulatedClock(AtomicI64::new(START)));
         let parts = WorkerParts {
             store: Arc::clone(&store),
             bus: Arc::clone(&bus) as Arc<_>,
@@ -169,19 +199,13 @@ impl Bench {
             plugins: Arc::new(Built::open()?),
             keys: Arc::new(Keys(key.clone())),
             secrets: Arc::new(NoSecrets),
-            clock: Arc::clone(&clock) as Arc<_>,
+            clock,
             metrics: registry.clone(),
         };
-        // A rule that reads one series of fifty, so that windows have work.
-        let rules = json!({ "version": 1, "applied_at": 0, "rules": [{
-        "name": "window", "interval": "1m",
-        "condition": { "metric": "metric_7", "fn": "avg", "window": "10m", "above": 1e18 },
-    }] });
-        store.save_rules(&serde_json::from_value(rules)?).await?;
         let worker = Worker::start(options, parts).await?;
         let agents =
             (0..AGENTS).map(|i| AgentId::new(&format!("agent-{i}"))).collect::<Result<_, _>>()?;
-        Ok(Self { store, bus, worker, clock, key, agents, registry, _dir: dir })
+        Ok(Self { store, bus, worker, clock: None, key, agents, registry, _dir: dir })
     }
 
     /// What the agents send at a tick.
@@ -209,15 +233,22 @@ impl Bench {
         tick: i64,
         messages: impl Iterator<Item = Message>,
     ) -> Result<()> {
-        self.clock.0.store(START + tick * TICK_MS, Ordering::Relaxed);
+        if let Some(clock) = &self.clock {
+            clock.0.store(START + tick * TICK_MS, Ordering::Relaxed);
+        }
         for message in messages {
-            self.bus.publish(message).await?;
+            self.hand_over(message).await?;
         }
         // The agents' next batches come 10 s later.
         self.committed(tick).await
     }
 
-    async fn committed(&self, tick: i64) -> Result<()> {
+    /// Publishes what one agent sends.
+    pub(crate) async fn hand_over(&self, message: Message) -> Result<()> {
+        Ok(self.bus.publish(message).await?)
+    }
+
+    pub(crate) async fn committed(&self, tick: i64) -> Result<()> {
         for agent in &self.agents {
             while self.store.stream_state(agent, Epoch([1; 16])).await?.committed < tick as u64 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -86,6 +86,23 @@ impl Services {
     }
 }
 
+impl Services {
+    /// The command that starts another program of the package that a service is of.
+    ///
+    /// # Errors
+    /// Where the service is not among them, or has no such program beside it.
+    pub fn command_beside(&self, name: &str, program: &str) -> Result<Command> {
+        let mut command = self.command(name)?;
+        let path = Path::new(command.get_program()).with_file_name(program);
+        ensure!(path.is_file(), "{} is not there", path.display());
+        let environment: Vec<_> =
+            command.get_envs().map(|(k, v)| (k.to_owned(), v.map(|v| v.to_owned()))).collect();
+        command = Command::new(path);
+        command.envs(environment.into_iter().filter_map(|(k, v)| Some((k, v?))));
+        Ok(command)
+    }
+}
+
 /// A port that nobody listens on at this moment.
 ///
 /// # Errors
