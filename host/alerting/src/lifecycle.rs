@@ -275,6 +275,78 @@ mod tests {
         }
     }
 
+    /// The words of a cell of the table in this module's documentation.
+    fn documented(row: &str, column: usize) -> &'static str {
+        let lines = include_str!("lifecycle.rs").lines();
+        let mut rows = lines.filter_map(|line| line.strip_prefix("//! | "));
+        let found = rows.find(|cells| cells.split(" | ").next() == Some(row));
+        let cells = found.unwrap_or_else(|| panic!("there is no row {row:?} in the table"));
+        let cell = cells.split(" | ").nth(column).expect("a cell for each input");
+        cell.trim_end_matches('|').trim()
+    }
+
+    /// What the table says that a step comes to.
+    fn expected(row: &str, column: usize, before: Option<&Alert>, timers: Timers) -> Phase {
+        let ran = |since: Option<i64>, length| NOW - since.unwrap_or(NOW).min(NOW) >= length;
+        let either = |holds, this, other| if holds { this } else { other };
+        let over = before.and_then(|alert| alert.resolved_at);
+        match documented(row, column) {
+            "ok" => Phase::Ok,
+            "firing" => Phase::Firing,
+            "resolved" => Phase::Resolved,
+            "pending; firing where `for` is 0" => {
+                either(timers.hold == 0, Phase::Firing, Phase::Pending)
+            }
+            "firing once it held for `for`, else pending" => {
+                let since = before.map(|alert| alert.active_since);
+                either(ran(since, timers.hold), Phase::Firing, Phase::Pending)
+            }
+            "kept firing; resolved where `keep_firing_for` is 0" => {
+                either(timers.keep == 0, Phase::Resolved, Phase::Kept)
+            }
+            "resolved once it lapsed for `keep_firing_for`, else kept firing" => {
+                either(ran(over, timers.keep), Phase::Resolved, Phase::Kept)
+            }
+            "resolved; ok after [`RESOLVED_KEPT_MS`]" => {
+                either(ran(over, RESOLVED_KEPT_MS), Phase::Ok, Phase::Resolved)
+            }
+            "as from ok" => expected("ok", column, None, timers),
+            "as lapses" => expected(row, 2, before, timers),
+            other => panic!("{row}, {column}: nobody knows what {other:?} means"),
+        }
+    }
+
+    #[test]
+    fn the_table_in_the_documentation_is_read_and_is_what_happens() {
+        let labels = Labels::default();
+        let inputs = [Input::Holds(sight(&labels)), Input::Lapses, Input::Withdrawn];
+        let ages = [-9, 0, 29, 30, 59, 60, RESOLVED_KEPT_MS - 1, RESOLVED_KEPT_MS];
+        let mut steps = 0;
+        for row in ["ok", "pending", "firing", "kept firing", "resolved"] {
+            for age in ages {
+                let at = NOW - age;
+                let before = match row {
+                    "ok" => None,
+                    "pending" => Some(alert(AlertState::Pending, at, None)),
+                    "firing" => Some(alert(AlertState::Firing, at, None)),
+                    "kept firing" => Some(alert(AlertState::Firing, at - 9, Some(at))),
+                    _ => Some(alert(AlertState::Resolved, at - 9, Some(at))),
+                };
+                for (hold, keep) in [(0, 0), (60, 30), (0, 30), (60, 0)] {
+                    let timers = Timers { hold, keep };
+                    for (column, input) in (1..).zip(&inputs) {
+                        let after = step(before.as_ref(), NOW, timers, input).alert;
+                        let told = expected(row, column, before.as_ref(), timers);
+                        let case = format!("{row}, {input:?}, {timers:?}, {age} ms");
+                        assert_eq!(phase(after.as_ref()), told, "{case}");
+                        steps += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(steps, 5 * 8 * 4 * 3);
+    }
+
     #[test]
     fn each_firing_of_a_fingerprint_has_a_number_of_its_own() {
         let labels = Labels::default();
