@@ -1,22 +1,22 @@
-use proptest::prelude::*;
 use sentinel_sdk::config as json;
 use sentinel_sdk::testing::{Host, Installed};
 use sentinel_test_notifiers::discord as fake;
-use sentinel_test_notifiers::notifications::{NOW, alert, notification, over, wild};
-use sentinel_test_notifiers::{Fault, Faulty, Shared, answering, deliver};
+use sentinel_test_notifiers::notifications::{NOW, alert, notification, over};
+use sentinel_test_notifiers::suite::Chat;
+use sentinel_test_notifiers::{Shared, answering};
 
 use super::*;
 
 const CONFIG: &str = r#"{"url": "https://discord.com/api/webhooks/1234/{{secret:discord-token}}"}"#;
 
-type Channel = Shared<Faulty<fake::Discord>>;
+type Channel = Shared<fake::Discord>;
 
 fn plugin() -> Discord {
     json::parse(CONFIG).and_then(Discord::configure).unwrap()
 }
 
-fn channel(faults: &[Fault]) -> (Channel, Installed) {
-    let channel = Shared::new(Faulty::first(fake::Discord::default(), faults));
+fn channel() -> (Channel, Installed) {
+    let channel = Shared::new(fake::Discord::default());
     let host = Host::new().at(NOW).server(answering(&channel)).install();
     (channel, host)
 }
@@ -29,37 +29,11 @@ fn a_message_is_the_documented_one() {
 }
 
 #[test]
-fn a_long_list_is_counted_beside_its_link() {
-    let (channel, host) = channel(&[]);
-    let alerts = (0..100).map(|at| alert(&at.to_string(), "disk")).collect();
-    deliver(&host, &mut plugin(), &notification("n", alerts)).last.unwrap();
-    let told = channel.look(|faulty| faulty.service.messages[0].to_string());
-    assert!(told.contains("more alerts") && told.contains("https://sentinel.example/alerts"));
-}
-
-#[test]
-fn an_attempt_that_failed_is_made_again_after_the_wish_of_the_service() {
-    for (fault, wish, in_doubt) in [
-        (Fault::Limited, 1_250, false),
-        (Fault::Unavailable, 0, false),
-        (Fault::Lost, 0, true),
-        (Fault::TakenAndHalf, 0, true),
-    ] {
-        let (channel, host) = channel(&[fault]);
-        let delivered = deliver(&host, &mut plugin(), &notification("n", vec![alert("a", "disk")]));
-        assert_eq!((delivered.attempts, delivered.in_doubt), (2, in_doubt), "{delivered:?}");
-        assert_eq!(delivered.longest_wish, wish, "{fault:?}");
-        let last = channel.look(|faulty| faulty.service.messages.last().unwrap().to_string());
-        assert_eq!(last.contains("Possible repeat"), in_doubt);
-    }
-}
-
-#[test]
 fn the_message_that_was_made_is_told_and_refusals_are_for_good() {
-    let (channel, _host) = channel(&[]);
+    let (channel, _host) = channel();
     let receipt = plugin().notify(notification("n", vec![alert("a", "disk")])).unwrap();
     assert_eq!(receipt.reference.as_deref(), Some("991"));
-    channel.look(|faulty| assert_eq!(faulty.service.messages.len(), 1));
+    channel.look(|fake| assert_eq!(fake.messages.len(), 1));
     let gone = r#"{"url": "https://discord.com/api/webhooks/4321/{{secret:discord-token}}"}"#;
     let mut gone = json::parse(gone).and_then(Discord::configure).unwrap();
     let refused = gone.notify(notification("n", vec![alert("a", "disk")]));
@@ -84,36 +58,25 @@ fn configs_are_checked_all_at_once() {
     assert_eq!(json::parse(wrong).and_then(Discord::configure).unwrap_err().len(), 2);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+/// The plugin and its fake, as the suite of all chats takes them.
+struct Case;
 
-    #[test]
-    fn whatever_alerts_come_the_message_is_taken(told in wild()) {
-        let (channel, host) = channel(&[]);
-        let delivered = deliver(&host, &mut plugin(), &told.0);
-        let refused = channel.look(|faulty| faulty.service.refused.clone());
-        prop_assert!(delivered.last.is_ok(), "{:?} {:?}", delivered, refused);
-        channel.look(|faulty| assert_eq!(faulty.service.messages.len(), 1));
+impl Chat for Case {
+    type Fake = fake::Discord;
+    type Plugin = Discord;
+    const WISH_MS: u64 = 1_250;
+
+    fn plugin() -> Discord {
+        plugin()
     }
 
-    #[test]
-    fn whatever_fails_everything_is_told_and_only_repeats_that_say_so_come_twice(
-        seed in any::<u64>(),
-    ) {
-        let channel = Shared::new(Faulty::seeded(fake::Discord::default(), seed, 120));
-        let host = Host::new().at(NOW).server(answering(&channel)).install();
-        let mut plugin = plugin();
-        for at in 0..8 {
-            let before = channel.look(|faulty| faulty.service.messages.len());
-            let told = notification(&format!("n{at}"), vec![alert("a", "disk")]);
-            let delivered = deliver(&host, &mut plugin, &told);
-            prop_assert!(delivered.last.is_ok(), "{:?}", delivered);
-            channel.look(|faulty| {
-                let new = &faulty.service.messages[before..];
-                assert!(!new.is_empty(), "{at} was never told");
-                let says = |one: &Value| one.to_string().contains("Possible repeat");
-                assert!(new[1..].iter().all(says), "a silent repeat: {new:?}");
-            });
-        }
+    fn messages(fake: &fake::Discord) -> Vec<String> {
+        fake.messages.iter().map(ToString::to_string).collect()
+    }
+
+    fn refused(fake: &fake::Discord) -> Vec<String> {
+        fake.refused.clone()
     }
 }
+
+sentinel_test_notifiers::suite!(Case);

@@ -246,3 +246,31 @@ proptest! {
         }
     }
 }
+
+/// An incoming webhook, which has neither threads nor updates.
+mod hook {
+    use super::*;
+    use sentinel_test_notifiers::suite::Chat;
+
+    struct Case;
+
+    impl Chat for Case {
+        type Fake = fake::Slack;
+        type Plugin = Slack;
+        const WISH_MS: u64 = 2_000;
+
+        fn plugin() -> Slack {
+            plugin(HOOK)
+        }
+
+        fn messages(fake: &fake::Slack) -> Vec<String> {
+            fake.messages.iter().map(|message| message.body.to_string()).collect()
+        }
+
+        fn refused(fake: &fake::Slack) -> Vec<String> {
+            fake.refused.clone()
+        }
+    }
+
+    sentinel_test_notifiers::suite!(Case);
+}

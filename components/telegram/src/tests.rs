@@ -1,22 +1,22 @@
-use proptest::prelude::*;
 use sentinel_sdk::config as json;
 use sentinel_sdk::testing::{Host, Installed};
-use sentinel_test_notifiers::notifications::{NOW, alert, notification, over, wild};
+use sentinel_test_notifiers::notifications::{NOW, alert, notification, over};
+use sentinel_test_notifiers::suite::Chat;
 use sentinel_test_notifiers::telegram as fake;
-use sentinel_test_notifiers::{Fault, Faulty, Shared, answering, deliver};
+use sentinel_test_notifiers::{Shared, answering};
 
 use super::*;
 
 const CONFIG: &str = r#"{"token": "telegram-token", "chat_id": "-1001"}"#;
 
-type Channel = Shared<Faulty<fake::Telegram>>;
+type Channel = Shared<fake::Telegram>;
 
 fn plugin() -> Telegram {
     json::parse(CONFIG).and_then(Telegram::configure).unwrap()
 }
 
-fn channel(faults: &[Fault]) -> (Channel, Installed) {
-    let channel = Shared::new(Faulty::first(fake::Telegram::default(), faults));
+fn channel() -> (Channel, Installed) {
+    let channel = Shared::new(fake::Telegram::default());
     let host = Host::new().at(NOW).server(answering(&channel)).install();
     (channel, host)
 }
@@ -29,40 +29,14 @@ fn a_message_is_the_documented_one() {
 }
 
 #[test]
-fn a_long_list_is_counted_beside_its_link() {
-    let (channel, host) = channel(&[]);
-    let alerts = (0..100).map(|at| alert(&at.to_string(), "disk")).collect();
-    deliver(&host, &mut plugin(), &notification("n", alerts)).last.unwrap();
-    let told = channel.look(|faulty| faulty.service.messages[0].to_string());
-    assert!(told.contains("more alerts") && told.contains("https://sentinel.example/alerts"));
-}
-
-#[test]
-fn an_attempt_that_failed_is_made_again_after_the_wish_of_the_service() {
-    for (fault, wish, in_doubt) in [
-        (Fault::Limited, 2_000, false),
-        (Fault::Unavailable, 0, false),
-        (Fault::Lost, 0, true),
-        (Fault::TakenAndHalf, 0, true),
-    ] {
-        let (channel, host) = channel(&[fault]);
-        let delivered = deliver(&host, &mut plugin(), &notification("n", vec![alert("a", "disk")]));
-        assert_eq!((delivered.attempts, delivered.in_doubt), (2, in_doubt), "{delivered:?}");
-        assert_eq!(delivered.longest_wish, wish, "{fault:?}");
-        let last = channel.look(|faulty| faulty.service.messages.last().unwrap().to_string());
-        assert_eq!(last.contains("Possible repeat"), in_doubt);
-    }
-}
-
-#[test]
 fn what_telegram_refuses_is_said_with_its_reason_and_what_to_do() {
-    let (channel, host) = channel(&[]);
+    let (channel, host) = channel();
     plugin().notify(notification("n", vec![alert("a", "disk")])).unwrap();
     assert_eq!(
         host.requests()[0].url,
         "https://api.telegram.org/bot{{secret:telegram-token}}/sendMessage"
     );
-    channel.look(|faulty| faulty.service.migrated = true);
+    channel.look(|fake| fake.migrated = true);
     let refused = plugin().notify(notification("n", vec![alert("a", "disk")]));
     let Err(DeliveryError::Permanent(said)) = refused else { panic!("{refused:?}") };
     assert!(said.contains("set `chat_id` to \"-1002\""), "{said}");
@@ -95,36 +69,25 @@ fn configs_are_checked_all_at_once() {
     assert_eq!(json::parse(wrong).and_then(Telegram::configure).unwrap_err().len(), 4);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+/// The plugin and its fake, as the suite of all chats takes them.
+struct Case;
 
-    #[test]
-    fn whatever_alerts_come_the_message_is_taken(told in wild()) {
-        let (channel, host) = channel(&[]);
-        let delivered = deliver(&host, &mut plugin(), &told.0);
-        let refused = channel.look(|faulty| faulty.service.refused.clone());
-        prop_assert!(delivered.last.is_ok(), "{:?} {:?}", delivered, refused);
-        channel.look(|faulty| assert_eq!(faulty.service.messages.len(), 1));
+impl Chat for Case {
+    type Fake = fake::Telegram;
+    type Plugin = Telegram;
+    const WISH_MS: u64 = 2_000;
+
+    fn plugin() -> Telegram {
+        plugin()
     }
 
-    #[test]
-    fn whatever_fails_everything_is_told_and_only_repeats_that_say_so_come_twice(
-        seed in any::<u64>(),
-    ) {
-        let channel = Shared::new(Faulty::seeded(fake::Telegram::default(), seed, 120));
-        let host = Host::new().at(NOW).server(answering(&channel)).install();
-        let mut plugin = plugin();
-        for at in 0..8 {
-            let before = channel.look(|faulty| faulty.service.messages.len());
-            let told = notification(&format!("n{at}"), vec![alert("a", "disk")]);
-            let delivered = deliver(&host, &mut plugin, &told);
-            prop_assert!(delivered.last.is_ok(), "{:?}", delivered);
-            channel.look(|faulty| {
-                let new = &faulty.service.messages[before..];
-                assert!(!new.is_empty(), "{at} was never told");
-                let says = |one: &String| one.to_string().contains("Possible repeat");
-                assert!(new[1..].iter().all(says), "a silent repeat: {new:?}");
-            });
-        }
+    fn messages(fake: &fake::Telegram) -> Vec<String> {
+        fake.messages.clone()
+    }
+
+    fn refused(fake: &fake::Telegram) -> Vec<String> {
+        fake.refused.clone()
     }
 }
+
+sentinel_test_notifiers::suite!(Case);

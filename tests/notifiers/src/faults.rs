@@ -9,6 +9,8 @@ pub enum Fault {
     Limited,
     /// Refused with 503; not taken.
     Unavailable,
+    /// Its certificate is not trusted; not taken.
+    Untrusted,
     /// The request is lost and nothing comes back.
     Lost,
     /// The request is taken and nothing comes back.
@@ -20,9 +22,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Limited,
         Self::Unavailable,
+        Self::Untrusted,
         Self::Lost,
         Self::TakenAndSilent,
         Self::TakenAndHalf,
@@ -80,6 +83,7 @@ impl<S: Service> Service for Faulty<S> {
         match fault {
             Fault::Limited => self.service.limited(2),
             Fault::Unavailable => Reply::text(503, "upstream connect error"),
+            Fault::Untrusted => Reply::Untrusted,
             Fault::Lost => Reply::Never,
             Fault::TakenAndSilent | Fault::TakenAndHalf | Fault::TakenAndClosed => {
                 // What the service would refuse, it refuses: only what it takes is in doubt.

@@ -12,6 +12,7 @@ pub mod pagerduty;
 
 mod server;
 pub mod slack;
+pub mod suite;
 pub mod teams;
 pub mod telegram;
 
@@ -71,6 +72,9 @@ pub enum Reply {
     Half,
     /// The connection is closed without an answer.
     Closed,
+    /// The sender does not trust its certificate, so that no request comes. Over a plain socket it
+    /// is closed.
+    Untrusted,
 }
 
 impl Reply {
@@ -139,6 +143,7 @@ pub fn answering<S: Service>(
         Reply::Answer { status, headers, body } => Ok(Response { status, headers, body }),
         Reply::Never | Reply::Half => Err(HttpError::Timeout),
         Reply::Closed => Err(HttpError::Broken("closed before a response".to_owned())),
+        Reply::Untrusted => Err(HttpError::Tls("unknown issuer".to_owned())),
     }
 }
 

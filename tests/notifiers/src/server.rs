@@ -77,7 +77,7 @@ fn exchange<S: Service>(
     let call = read_call(&mut reader)?;
     let mut stream = stream;
     match service.look(|one| one.take(&call)) {
-        Reply::Closed => Ok(None),
+        Reply::Closed | Reply::Untrusted => Ok(None),
         Reply::Never => Ok(Some(stream)),
         Reply::Half => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"ok\":")?;
