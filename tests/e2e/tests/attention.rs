@@ -12,7 +12,8 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(60);
 const KEY: &[u8] = b"known to the host and the receiver";
 
-/// One receiver that takes everything, and one that answers as it is told.
+/// One receiver that takes everything, one that answers as it is told, and one with whom TLS cannot
+/// be spoken.
 fn notifiers(pager: &Receiver, broken: &Receiver) -> String {
     let slot = |name: &str, origin: String| {
         format!(
@@ -25,7 +26,8 @@ fn notifiers(pager: &Receiver, broken: &Receiver) -> String {
 "
         )
     };
-    slot("pager", pager.origin()) + &slot("broken", broken.origin())
+    let untrusted = pager.origin().replace("http:", "https:");
+    slot("pager", pager.origin()) + &slot("broken", broken.origin()) + &slot("untrusted", untrusted)
 }
 
 /// A command that must succeed, what it printed as a table.
@@ -146,6 +148,8 @@ async fn tests_of_notifiers(home: &Home, pager: &Receiver, broken: &Receiver) ->
     let dropped = home.json(&["dlq", "drop", &id, "--by", "ann"])?;
     ensure!(dropped["notifications"][0]["state"] == "dropped", "{dropped}");
     ensure!(home.json(&["dlq", "list"])?["notifications"] == serde_json::json!([]));
+    let said = home.sentinel(["notify", "test", "untrusted", "--by", "ann"])?;
+    ensure!(said.code == 1 && said.err.contains("TLS failed"), "{said:?}");
     let said = home.sentinel(["notify", "test", "nobody", "--by", "ann"])?;
     ensure!(said.code == 1 && said.err.contains("nobody"), "{said:?}");
     Ok(())
