@@ -9,6 +9,7 @@ use sentinel_model::codec;
 use sentinel_model::ids::{Epoch, SlotName};
 use sentinel_runtime::{Collected, Slot};
 use sentinel_wal::{Log, LogState, Position};
+use sentinel_wire::envelope::{WAY, batch_id, trace_id};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +136,8 @@ async fn keep(
     };
     let rows: usize = records.iter().map(|r| codec::rows(&r.batch).unwrap_or(0)).sum();
     let writes = records.into_iter().flat_map(|record| record.writes).collect();
+    let at = sentinel_model::ids::Position { epoch: Epoch(position.epoch.0), seq: position.seq };
+    tracing::debug!(target: WAY, slot = %name, rows, batch_id = %batch_id(at), trace_id = %trace_id(at), "synced");
     shared.states.synced(name, Epoch(position.epoch.0), position.seq, writes);
     shared.metrics.samples.with_label_values(&[name.as_str()]).inc_by(rows as u64);
     Ok(())

@@ -1,5 +1,6 @@
 //! The agent's configuration, and everything that can be wrong with it, said at once.
 
+use crate::servers::MAX_SERVERS;
 use schemars::JsonSchema;
 use sentinel_fleet::label_problems;
 use sentinel_model::columns::{MAX_SYMBOL, check_label_key};
@@ -33,6 +34,14 @@ pub struct AgentConfig {
     /// an operator of the fleet grants is granted: whose keys count was decided when the host
     /// was enrolled. With `ceiling: {}` only plugins that need nothing are run.
     pub ceiling: Option<Grants>,
+    /// The servers, `http://HOST:PORT` each, the preferred one first: the others are for when it does
+    /// not answer. They stand before one store and one bus. Read at the start only; `--join` goes first.
+    #[schemars(length(max = 16))]
+    pub servers: Vec<String>,
+    /// In the same order, where the same servers take HTTP (their REST), for networks through which
+    /// gRPC does not come; the same address where it is absent.
+    #[schemars(length(max = 16))]
+    pub servers_http: Vec<String>,
     /// How often collectors run that say nothing else.
     pub interval: Millis,
     /// How often it tells the server that it lives.
@@ -49,6 +58,8 @@ impl Default for AgentConfig {
             id: None,
             labels: BTreeMap::new(),
             ceiling: None,
+            servers: Vec::new(),
+            servers_http: Vec::new(),
             interval: Millis(10_000),
             heartbeat: Millis(5_000),
             log: LogConfig::default(),
@@ -180,6 +191,15 @@ fn problems(config: &AgentConfig, document: &Document, base: &str) -> Vec<Proble
     }
     for problem in config.ceiling.iter().flat_map(Grants::problems) {
         say(format!("{base}/ceiling"), problem);
+    }
+    for (name, list) in [("servers", &config.servers), ("servers_http", &config.servers_http)] {
+        if list.len() > MAX_SERVERS {
+            say(format!("{base}/{name}"), format!("more than {MAX_SERVERS} servers"));
+        }
+    }
+    if config.servers_http.len() > config.servers.len() && !config.servers.is_empty() {
+        let text = "more addresses than `servers` has".to_owned();
+        say(format!("{base}/servers_http"), text);
     }
     if config.collectors.len() > MAX_SLOTS {
         say(format!("{base}/collectors"), format!("more than {MAX_SLOTS} collectors"));

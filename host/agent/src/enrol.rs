@@ -3,13 +3,14 @@
 use crate::agent::IDENTITY;
 use crate::config::AgentConfig;
 use crate::fleet::labels;
-use crate::link::{Link, LinkError, LinkTls};
+use crate::link::{LinkError, LinkTls};
+use crate::servers::{ServerAddress, Servers};
 use async_trait::async_trait;
 use sentinel_files::{PrivateError, private_or_made, read_private};
 use sentinel_fleet::{EnrolmentError, Pins};
 use sentinel_model::ids::AgentId;
 use sentinel_wire::key::AgentKey;
-use sentinel_wire::v1::RegisterRequest;
+use sentinel_wire::v1::{RegisterRequest, RegisterResponse};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -91,6 +92,8 @@ pub struct Identity {
     pub id: AgentId,
     /// Its key.
     pub key: AgentKey,
+    /// The key before it, in case that the server was set back behind the change.
+    pub before: Option<AgentKey>,
 }
 
 /// An agent that the server took and does not let push yet.
@@ -158,6 +161,33 @@ struct Stored {
     key_id: u32,
     /// Hexadecimal.
     key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<StoredKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredKey {
+    key_id: u32,
+    /// Hexadecimal.
+    key: String,
+}
+
+impl StoredKey {
+    fn of(key: &AgentKey) -> Self {
+        Self { key_id: key.id(), key: hex::encode(key.expose()) }
+    }
+
+    fn key(&self) -> Result<AgentKey, String> {
+        let secret = hex::decode(&self.key).map(Zeroizing::new);
+        let secret = secret.map_err(|_| "has a malformed key".to_owned())?;
+        AgentKey::new(self.key_id, &secret).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for StoredKey {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 impl Identity {
@@ -170,13 +200,11 @@ impl Identity {
             |why: &str| EnrolError::Damaged { path: path.to_owned(), why: why.to_owned() };
         let bytes = read_private(path, MAX_FILE).map_err(EnrolError::from)?;
         let Some(bytes) = bytes else { return Ok(None) };
-        let mut stored: Stored =
-            serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
-        let secret = hex::decode(&stored.key).map(Zeroizing::new);
-        stored.key.zeroize();
-        let secret = secret.map_err(|_| damaged("has a malformed key"))?;
-        let key = AgentKey::new(stored.key_id, &secret).map_err(|e| damaged(&e.to_string()))?;
-        Ok(Some(Self { id: stored.id, key }))
+        let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
+        let now = StoredKey { key_id: stored.key_id, key: stored.key };
+        let key = now.key().map_err(|e| damaged(&e))?;
+        let before = stored.before.map(|before| before.key()).transpose();
+        Ok(Some(Self { id: stored.id, key, before: before.map_err(|e| damaged(&e))? }))
     }
 
     /// Writes the file (0600), in place of what is there; durable when this returns.
@@ -185,7 +213,9 @@ impl Identity {
     /// [`EnrolError::Io`].
     pub fn save(&self, path: &Path) -> Result<(), EnrolError> {
         let key = hex::encode(self.key.expose());
-        let mut stored = Stored { version: 1, id: self.id.clone(), key_id: self.key.id(), key };
+        let (id, key_id) = (self.id.clone(), self.key.id());
+        let before = self.before.as_ref().map(StoredKey::of);
+        let mut stored = Stored { version: 1, id, key_id, key, before };
         let bytes = Zeroizing::new(serde_json::to_vec(&stored).expect("texts serialise"));
         stored.key.zeroize();
         sentinel_files::replace(path, &bytes, 0o600)
@@ -203,7 +233,7 @@ impl Identity {
         wished: Option<&AgentId>,
         labels: &BTreeMap<String, String>,
         enrolment: &dyn Enrolment,
-        link: &mut Link,
+        link: &Servers,
     ) -> Result<Self, EnrolError> {
         if let Some(known) = Self::load(path)? {
             return Ok(known);
@@ -228,8 +258,8 @@ impl Identity {
             labels: labels.clone().into_iter().collect(),
             nonce,
         };
-        let server = |source| EnrolError::Server { server: link.server().to_owned(), source };
-        let mut answer = link.clone().register(request).await.map_err(server)?;
+        let server = |source| EnrolError::Server { server: link.shown(), source };
+        let mut answer = registered(link, &request).await.map_err(server)?;
         let key = AgentKey::new(answer.key_id, &answer.key);
         answer.key.zeroize();
         let key = key.map_err(|e| server(LinkError::Answer(e.to_string())))?;
@@ -237,7 +267,7 @@ impl Identity {
             let promised = pins.check(&answer.enrolment)?;
             promised.save(&path.with_file_name(ENROLMENT))?;
         }
-        let identity = Self { id, key };
+        let identity = Self { id, key, before: None };
         if !answer.approved {
             let asked = Waiting { id: &identity.id, key_id: answer.key_id, hw_id: &hw_id };
             match enrolment.waiting(asked).await.map_err(EnrolError::Approval)? {
@@ -254,6 +284,19 @@ impl Identity {
     }
 }
 
+/// Asks one server after the other, each way once.
+async fn registered(
+    link: &Servers,
+    request: &RegisterRequest,
+) -> Result<RegisterResponse, LinkError> {
+    loop {
+        match link.register(request.clone()).await {
+            Err(LinkError::Elsewhere { wait, .. }) => tokio::time::sleep(wait).await,
+            done => return done,
+        }
+    }
+}
+
 /// Enrols an agent before it is started, unless it is enrolled: one attempt. What its token
 /// promises is kept beside its identity, in [`ENROLMENT`].
 ///
@@ -262,15 +305,15 @@ impl Identity {
 pub async fn join(
     folder: &Path,
     config: &AgentConfig,
-    server: &str,
+    servers: &[ServerAddress],
     tls: &LinkTls,
     enrolment: &dyn Enrolment,
 ) -> Result<Identity, EnrolError> {
-    let failed = |source| EnrolError::Server { server: server.to_owned(), source };
-    let mut link = Link::new(server, tls).map_err(failed)?;
+    let named = servers.first().map(|one| one.grpc.clone()).unwrap_or_default();
+    let failed = |source| EnrolError::Server { server: named, source };
+    let link = Servers::new(servers, tls).map_err(failed)?;
     let labels = labels(config, None);
-    Identity::obtain(&folder.join(IDENTITY), config.id.as_ref(), &labels, enrolment, &mut link)
-        .await
+    Identity::obtain(&folder.join(IDENTITY), config.id.as_ref(), &labels, enrolment, &link).await
 }
 
 /// The nonce of the enrolment that is under way, durable before it is used.
@@ -321,11 +364,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("identity.json");
         assert!(Identity::load(&path).unwrap().is_none());
-        let identity = Identity { id: AgentId::new("a").unwrap(), key: AgentKey::random(3) };
+        let before = Some(AgentKey::random(2));
+        let id = AgentId::new("a").unwrap();
+        let identity = Identity { id, key: AgentKey::random(3), before };
         identity.save(&path).unwrap();
         let back = Identity::load(&path).unwrap().unwrap();
-        assert_eq!((back.id, back.key.id()), (identity.id, 3));
+        assert_eq!((&back.id, back.key.id()), (&identity.id, 3));
         assert_eq!(back.key.expose(), identity.key.expose());
+        let before =
+            |it: &Identity| it.before.as_ref().map(|key| (key.id(), key.expose().to_vec()));
+        assert_eq!(before(&back), before(&identity));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Identity::load(&path).is_err());
     }

@@ -14,18 +14,22 @@
 pub mod agent;
 pub mod collect;
 pub mod config;
+pub mod control;
 pub mod enrol;
 pub mod export;
 pub mod fleet;
 mod groups;
 mod http;
+pub mod lines;
 mod link;
 mod metrics;
 mod parts;
 pub mod record;
 pub mod secrets;
+pub mod servers;
 pub mod state;
 
 pub use agent::{Agent, AgentError, AgentOptions, AgentStatus, IDENTITY};
 pub use config::{AgentConfig, CollectorConfig};
 pub use link::LinkTls;
+pub use servers::ServerAddress;

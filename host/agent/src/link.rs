@@ -17,7 +17,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// an answer may take. Without it a connection that is dead looks like one that is silent.
 const PING: Duration = Duration::from_secs(4);
 /// Most bytes of a message on the stream of sets: a sealed set and its number.
-const MAX_FLEET_MESSAGE: usize = MAX_SEALED_BYTES + 1024;
+pub(crate) const MAX_FLEET_MESSAGE: usize = MAX_SEALED_BYTES + 1024;
 
 /// Why a server did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,17 @@ pub enum LinkError {
     /// The answer makes no sense.
     #[error("the server's answer is malformed: {0}")]
     Answer(String),
+    /// Over HTTP: nothing that speaks our language answered.
+    #[error("{0}")]
+    Http(String),
+    /// This way is closed, and the next one is tried after a moment.
+    #[error("{error}")]
+    Elsewhere {
+        /// Why.
+        error: Box<LinkError>,
+        /// How long to wait, so that not all agents come at once.
+        wait: Duration,
+    },
     /// The server refuses, in its words.
     #[error("{0}")]
     Refused(String),
@@ -71,9 +82,28 @@ impl LinkTls {
     }
 }
 
+impl LinkTls {
+    /// The same for HTTP.
+    pub(crate) fn http(
+        &self,
+        mut builder: reqwest::ClientBuilder,
+    ) -> Result<reqwest::ClientBuilder, LinkError> {
+        let refused = |error: reqwest::Error| LinkError::Tls(causes(&error));
+        if let Some(pem) = &self.ca {
+            let cas = reqwest::Certificate::from_pem_bundle(pem).map_err(refused)?;
+            builder = builder.tls_certs_only(cas);
+        }
+        if let Some((certificate, key)) = &self.identity {
+            let both = Zeroizing::new([certificate, b"\n".as_slice(), key].concat());
+            builder = builder.identity(reqwest::Identity::from_pem(&both).map_err(refused)?);
+        }
+        Ok(builder)
+    }
+}
+
 /// A connection that is made when it is needed and again when it broke.
 #[derive(Clone)]
-pub struct Link {
+pub(crate) struct Link {
     server: String,
     client: IngestClient<Channel>,
     /// A connection of its own, for streams.
@@ -100,7 +130,7 @@ impl Link {
     ///
     /// # Errors
     /// An address that is none, or what does not serve for TLS.
-    pub fn new(server: &str, tls: &LinkTls) -> Result<Self, LinkError> {
+    pub(crate) fn new(server: &str, tls: &LinkTls) -> Result<Self, LinkError> {
         let mut endpoint = Endpoint::from_shared(server.to_owned())
             .map_err(|_| LinkError::Address(server.to_owned()))?;
         if endpoint.uri().scheme_str() == Some("https") {
@@ -131,7 +161,7 @@ impl Link {
 
     /// The server's address.
     #[must_use]
-    pub fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.server
     }
 

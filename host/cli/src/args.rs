@@ -8,12 +8,16 @@ use crate::commands::agents::{Agents, TokenCommand};
 use crate::commands::alerts::Alerts;
 use crate::commands::bus::BusCommand;
 use crate::commands::fleet::FleetCommand;
+use crate::commands::force::ForceSend;
+use crate::commands::key::KeyCommand;
 use crate::commands::letters::{DlqCommand, NotifyCommand};
+use crate::commands::logs::Logs;
 use crate::commands::plugin::PluginCommand;
 use crate::commands::query::{Metrics, Query};
 use crate::commands::rules::RulesCommand;
 use crate::commands::secret::Secret;
 use crate::commands::wal::WalCommand;
+use crate::logging::Format;
 use crate::roles::agent::AgentArgs;
 use crate::roles::registry::RegistryArgs;
 use crate::roles::server::ServerArgs;
@@ -47,6 +51,17 @@ pub(crate) struct Global {
     pub(crate) server: Option<String>,
     #[command(flatten)]
     pub(crate) tls: ClientTls,
+    /// How log lines look; SENTINEL_LOG says which there are.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "SENTINEL_LOG_FORMAT",
+        hide_env_values = true,
+        default_value_t = Format::Text,
+        value_name = "FORMAT"
+    )]
+    pub(crate) log: Format,
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
@@ -106,6 +121,13 @@ pub(crate) enum Command {
     /// The bus on NATS: its stream.
     #[command(subcommand)]
     Bus(BusCommand),
+    /// Keys with which agents sign.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Have an agent on this machine send what is pending now, or again from an offset.
+    ForceSend(ForceSend),
+    /// What an agent or `up` on this machine logs.
+    Logs(Logs),
     /// The log of an agent on this machine.
     #[command(subcommand)]
     Wal(WalCommand),
@@ -124,14 +146,15 @@ pub(crate) enum Command {
 impl Command {
     /// What is logged where SENTINEL_LOG does not say.
     pub(crate) const fn log_level(&self) -> &'static str {
-        match self {
-            Self::Up(_)
-            | Self::Agent(_)
-            | Self::Server(_)
-            | Self::Worker(_)
-            | Self::Registry(_) => "info",
-            _ => "warn",
-        }
+        if self.is_a_role() { "info" } else { "warn" }
+    }
+
+    /// Whether it runs until it is asked to stop.
+    pub(crate) const fn is_a_role(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(_) | Self::Agent(_) | Self::Server(_) | Self::Worker(_) | Self::Registry(_)
+        )
     }
 }
 

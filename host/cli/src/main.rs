@@ -18,7 +18,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Global};
+use logging::Logging;
 use output::Printer;
 
 fn main() -> ExitCode {
@@ -33,7 +34,9 @@ fn main() -> ExitCode {
         // Takes rights from itself, and so must come before any thread.
         return sentinel_runtime::compile_child_main();
     }
-    logging::start(cli.command.log_level(), cli.global.color);
+    let level = cli.command.log_level();
+    let Global { color, log: format, .. } = cli.global;
+    logging::start(&Logging { level, color, format, kept: cli.command.is_a_role() });
     let printer = Printer::new(&cli.global);
     match commands::run(cli, &printer) {
         Ok(()) => ExitCode::SUCCESS,

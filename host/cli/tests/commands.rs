@@ -8,9 +8,21 @@ use program::{Commands, User};
 fn every_command_has_help() {
     let user = User::new();
     insta::assert_snapshot!(user.run(&["--help"]).whole());
-    for command in
-        ["status", "query", "metrics", "alerts", "rules", "plugin", "agents", "token", "secret"]
-    {
+    for command in [
+        "status",
+        "query",
+        "metrics",
+        "alerts",
+        "rules",
+        "plugin",
+        "agents",
+        "token",
+        "secret",
+        "key",
+        "wal",
+        "logs",
+        "force-send",
+    ] {
         let said = user.done(&[command, "--help"]);
         assert!(said.data.contains("Usage: sentinel"), "{command}");
         assert_eq!(said.talk, "");
@@ -27,6 +39,8 @@ fn a_wrong_call_is_a_matter_of_usage() {
         (&["plugin", "remove", "nginx"], "\"nginx\" is not a plugin"),
         (&["plugin", "keygen", "--publisher", "A", "--out", "k"], "`A` is not a name"),
         (&["agents", "approve", "../x"], "../x"),
+        (&["key", "rotate"], "<AGENT>"),
+        (&["force-send", "--epoch", "ab"], "--from"),
         (&["secret", "set", "name", "value"], "unexpected argument 'value'"),
     ] {
         let said = user.run(arguments);
@@ -49,6 +63,7 @@ fn without_a_server_every_command_says_how_to_start_one() {
         &["rules", "show"],
         &["rules", "apply", "rules.yaml"],
         &["agents"],
+        &["key", "rotate", "--all"],
         &["agents", "block", "0123"],
         &["token", "create"],
     ] {

@@ -125,6 +125,17 @@ pub struct AgentBody {
     pub newcomer: Option<NewcomerBody>,
 }
 
+/// A new key of an agent.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct KeyBody {
+    /// Whose.
+    pub agent: String,
+    /// Its number.
+    pub key_id: u32,
+    /// How long the key before is good, once the agent has this one.
+    pub grace: String,
+}
+
 /// An enrolment that waits for an operator.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct NewcomerBody {

@@ -9,6 +9,7 @@ use crate::keyring::{AgentAccess, KeyRing};
 use crate::keywrap::KeyWrap;
 use crate::metrics::Metrics;
 use crate::replay::{ReplayWindow, Verdict};
+use crate::rotation::Rotation;
 use parking_lot::Mutex;
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
@@ -43,6 +44,7 @@ pub struct IngestService {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) keys: Arc<KeyRing>,
+    pub(crate) rotation: Arc<Rotation>,
     pub(crate) wrap: Arc<KeyWrap>,
     pub(crate) tokens: Arc<EnrolmentTokens>,
     pub(crate) replay: Mutex<ReplayWindow>,
@@ -96,7 +98,16 @@ impl IngestService {
 
     /// The key of a number. While an enrolment waits for approval, the keys before it go on:
     /// whoever holds a token must not be able to silence another agent.
-    fn key<'a>(agent: &AgentId, access: &'a AgentAccess, id: u32) -> Result<&'a AgentKey, Refused> {
+    fn key<'a>(
+        &self,
+        agent: &AgentId,
+        access: &'a AgentAccess,
+        id: u32,
+    ) -> Result<&'a AgentKey, Refused> {
+        if access.is_over(id, self.now()) {
+            let text = format!("key {id} of agent {agent} was replaced, and its grace is over");
+            return Err(Refused::new(Refusal::Signature, text));
+        }
         access.key(id).ok_or_else(|| {
             if access.waiting == Some(id) {
                 let text = format!(
@@ -126,7 +137,7 @@ impl IngestService {
         let agent = AgentId::new(&request.agent_id)
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         let access = self.access(&agent).await?;
-        let key = Self::key(&agent, &access, request.key_id)?;
+        let key = self.key(&agent, &access, request.key_id)?;
         if !sentinel_wire::fleet::fits(request, key) {
             return Err(Refused::new(Refusal::Signature, "the question's signature does not fit"));
         }
@@ -234,7 +245,7 @@ impl Ingest for IngestService {
             ..HeartbeatResponse::default()
         };
         match self.beat(&request).await {
-            Ok(epochs) => response.epochs = epochs,
+            Ok((epochs, offer)) => (response.epochs, response.offer) = (epochs, offer),
             Err(refused) => {
                 response.refusal = refused.kind.into();
                 response.refusal_text = refused.text;

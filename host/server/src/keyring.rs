@@ -23,15 +23,33 @@ pub struct AgentAccess {
     pub state: AgentState,
     /// The number of a key that may not sign before an operator approves it.
     pub waiting: Option<u32>,
-    /// Keys that may sign, newest first.
-    pub keys: Arc<[AgentKey]>,
+    /// Its keys, newest first.
+    pub keys: Arc<[KeyVersion]>,
+}
+
+/// A key of an agent, and its time.
+#[derive(Clone)]
+pub struct KeyVersion {
+    /// The key.
+    pub key: AgentKey,
+    /// Unix milliseconds at which it was made.
+    pub made_at: i64,
+    /// Unix milliseconds until which it may sign; without end where it is absent.
+    pub valid_until: Option<i64>,
 }
 
 impl AgentAccess {
-    /// The key of a number.
+    /// The key of a number, whether it may still sign or not: what it signed in its time is good.
     #[must_use]
     pub fn key(&self, id: u32) -> Option<&AgentKey> {
-        self.keys.iter().find(|key| key.id() == id)
+        self.keys.iter().map(|one| &one.key).find(|key| key.id() == id)
+    }
+
+    /// Whether the key of a number may not sign any more.
+    #[must_use]
+    pub fn is_over(&self, id: u32, now: i64) -> bool {
+        let key = self.keys.iter().find(|one| one.key.id() == id);
+        key.and_then(|one| one.valid_until).is_some_and(|until| now > until)
     }
 }
 
@@ -78,7 +96,11 @@ impl KeyRing {
         let mut keys = Vec::new();
         for key in self.store.agent_keys(agent).await? {
             match self.wrap.unwrap(agent, key.key_id, &key.wrapped) {
-                Ok(key) => keys.push(key),
+                Ok(unwrapped) => keys.push(KeyVersion {
+                    key: unwrapped,
+                    made_at: key.made_at,
+                    valid_until: key.valid_until,
+                }),
                 Err(error) => tracing::error!(%agent, key_id = key.key_id, %error, "key left out"),
             }
         }

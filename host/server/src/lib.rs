@@ -16,6 +16,7 @@ mod listen;
 pub mod metrics;
 pub mod replay;
 pub mod rest;
+pub mod rotation;
 mod serving;
 mod tls;
 
@@ -28,6 +29,7 @@ use keyring::KeyRing;
 use keywrap::KeyWrap;
 pub use listen::{Addresses, Listeners, Peer};
 use prometheus::Registry;
+use rotation::{Rotation, RotationOptions};
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_model::ids::SlotName;
@@ -104,6 +106,8 @@ pub struct ServerParts {
     pub enrolment: Option<Arc<HostEnrolment>>,
     /// Who knows rules.
     pub rules: Arc<dyn RuleChecker>,
+    /// When keys of agents are replaced.
+    pub rotation: RotationOptions,
     /// What is served at `/metrics`.
     pub registry: Registry,
     /// Unix milliseconds.
@@ -175,10 +179,18 @@ impl Server {
         let (stop, _) = watch::channel(false);
         let fleet = FleetBoard::new(Arc::clone(&parts.store), parts.operators);
 
-        let service = IngestServer::new(IngestService {
+        let rotation = Arc::new(Rotation {
+            store: Arc::clone(&parts.store),
+            wrap: Arc::clone(&parts.wrap),
+            keys: Arc::clone(&keys),
+            clock: Arc::clone(&parts.clock),
+            options: parts.rotation,
+        });
+        let ingest = Arc::new(IngestService {
             store: Arc::clone(&parts.store),
             bus: Arc::clone(&parts.bus),
             keys: Arc::clone(&keys),
+            rotation: Arc::clone(&rotation),
             wrap: parts.wrap,
             tokens: Arc::clone(&parts.tokens),
             replay: parking_lot::Mutex::default(),
@@ -187,8 +199,9 @@ impl Server {
             fleet: Arc::clone(&fleet),
             enrolment: parts.enrolment.clone(),
             stop: stop.subscribe(),
-        })
-        .max_decoding_message_size(MAX_PUSH + (1 << 20));
+        });
+        let service = IngestServer::from_arc(Arc::clone(&ingest))
+            .max_decoding_message_size(MAX_PUSH + (1 << 20));
         let (rest, grpc, accepting) = options.listeners.accept(&stop);
         let grpc_served = tonic::transport::Server::builder()
             .concurrency_limit_per_connection(MAX_GRPC_CONCURRENCY)
@@ -212,13 +225,16 @@ impl Server {
                 fleet: Arc::clone(&fleet),
                 rules: parts.rules,
                 registry: parts.registry,
+                rotation: Arc::clone(&rotation),
                 started_at: (parts.clock)(),
                 clock: parts.clock,
             },
             access,
-        );
+        )
+        .merge(rest::posted::router(ingest));
         let tasks = vec![
             tokio::spawn(fleet.watch_store(stopped(&stop))),
+            tokio::spawn(rotation.run(stopped(&stop))),
             tokio::spawn(async move {
                 if let Err(error) = grpc_served.await {
                     tracing::error!(%error, "gRPC ended");

@@ -79,7 +79,15 @@ pub struct WrappedKey {
     pub key_id: u32,
     /// The wrapped secret.
     pub wrapped: Vec<u8>,
+    /// Unix milliseconds at which it was made.
+    pub made_at: i64,
+    /// Unix milliseconds until which it may sign; without end where it is absent. It is given out
+    /// for a while longer: what it signed may still be on its way.
+    pub valid_until: Option<i64>,
 }
+
+/// How long a key that may not sign any more is kept, milliseconds: longer than a record waits on a bus.
+pub(crate) const KEPT_AFTER: i64 = 30 * 86_400_000;
 
 /// An enrolment.
 #[derive(Debug, Clone)]

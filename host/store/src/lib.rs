@@ -126,7 +126,25 @@ pub trait Store: Send + Sync + 'static {
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// All agents by id.
     async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError>;
-    /// The keys of an agent that may sign, newest first.
+    /// Gives an approved agent a further key, which may sign at once; `newest` is the number of its
+    /// newest key as the caller knows it. The number of the new one; `None` where the agent has
+    /// another newest key by now, or an enrolment under its id waits.
+    async fn add_agent_key(
+        &self,
+        id: &AgentId,
+        newest: u32,
+        wrapped: Vec<u8>,
+        now: i64,
+    ) -> Result<Option<u32>, StoreError>;
+    /// Keys of an agent below a number may sign until then at the longest. How many this changed.
+    async fn retire_agent_keys(
+        &self,
+        id: &AgentId,
+        below: u32,
+        until: i64,
+    ) -> Result<u64, StoreError>;
+    /// The keys of an agent that are given out, newest first; whether one may still sign, its
+    /// `valid_until` says.
     async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError>;
     /// Keeps what an agent last said of itself.
     async fn save_heartbeat(&self, heartbeat: Heartbeat, now: i64) -> Result<(), StoreError>;

@@ -61,6 +61,12 @@ impl Record {
         }
     }
 
+    /// The id under which every process logs what it does with the record: see [`trace_id`].
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        trace_id(self.position)
+    }
+
     /// SHA-256 of what it holds: of the payload, or of the range's end.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
@@ -100,6 +106,25 @@ pub enum EnvelopeError {
         /// With which key.
         key_id: u32,
     },
+}
+
+/// The target of the lines with which each process says, at the level `debug`, what it does with a record:
+/// with `agent_id`, `batch_id` and `trace_id`. `SENTINEL_LOG=info,sentinel::way=debug` shows them.
+pub const WAY: &str = "sentinel::way";
+
+/// The id under which every process logs what it does with a record, 32 hexadecimal digits: the sum of
+/// its epoch, which is random, and its number. Whoever knows the record's place knows it, so that nothing
+/// has to carry it.
+#[must_use]
+pub fn trace_id(position: Position) -> String {
+    let epoch = u128::from_be_bytes(position.epoch.0);
+    format!("{:032x}", epoch.wrapping_add(position.seq.into()))
+}
+
+/// The name of a record in logs: its epoch and its number.
+#[must_use]
+pub fn batch_id(position: Position) -> String {
+    format!("{}-{}", position.epoch, position.seq)
 }
 
 fn canonical(envelope: &v1::Envelope) -> Vec<u8> {
@@ -211,6 +236,17 @@ mod tests {
             assert!(open(&envelope, &AgentKey::random(2)).is_err());
             assert!(open(&envelope, &AgentKey::new(3, key.expose()).unwrap()).is_err());
         }
+    }
+
+    #[test]
+    fn each_record_has_a_trace_of_its_own_that_follows_from_its_place() {
+        let at = |epoch, seq| trace_id(Position { epoch: Epoch([epoch; 16]), seq });
+        assert_eq!(at(7, 3), "0707070707070707070707070707070a");
+        assert_eq!(at(0xff, 2), "00000000000000000000000000000001", "it goes round");
+        assert_eq!(record(Content::SkippedTo(9)).trace_id(), at(7, 3));
+        assert_ne!(at(7, 4), at(7, 3));
+        let position = Position { epoch: Epoch([7; 16]), seq: 3 };
+        assert_eq!(batch_id(position), format!("{}-3", "07".repeat(16)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod fleet;
 pub mod heartbeat;
 pub mod key;
+pub mod rotation;
 
 /// The types and services generated from `proto/sentinel.proto`, where they are documented.
 #[allow(

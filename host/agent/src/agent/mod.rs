@@ -2,16 +2,19 @@
 
 mod failed;
 mod fleet;
+mod serving;
 mod slots;
 
 use crate::collect::{Shared, ended};
 use crate::config::{AgentConfig, SyncConfig};
+use crate::control::{self, Control};
 use crate::enrol::{EnrolError, Enrolment, Identity};
 use crate::export::{self, ExportParts, Said};
 use crate::fleet::{FleetStream, labels, place};
-use crate::http;
-use crate::link::{Link, LinkError, LinkTls};
+use crate::lines::Lines;
+use crate::link::{LinkError, LinkTls};
 use crate::metrics::Metrics;
+use crate::servers::{ServerAddress, Servers};
 use crate::state::{SlotStates, StateError};
 use fleet::{FleetSlots, Keeper};
 use parking_lot::Mutex;
@@ -25,19 +28,23 @@ use sentinel_trust::Digest;
 use sentinel_trust::fleet::{HostReport, Operators};
 use sentinel_wal::{AtCap, Log, Options, SyncPolicy};
 use serde::Serialize;
+use serving::{dropped, serve};
 use slots::{Inner, watch_plugins};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// The file of an agent's identity, in its folder.
 pub const IDENTITY: &str = "identity.json";
 /// The file of what an agent knows of its fleet, in its folder.
 pub const FLEET: &str = "fleet.json";
+
+/// The most commands to send at once that wait for their turn.
+const MAX_FORCED: usize = 8;
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +91,9 @@ pub struct AgentOptions {
     pub data: PathBuf,
     /// What it runs.
     pub config: AgentConfig,
-    /// Its server, `http://HOST:PORT` or `https://HOST:PORT`.
-    pub server: String,
-    /// Whom to trust for it.
+    /// Its servers, the preferred one first.
+    pub servers: Vec<ServerAddress>,
+    /// Whom to trust for them.
     pub tls: LinkTls,
     /// For the enrolment, the first time.
     pub enrolment: Arc<dyn Enrolment>,
@@ -106,6 +113,8 @@ pub struct AgentOptions {
     pub listen: Option<SocketAddr>,
     /// Where its metrics are registered.
     pub registry: Registry,
+    /// What the process logs, for commands that ask.
+    pub lines: Lines,
 }
 
 /// What an agent says of itself.
@@ -173,7 +182,7 @@ impl Agent {
             Some(operators) => Some(Follower::open(data.join(FLEET), operators)?),
             None => None,
         };
-        let link = Link::new(&options.server, &options.tls)?;
+        let link = Servers::new(&options.servers, &options.tls)?;
         let (log, recovery) = Log::open(&folder(data.join("log"))?, log_options(&options.config))?;
         tracing::info!(clean = recovery.clean, "log opened");
         let log = Arc::new(log);
@@ -217,6 +226,16 @@ impl Agent {
             None => None,
         };
         inner.configure().await;
+        let (force, forced) = mpsc::channel(MAX_FORCED);
+        let source = Arc::clone(&inner);
+        let asked = Control {
+            log: Arc::clone(&log),
+            status: Arc::new(move || source.status()),
+            force,
+            lines: options.lines,
+        };
+        let mut ending = stopped.clone();
+        tasks.extend(control::serve(&data, asked, async move { ended(&mut ending).await }));
         let (identity, enrolled) = watch::channel(identity);
         let fleet = follower.map(|it| follow(it, &inner, link.clone(), enrolled.clone()));
         let parts = ExportParts {
@@ -231,6 +250,7 @@ impl Agent {
             config: config_seen,
             status: Arc::clone(&inner.export),
             report: report(&inner, enrolled, options.warnings),
+            force: forced,
             clock: export::system_clock(),
         };
         tasks.push(tokio::spawn(export::run(parts, stopped.clone())));
@@ -300,7 +320,7 @@ fn folder(path: PathBuf) -> Result<PathBuf, AgentError> {
 fn follow(
     follower: Follower,
     inner: &Arc<Inner>,
-    link: Link,
+    link: Servers,
     enrolled: watch::Receiver<Option<Identity>>,
 ) -> Handle {
     let id = enrolled.borrow().as_ref().map(|identity| identity.id.to_string());
@@ -342,6 +362,7 @@ fn report(
         let slots = status.slots.iter().filter_map(|slot| serde_json::to_string(slot).ok());
         let mut slots: Vec<String> = slots.collect();
         let mut all: Vec<String> = status.log_error.iter().cloned().collect();
+        all.extend(dropped(inner.shared.log.stats().dropped_records));
         all.extend(warnings());
         let runs = |slot: &SlotName| status.slots.iter().any(|one| one.name == *slot);
         let (rows, old) = failed::said(&status.failed, runs, &inner.config.borrow().collectors);
@@ -355,30 +376,4 @@ fn report(
             labels: labels(&inner.config.borrow(), id.as_deref()),
         }
     })
-}
-
-async fn serve(
-    address: SocketAddr,
-    inner: &Arc<Inner>,
-    registry: Registry,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(SocketAddr, JoinHandle<()>), AgentError> {
-    let refuse = |why: String| AgentError::Listen { address, why };
-    if !address.ip().is_loopback() {
-        return Err(refuse("it is not a loopback address and has no TLS".to_owned()));
-    }
-    let listener =
-        tokio::net::TcpListener::bind(address).await.map_err(|e| refuse(e.to_string()))?;
-    let bound = listener.local_addr().map_err(|e| refuse(e.to_string()))?;
-    let source = Arc::clone(inner);
-    let router = http::router(Arc::new(move || source.status()), registry);
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move {
-        ended(&mut stop).await;
-    });
-    let task = tokio::spawn(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the agent's listener ended");
-        }
-    });
-    Ok((bound, task))
 }

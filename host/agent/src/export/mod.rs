@@ -5,8 +5,11 @@
 //! server that is slow with one must not keep the other back.
 
 mod backoff;
+mod force;
+mod letting_go;
 mod outgoing;
 mod report;
+mod rotating;
 mod sending;
 #[cfg(test)]
 mod tests;
@@ -15,31 +18,28 @@ use crate::collect::ended;
 use crate::config::AgentConfig;
 use crate::enrol::{Enrolment, Identity};
 use crate::fleet::labels;
-use crate::link::{Link, LinkError};
+use crate::link::LinkError;
 use crate::metrics::Metrics;
+use crate::servers::Servers;
 use crate::state::SlotStates;
 use backoff::Backoff;
-use bytes::Bytes;
+pub(crate) use force::Force;
 use parking_lot::Mutex;
 use sending::{Answer, Effect, LogView, Sending};
 use sentinel_model::ids::Epoch;
 use sentinel_wal::{Item, Log, Reader};
-use sentinel_wire::envelope::seal;
+use sentinel_wire::envelope::{WAY, batch_id, seal, trace_id};
 use sentinel_wire::heartbeat;
 use sentinel_wire::v1::{EpochState, HeartbeatRequest, PushRequest, Refusal};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// How often the server is asked while records are accepted and not committed.
 const POLL: Duration = Duration::from_secs(1);
-/// The most refused records that are kept.
-const MAX_DEAD: usize = 1000;
-/// How often commits are brought to the log, at most.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// What the exporter says of itself.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,7 @@ pub(crate) struct ExportParts {
     pub(crate) log: Arc<Log>,
     pub(crate) states: Arc<SlotStates>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) link: Link,
+    pub(crate) link: Servers,
     pub(crate) identity_file: PathBuf,
     /// Who the agent is, for others who speak to the server.
     pub(crate) identity: watch::Sender<Option<Identity>>,
@@ -83,6 +83,8 @@ pub(crate) struct ExportParts {
     pub(crate) status: Arc<Mutex<ExportStatus>>,
     pub(crate) report: Report,
     pub(crate) clock: Clock,
+    /// Who wants something sent at once.
+    pub(crate) force: mpsc::Receiver<Force>,
 }
 
 struct Exporter {
@@ -108,7 +110,7 @@ pub(crate) fn system_clock() -> Clock {
 pub(crate) async fn run(mut parts: ExportParts, mut stop: watch::Receiver<bool>) {
     let Some(identity) = enrolled(&mut parts, &mut stop).await else { return };
     parts.identity.send_replace(Some(identity.clone()));
-    tracing::info!(agent = %identity.id, server = parts.link.server(), "sending");
+    tracing::info!(agent = %identity.id, server = %parts.link.shown(), "sending");
     let began = Instant::now();
     let exporter = Exporter {
         reader: parts.log.reader(),
@@ -134,7 +136,7 @@ async fn enrolled(parts: &mut ExportParts, stop: &mut watch::Receiver<bool>) -> 
             wished.as_ref(),
             &labels,
             parts.enrolment.as_ref(),
-            &mut parts.link,
+            &parts.link,
         );
         match obtain.await {
             Ok(identity) => return Some(identity),
@@ -177,6 +179,11 @@ impl Exporter {
                     () = ended(&mut stop) => break,
                     item = self.reader.next() => self.took(item),
                     () = tokio::time::sleep_until(beat_at) => Ok(None),
+                    Some(force) = self.parts.force.recv() => {
+                        self.forced(force).await;
+                        beat_at = Instant::now();
+                        Ok(None)
+                    }
                 }
             };
             self.settle(false).await;
@@ -184,6 +191,10 @@ impl Exporter {
                 tokio::select! {
                     () = ended(&mut stop) => break,
                     () = tokio::time::sleep(wait) => {}
+                    Some(force) = self.parts.force.recv() => {
+                        self.forced(force).await;
+                        beat_at = Instant::now();
+                    }
                 }
             }
         }
@@ -198,27 +209,28 @@ impl Exporter {
     /// How long to wait before the next exchange: what the server asked for, or after a
     /// failure longer each time.
     fn judge(&mut self, done: Result<Option<Duration>, LinkError>) -> Option<Duration> {
-        let error = match done {
+        let (error, soon) = match done {
             Ok(asked) => {
                 self.backoff.reset();
                 return asked;
             }
-            Err(error) => error.to_string(),
+            Err(LinkError::Elsewhere { error, wait }) => (error.to_string(), Some(wait)),
+            Err(error) => (error.to_string(), None),
         };
         let mut status = self.parts.status.lock();
         if status.connected || status.last_error.is_none() {
-            tracing::warn!(%error, server = self.parts.link.server(), "the server does not take records; they are kept");
+            tracing::warn!(%error, server = %self.parts.link.shown(), "the server does not take records; they are kept");
         }
         status.connected = false;
         status.last_error = Some(error);
         self.parts.metrics.connected.set(0);
-        Some(self.backoff.next(rand::random()))
+        Some(soon.unwrap_or_else(|| self.backoff.next(rand::random())))
     }
 
     fn answered(&self, server_time_ms: i64) {
         let mut status = self.parts.status.lock();
         if !status.connected {
-            tracing::info!(server = self.parts.link.server(), "connected");
+            tracing::info!(server = %self.parts.link.shown(), "connected");
         }
         status.connected = true;
         status.last_error = None;
@@ -267,6 +279,10 @@ impl Exporter {
         let sent_at = self.sent_at();
         let records = self.sending.records(&self.identity.id);
         let envelopes: Vec<_> = records
+            .inspect(|record| {
+                let (at, attempt) = (record.position, record.attempt);
+                tracing::debug!(target: WAY, agent_id = %record.agent, batch_id = %batch_id(at), trace_id = %trace_id(at), attempt, "sent");
+            })
             .map(|record| seal(&record, &self.identity.key, sent_at, rand::random()))
             .collect();
         self.parts.metrics.sent.inc_by(envelopes.len() as u64);
@@ -277,6 +293,7 @@ impl Exporter {
             Refusal::None => Ok(None),
             Refusal::Busy => Ok(Some(backoff::asked(answer.retry_after_ms, rand::random()))),
             Refusal::Malformed if self.bury(&answer.refusal_text) => Ok(None),
+            refusal if self.step_back(refusal) => Ok(None),
             // The clock's difference was just learnt from the answer.
             Refusal::Time
             | Refusal::Replay
@@ -300,7 +317,13 @@ impl Exporter {
         let answer = self.parts.link.heartbeat(request).await?;
         self.answered(answer.server_time_ms);
         if answer.refusal() != Refusal::None {
+            if self.step_back(answer.refusal()) {
+                return Ok(None);
+            }
             return Err(LinkError::Refused(answer.refusal_text));
+        }
+        if let Some(offer) = &answer.offer {
+            self.offered(offer);
         }
         self.heed(&answer.epochs, &answer.incarnation).await?;
         let now = self.elapsed();
@@ -351,48 +374,4 @@ impl Exporter {
             }
         }
     }
-
-    /// The first record in the queue is refused for what it is: keep its bytes here, and tell
-    /// the server that it is skipped. Whether there was such a record.
-    fn bury(&mut self, reason: &str) -> bool {
-        let Some(dead) = self.sending.bury() else { return false };
-        let name = format!("{}-{}.batch", dead.epoch, dead.seq);
-        tracing::error!(reason, file = %name, "the server refuses a record; its bytes are kept in the agent's folder `dead`");
-        if let Err(error) = keep_dead(&self.parts.dead, &name, &dead.bytes) {
-            tracing::error!(%error, "a refused record is not kept");
-        }
-        true
-    }
-
-    /// Tells the log what is committed, after the state of slots was made durable.
-    async fn settle(&mut self, now: bool) {
-        if !now && self.settled_at.elapsed() < SETTLE {
-            return;
-        }
-        self.settled_at = Instant::now();
-        let states = Arc::clone(&self.parts.states);
-        // Asked before the checkpoint: what it names is in it.
-        let floor = states.floor();
-        let kept = tokio::task::spawn_blocking(move || states.checkpoint()).await;
-        match kept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return tracing::error!(%error, "records are not let go"),
-            Err(error) => return tracing::error!(%error, "records are not let go"),
-        }
-        let current = Epoch(self.parts.log.epoch().0);
-        for (epoch, committed) in self.sending.commits() {
-            let seq = if epoch == current { committed.min(floor) } else { committed };
-            // An epoch that is unknown was committed whole before.
-            let _ = self.parts.log.commit(sentinel_wal::Epoch(epoch.0), seq);
-        }
-    }
-}
-
-/// Bytes that nobody takes are kept, up to a bound.
-fn keep_dead(folder: &Path, name: &str, bytes: &Bytes) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    if std::fs::read_dir(folder)?.count() < MAX_DEAD {
-        sentinel_files::replace(&folder.join(name), bytes, 0o600)?;
-    }
-    Ok(())
 }

@@ -256,6 +256,12 @@ impl Sending {
         Some(Effect::GoBack)
     }
 
+    /// What is under way is sent again, since somebody asks for it.
+    pub(super) fn again(&mut self, offsets: &[EpochOffsets]) {
+        self.raise_attempts(offsets);
+        self.forget_queue();
+    }
+
     /// Another attempt for every epoch of which something is under way.
     fn raise_attempts(&mut self, offsets: &[EpochOffsets]) {
         for one in offsets.iter().filter(|o| o.accepted > o.committed) {

@@ -2,7 +2,7 @@
 
 use crate::enrol::Identity;
 use crate::export::{Clock, ExportStatus};
-use crate::link::Link;
+use crate::servers::{Servers, Sets};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sentinel_fleet::{Carrier, CarrierError};
@@ -14,7 +14,7 @@ use tonic::Streaming;
 
 /// The server's stream of sets.
 pub(crate) struct FleetStream {
-    pub(crate) link: Link,
+    pub(crate) link: Servers,
     /// Nobody is asked before the agent is enrolled.
     pub(crate) identity: watch::Receiver<Option<Identity>>,
     /// Knows how far the server's clock is from this one's.
@@ -24,7 +24,7 @@ pub(crate) struct FleetStream {
 }
 
 impl FleetStream {
-    async fn open(&mut self, have: u64) -> Result<Streaming<FleetSet>, CarrierError> {
+    async fn open(&mut self, have: u64) -> Result<Sets, CarrierError> {
         let failed = |why: String| CarrierError(why);
         let identity = self.identity.wait_for(Option::is_some).await;
         let identity = identity.map_err(|_| failed("the agent stops".to_owned()))?.clone();
@@ -47,7 +47,13 @@ impl Carrier for FleetStream {
     async fn next(&mut self, have: u64) -> Result<Vec<u8>, CarrierError> {
         let mut stream = match self.held.take() {
             Some(stream) => stream,
-            None => self.open(have).await?,
+            None => loop {
+                match self.open(have).await? {
+                    Sets::Stream(stream) => break stream,
+                    Sets::One(set) => return Ok(set.sealed.into_bytes()),
+                    Sets::Nothing => {}
+                }
+            },
         };
         match stream.message().await {
             Ok(Some(set)) => {
@@ -67,6 +73,7 @@ impl Carrier for FleetStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::Link;
     use axum::Router;
     use axum::body::{Body, Bytes};
     use axum::routing::post;
@@ -105,9 +112,9 @@ mod tests {
 
     fn stream(server: &str) -> FleetStream {
         let id = AgentId::new("a").unwrap();
-        let identity = Identity { id, key: AgentKey::random(1) };
+        let identity = Identity { id, key: AgentKey::random(1), before: None };
         FleetStream {
-            link: Link::new(server, &Default::default()).unwrap(),
+            link: Servers::of(vec![Link::new(server, &Default::default()).unwrap()]),
             identity: watch::channel(Some(identity)).1,
             export: Arc::default(),
             clock: Arc::new(|| 0),

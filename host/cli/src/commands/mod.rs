@@ -5,7 +5,11 @@ pub(crate) mod alerts;
 pub(crate) mod attention;
 pub(crate) mod bus;
 pub(crate) mod fleet;
+pub(crate) mod force;
+pub(crate) mod key;
 pub(crate) mod letters;
+mod local;
+pub(crate) mod logs;
 pub(crate) mod plugin;
 pub(crate) mod query;
 pub(crate) mod reach;
@@ -71,6 +75,11 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Plugin(command) => plugin::run(command, &global, printer),
         Command::Fleet(command) => fleet::run(command, &global, printer),
         Command::Bus(command) => bus::run(command, printer),
+        Command::Key(command) => {
+            ask(&global, async |client| key::run(command, client, printer).await)
+        }
+        Command::ForceSend(command) => alone(force::run(command, printer)),
+        Command::Logs(command) => alone(logs::run(command, printer)),
         Command::Wal(command) => wal::run(command, printer),
         Command::Secret(command) => secret::run(command, printer),
         Command::Completions { shell } => {
@@ -98,6 +107,11 @@ fn ask(
     let client = Client::find(global.server.as_deref(), &global.tls)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(command(&client))
+}
+
+/// Does something that needs no server.
+fn alone(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 fn completions(shell: Shell) {

@@ -7,12 +7,11 @@ use sentinel_wal::inspect::{InspectedEpoch, InspectedFile, InspectedSegment, Ins
 use sentinel_wal::{GapReason, MetaFile};
 use serde::Serialize;
 
+use super::local::folders;
 use super::now;
 use crate::failure::Failure;
 use crate::output::table::{Table, Tone};
 use crate::output::{Look, Printer, human};
-use crate::roles::data::default_folder;
-use crate::running;
 
 /// Where a log lies under the folder of an agent, and under that of an `up`.
 const UNDER: [&str; 2] = ["log", "agent/log"];
@@ -49,13 +48,7 @@ pub(super) fn run(command: WalCommand, printer: &Printer) -> Result<(), Failure>
 
 /// The folder that is meant.
 fn log_folder(named: Option<&Path>) -> Result<PathBuf, Failure> {
-    let places = match named {
-        Some(named) => vec![named.to_owned()],
-        None => {
-            let up = running::read().ok().flatten().map(|running| running.data);
-            up.into_iter().chain([default_folder().join("agent"), default_folder()]).collect()
-        }
-    };
+    let places = folders(named);
     for place in &places {
         let under = UNDER.iter().map(|part| place.join(part)).find(|path| path.is_dir());
         if let Some(found) = under {

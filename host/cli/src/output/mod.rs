@@ -84,6 +84,16 @@ impl Printer {
         write(format!("{}{}", if terminal { CLEAR } else { "" }, text(self.data)))
     }
 
+    /// One of many lines: as the JSON that it is where that was asked for, else as text. Whether anybody
+    /// still reads.
+    pub(crate) fn line(
+        &self,
+        json: &str,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<bool, Failure> {
+        write(if self.json { json.to_owned() } else { text(self.data) })
+    }
+
     /// Says something to whoever sits there.
     pub(crate) fn say(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");

@@ -10,12 +10,13 @@ use crate::commands::now;
 use crate::commands::reach::MAX_CA_BYTES;
 use crate::failure::with_causes;
 use crate::files;
+use crate::logging;
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::enrol::GivenToken;
 use sentinel_agent::secrets::SecretStore;
-use sentinel_agent::{Agent, AgentOptions};
+use sentinel_agent::{Agent, AgentConfig, AgentOptions, ServerAddress};
 use sentinel_registry_client::{FetchLimits, HostOptions, HostPlugins, REFRESH, RegistryOptions};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
+/// Where agents send that were told nothing.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 const LOOK: Duration = Duration::from_secs(2);
 /// Looks after a start or a new configuration until what only those needed is given back, and
 /// until what the first look at the registry needed is.
@@ -38,9 +41,14 @@ pub(crate) struct AgentArgs {
     /// Folder for everything that is kept [default: the user's data folder, `agent`]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The server's address for agents
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    join: String,
+    /// The server's address for agents; of several the first is preferred, and the others are for
+    /// when it does not answer [default: `agent.servers`, else http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    join: Vec<String>,
+    /// In the same order, where the same servers take HTTP (their REST), for networks through which
+    /// gRPC does not come [default: `agent.servers_http`, else the same addresses]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    join_http: Vec<String>,
     /// File with an enrolment token, needed the first time
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -76,12 +84,14 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
     let mut stop = StopSignal::listen()?;
     let token = args.token_file.as_deref().map(join::token).transpose()?;
     // Where the file is wrong, that is said below with all that is.
-    let configured = shape(&args.config).map(ConfigFile::client_tls).unwrap_or_default();
+    let shaped = shape(&args.config).ok();
+    let servers = servers(&args, shaped.as_ref().map(|config| &config.agent));
+    let configured = shaped.map(ConfigFile::client_tls).unwrap_or_default();
     let tls = tls.or(configured).read();
     let tls = tls.map_err(|failure| anyhow::Error::msg(failure.message))?;
     let said = Said {
         config: &args.config,
-        server: &args.join,
+        servers: &servers,
         tls: &tls,
         registry: args.registry.as_ref(),
         enrolment: args.enrolment.as_ref(),
@@ -101,7 +111,7 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
     let agent = Agent::start(AgentOptions {
         data: data.path().to_owned(),
         config: config.config.agent.clone(),
-        server: args.join.clone(),
+        servers: servers.clone(),
         tls: tls.clone(),
         enrolment: Arc::new(GivenToken(token)),
         runtime,
@@ -112,12 +122,13 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
         forbidden: vec![data.path().to_owned()],
         listen: args.listen,
         registry,
+        lines: logging::lines(),
     })
     .await?;
     eprintln!(
         "The agent is running on {}; it sends to {}. Ctrl-C stops it.",
         data.path().display(),
-        args.join
+        servers.iter().map(|one| &*one.grpc).collect::<Vec<_>>().join(", else to ")
     );
     if let Some(address) = agent.listen() {
         eprintln!("Its health and metrics: http://{address}/healthz, /ready, /metrics, /status");
@@ -152,6 +163,18 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
     let stopped = agent.shutdown().await;
     fresh.stop().await;
     stopped.context("the agent did not stop cleanly")
+}
+
+/// Where it sends: what the command line says, else the configuration, else this machine.
+fn servers(args: &AgentArgs, config: Option<&AgentConfig>) -> Vec<ServerAddress> {
+    let said = |list: &[String], configured: Option<&Vec<String>>| {
+        if list.is_empty() { configured.cloned().unwrap_or_default() } else { list.to_owned() }
+    };
+    let mut grpc = said(&args.join, config.map(|config| &config.servers));
+    if grpc.is_empty() {
+        grpc.push(DEFAULT_SERVER.to_owned());
+    }
+    ServerAddress::list(&grpc, &said(&args.join_http, config.map(|config| &config.servers_http)))
 }
 
 /// What this host has of its registry, which is asked nothing here: what was installed before

@@ -2,6 +2,7 @@
 
 use super::bus::{BusPlace, NatsConfig};
 use super::heartbeat::HeartbeatConfig;
+use super::keys::KeysConfig;
 use super::store::StorePlace;
 use crate::client_tls::ClientTls;
 use anyhow::{Context, Result};
@@ -35,7 +36,7 @@ const SLOT_LISTS: [(&str, Kind); 4] = [
 pub(crate) const DEFAULT: &str = include_str!("default.yaml");
 
 /// What is said where something else changed that is read at the start only.
-pub(super) const READ_AT_START: &str = "`keep`, `hosts`, `tls`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
+pub(super) const READ_AT_START: &str = "`keep`, `hosts`, `tls`, `keys`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +63,9 @@ pub(crate) struct ConfigFile {
     /// How long samples are kept.
     #[serde(default)]
     pub(crate) keep: KeepConfig,
+    /// The keys of agents.
+    #[serde(default)]
+    pub(crate) keys: KeysConfig,
     /// Where everything is kept: `embedded`, or `postgres://USER@HOST/DATABASE`.
     #[serde(default)]
     pub(crate) store: StorePlace,
@@ -198,7 +202,7 @@ impl Loaded {
 impl ConfigFile {
     /// What is read at the start only.
     pub(super) fn at_start(&self) -> impl PartialEq {
-        (&self.keep, &self.hosts, &self.tls, &self.store, &self.bus, &self.nats)
+        (&self.keep, &self.hosts, &self.tls, &self.keys, &self.store, &self.bus, &self.nats)
     }
 
     /// What an agent trusts and shows.
@@ -224,7 +228,7 @@ pub(crate) fn shape(path: &Path) -> Result<ConfigFile> {
     let said = || said(path);
     let document = Document::parse(&path.display().to_string(), &text).with_context(said)?;
     let config: ConfigFile = document.read().with_context(said)?;
-    Problems(nats_problems(&config, &document)).into_result().with_context(said)?;
+    Problems(own_problems(&config, &document)).into_result().with_context(said)?;
     Ok(config)
 }
 
@@ -244,9 +248,10 @@ pub(crate) async fn listeners(
     Ok(Listeners::bind(rest, grpc, tls.as_ref()).await?)
 }
 
-fn nats_problems(config: &ConfigFile, document: &Document) -> Vec<Problem> {
+fn own_problems(config: &ConfigFile, document: &Document) -> Vec<Problem> {
     let problem = |(path, message)| document.problem(&format!("/nats{path}"), message);
-    config.nats.problems().into_iter().map(problem).collect()
+    let nats = config.nats.problems().into_iter().map(problem);
+    nats.chain(config.keys.problems(document)).collect()
 }
 
 fn text(path: &Path) -> Result<String> {
@@ -291,7 +296,7 @@ async fn sound(
         Part::Whole | Part::Agent => findings(&config.agent, document, "/agent", plugins).await,
         Part::Worker => Findings::default(),
     };
-    found.problems.extend(nats_problems(config, document));
+    found.problems.extend(own_problems(config, document));
     let beats = config.heartbeat.iter().flat_map(HeartbeatConfig::problems);
     let beats = beats.map(|(at, text)| document.problem(&format!("/heartbeat{at}"), text));
     found.problems.extend(beats);

@@ -17,7 +17,9 @@ pub(crate) struct Keys(pub(crate) KeyRing);
 impl AgentKeys for Keys {
     async fn keys(&self, agent: &AgentId) -> Result<Vec<AgentKey>, StoreError> {
         Ok(match self.0.access(agent).await? {
-            Some(access) if access.state != AgentState::Blocked => access.keys.to_vec(),
+            Some(access) if access.state != AgentState::Blocked => {
+                access.keys.iter().map(|one| one.key.clone()).collect()
+            }
             _ => Vec::new(),
         })
     }

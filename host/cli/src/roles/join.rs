@@ -9,7 +9,7 @@ use crate::commands::fleet::operators_file;
 use crate::files;
 use anyhow::{Context, Result};
 use sentinel_agent::enrol::{self, ENROLMENT, EnrolError, GivenToken};
-use sentinel_agent::{IDENTITY, LinkTls};
+use sentinel_agent::{IDENTITY, LinkTls, ServerAddress};
 use sentinel_fleet::{HostEnrolment, Pins};
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What an operator says on the command line.
 pub(super) struct Said<'a> {
     pub(super) config: &'a Path,
-    pub(super) server: &'a str,
+    pub(super) servers: &'a [ServerAddress],
     pub(super) tls: &'a LinkTls,
     pub(super) registry: Option<&'a Url>,
     pub(super) enrolment: Option<&'a PathBuf>,
@@ -121,9 +121,9 @@ async fn join(
     loop {
         let error = tokio::select! {
             () = stop.asked() => return Ok(false),
-            joined = enrol::join(data.path(), &config, said.server, said.tls, &given) => match joined {
+            joined = enrol::join(data.path(), &config, said.servers, said.tls, &given) => match joined {
                 Ok(identity) => {
-                    tracing::info!(agent = %identity.id, server = said.server, "enrolled");
+                    tracing::info!(agent = %identity.id, "enrolled");
                     return Ok(true);
                 }
                 Err(error @ EnrolError::Server { .. }) => error.to_string(),

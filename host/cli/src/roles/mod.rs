@@ -9,6 +9,7 @@ pub(crate) mod data;
 mod evaluators;
 pub(crate) mod heartbeat;
 mod join;
+mod keys;
 pub(crate) mod memory;
 mod own;
 pub(crate) mod own_registry;

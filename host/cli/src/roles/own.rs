@@ -154,7 +154,7 @@ mod tests {
 
         /// Whether an identity is there after it was looked at.
         async fn stays(&self, key: &AgentKey) -> bool {
-            let identity = Identity { id: self.id.clone(), key: key.clone() };
+            let identity = Identity { id: self.id.clone(), key: key.clone(), before: None };
             identity.save(&self.file()).unwrap();
             self.own.check(&self.file()).await.unwrap();
             self.file().exists()

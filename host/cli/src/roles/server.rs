@@ -87,6 +87,7 @@ async fn start(
         operators: apart.operators.clone(),
         enrolment: promised,
         rules: Arc::new(Checks(Arc::clone(evaluators))),
+        rotation: apart.config.config.keys.options(),
         registry: apart.metrics.clone(),
         clock: Arc::new(move || SystemClock.now()),
     };

@@ -12,12 +12,13 @@ use super::{COMPILE_CHILD, StopSignal};
 use crate::commands::fleet::operators_file;
 use crate::commands::now;
 use crate::failure::with_causes;
+use crate::logging;
 use crate::running::{self, Running};
 use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
-use sentinel_agent::{Agent, AgentOptions, IDENTITY, LinkTls};
+use sentinel_agent::{Agent, AgentOptions, IDENTITY, LinkTls, ServerAddress};
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_registry_client::{
@@ -282,6 +283,7 @@ async fn start(
                 &Enrolment { operators: operators.keys.clone(), ..plugins.own.enrolment()? },
             )?)),
             rules: Arc::new(Rules(worker.checker())),
+            rotation: config.config.keys.options(),
             registry: registry.clone(),
             clock: Arc::new(move || clock.now()),
         },
@@ -294,7 +296,7 @@ async fn start(
     let agent = Agent::start(AgentOptions {
         data: agent_folder,
         config: config.config.agent.clone(),
-        server: server.addresses().own_grpc_url(),
+        servers: vec![ServerAddress { grpc: server.addresses().own_grpc_url(), http: None }],
         tls: LinkTls::default(),
         enrolment: Arc::new(own),
         runtime,
@@ -305,6 +307,7 @@ async fn start(
         forbidden: vec![data.path().to_owned()],
         listen: None,
         registry,
+        lines: logging::lines(),
     })
     .await?;
     Ok(Up { plugins, store, bus, worker, server, agent })

@@ -105,6 +105,7 @@ async fn serve(folder: &Path, store: Arc<dyn Store>, wishes: Wishes) -> Server {
         operators: wishes.operators,
         enrolment: None,
         rules: Arc::new(Rules),
+        rotation: Default::default(),
         registry: prometheus::Registry::new(),
         clock: Arc::new(|| NOW),
     };

@@ -6,7 +6,7 @@ use sentinel_store::StoreError;
 use sentinel_store::agents::Heartbeat;
 use sentinel_trust::fleet::HostReport;
 use sentinel_wire::heartbeat;
-use sentinel_wire::v1::{EpochState, HeartbeatRequest, Label, Refusal};
+use sentinel_wire::v1::{EpochState, HeartbeatRequest, KeyOffer, Label, Refusal};
 
 /// The most epochs, slots and warnings that one heartbeat may name.
 const MAX_LISTED: usize = 256;
@@ -14,15 +14,15 @@ const MAX_LISTED: usize = 256;
 const MAX_REPORT: usize = 1 << 20;
 
 impl IngestService {
-    /// Keeps a heartbeat; where the epochs that it names stand.
+    /// Keeps a heartbeat; where the epochs that it names stand, and a newer key, if there is one.
     pub(super) async fn beat(
         &self,
         request: &HeartbeatRequest,
-    ) -> Result<Vec<EpochState>, Refused> {
+    ) -> Result<(Vec<EpochState>, Option<KeyOffer>), Refused> {
         let agent = AgentId::new(&request.agent_id)
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         let access = self.access(&agent).await?;
-        let key = Self::key(&agent, &access, request.key_id)?;
+        let key = self.key(&agent, &access, request.key_id)?;
         if !heartbeat::fits(request, key) {
             return Err(Refused::new(Refusal::Signature, "the heartbeat's signature does not fit"));
         }
@@ -37,7 +37,8 @@ impl IngestService {
             let state = self.store.stream_state(&agent, Epoch(bytes)).await.map_err(busy)?;
             epochs.push(epoch_state(Epoch(bytes), 0, state));
         }
-        Ok(epochs)
+        let offer = self.rotation.heard(&agent, &access, request.key_id).await;
+        Ok((epochs, offer))
     }
 }
 

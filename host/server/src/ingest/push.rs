@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sentinel_bus::{BusError, Message, MessageId};
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::ingest::StreamState;
-use sentinel_wire::envelope::{self, EnvelopeError};
+use sentinel_wire::envelope::{self, EnvelopeError, WAY, batch_id, trace_id};
 use sentinel_wire::v1::{EpochState, PushRequest, PushResponse, Refusal};
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ impl IngestService {
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         progress.belongs_to(&agent)?;
         let access = self.access(&agent).await?;
-        let key = Self::key(&agent, &access, sealed.key_id)?;
+        let key = self.key(&agent, &access, sealed.key_id)?;
         let record = envelope::open(sealed, key).map_err(|e| {
             let kind = match e {
                 EnvelopeError::Signature { .. } => Refusal::Signature,
@@ -46,6 +46,8 @@ impl IngestService {
             })?;
         }
         progress.accepted(epoch, record.last());
+        let at = record.position;
+        tracing::debug!(target: WAY, agent_id = %record.agent, batch_id = %batch_id(at), trace_id = %trace_id(at), "accepted");
         self.metrics.envelopes.inc();
         self.metrics.bytes.inc_by(sealed.payload.len() as u64);
         Ok(())

@@ -6,7 +6,9 @@ mod alerts;
 mod bounds;
 mod failure;
 mod fleet;
+mod keys;
 mod letters;
+pub(crate) mod posted;
 mod query;
 mod rules;
 mod silences;
@@ -18,6 +20,7 @@ use crate::enrolment::EnrolmentTokens;
 use crate::fleet::FleetBoard;
 use crate::ingest::Clock;
 use crate::keyring::KeyRing;
+use crate::rotation::Rotation;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -55,6 +58,7 @@ pub struct Context {
     pub(crate) enrolment: Option<Arc<HostEnrolment>>,
     pub(crate) fleet: Arc<FleetBoard>,
     pub(crate) rules: Arc<dyn RuleChecker>,
+    pub(crate) rotation: Arc<Rotation>,
     pub(crate) registry: Registry,
     pub(crate) started_at: i64,
     pub(crate) clock: Clock,
@@ -79,6 +83,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(agents::list))
         .routes(routes!(agents::approve))
         .routes(routes!(agents::block))
+        .routes(routes!(keys::rotate))
         .routes(routes!(agents::create_token))
         .routes(routes!(query::query))
         .routes(routes!(query::names))

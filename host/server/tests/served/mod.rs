@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
 use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
 use sentinel_server::enrolment::EnrolmentTokens;
+use sentinel_server::ingest::Clock;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
@@ -49,14 +50,23 @@ pub(crate) struct Served {
 }
 
 pub(crate) async fn serve() -> Served {
+    serve_by(Arc::new(|| NOW)).await
+}
+
+/// With a clock of the test's.
+pub(crate) async fn serve_by(clock: Clock) -> Served {
     let any = "127.0.0.1:0".parse().unwrap();
     let listeners = Listeners::bind(any, any, None).await.unwrap();
     let channel = format!("http://{}", listeners.addresses().grpc);
-    serve_at(listeners, channel.parse::<Endpoint>().unwrap()).await
+    serve_with(listeners, channel.parse::<Endpoint>().unwrap(), clock).await
 }
 
 /// The same at other listeners, with the way to them.
 pub(crate) async fn serve_at(listeners: Listeners, endpoint: Endpoint) -> Served {
+    serve_with(listeners, endpoint, Arc::new(|| NOW)).await
+}
+
+async fn serve_with(listeners: Listeners, endpoint: Endpoint, clock: Clock) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let store = Arc::new(SqliteStore::open(path("db"), StoreOptions::default()).await.unwrap());
@@ -70,8 +80,9 @@ pub(crate) async fn serve_at(listeners: Listeners, endpoint: Endpoint) -> Served
         rules: Arc::new(NoRules),
         operators: None,
         enrolment: None,
+        rotation: Default::default(),
         registry: prometheus::Registry::new(),
-        clock: Arc::new(|| NOW),
+        clock,
     };
     let options = ServerOptions { listeners, hosts: Vec::new(), token: TOKEN.to_owned() };
     let server = Server::start(options, parts).await.unwrap();

@@ -4,7 +4,8 @@ use super::failure::{Again, Did, Failure, retried};
 use super::{PostgresStore, text};
 use crate::StoreError;
 use crate::agents::{
-    AgentRecord, AgentState, Claim, Enrolled, Enrolment, Heartbeat, NewAgent, WrappedKey, no_agent,
+    AgentRecord, AgentState, Claim, Enrolled, Enrolment, Heartbeat, KEPT_AFTER, NewAgent,
+    WrappedKey, no_agent,
 };
 use sentinel_model::ids::AgentId;
 use sqlx::Row;
@@ -103,14 +104,15 @@ async fn register(conn: &mut PgConnection, new: NewAgent, now: i64) -> Did<Enrol
         let query = sqlx::query("DELETE FROM agent_keys WHERE agent = $1 AND waiting");
         query.bind(new.id.as_str()).execute(&mut *conn).await?;
     }
-    let sql = "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment) \
-               VALUES ($1, $2, $3, $4, $5)";
+    let sql = "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment, made_at) \
+               VALUES ($1, $2, $3, $4, $5, $6)";
     sqlx::query(sql)
         .bind(new.id.as_str())
         .bind(key_id)
         .bind(&new.wrapped_key)
         .bind(!approved)
         .bind(serde_json::to_string(&enrolment)?)
+        .bind(now)
         .execute(&mut *conn)
         .await?;
     let agent = find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))?;
@@ -145,7 +147,66 @@ async fn set_state(conn: &mut PgConnection, id: &AgentId, state: AgentState) -> 
     Ok(())
 }
 
+/// As in [`crate::sqlite`].
+async fn add_key(
+    conn: &mut PgConnection,
+    (id, newest): (&AgentId, u32),
+    wrapped: &[u8],
+    now: i64,
+) -> Did<Option<u32>> {
+    // Of several servers that do this at once the first has the row.
+    let locked = sqlx::query("SELECT 1 FROM agents WHERE id = $1 FOR UPDATE");
+    locked.bind(id.as_str()).fetch_optional(&mut *conn).await?;
+    let agent = find(conn, id).await?.ok_or_else(|| no_agent(id))?;
+    let free = agent.state == AgentState::Approved && agent.newcomer.is_none();
+    if !free || agent.key_id != newest {
+        return Ok(None);
+    }
+    let key_id = newest + 1;
+    let sql = "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment, made_at) \
+               SELECT agent, $1, $2, false, enrolment, $3 FROM agent_keys WHERE agent = $4 \
+               ORDER BY key_id DESC LIMIT 1";
+    let query = sqlx::query(sql).bind(i64::from(key_id)).bind(wrapped).bind(now);
+    query.bind(id.as_str()).execute(&mut *conn).await?;
+    let query = sqlx::query("UPDATE agents SET key_id = $1 WHERE id = $2");
+    query.bind(i64::from(key_id)).bind(id.as_str()).execute(&mut *conn).await?;
+    let query = sqlx::query("DELETE FROM agent_keys WHERE agent = $1 AND valid_until < $2");
+    query.bind(id.as_str()).bind(now - KEPT_AFTER).execute(conn).await?;
+    Ok(Some(key_id))
+}
+
 impl PostgresStore {
+    pub(super) async fn do_add_agent_key(
+        &self,
+        id: &AgentId,
+        newest: u32,
+        wrapped: Vec<u8>,
+        now: i64,
+    ) -> Result<Option<u32>, StoreError> {
+        // Done twice it does nothing the second time: the newest key is another by then.
+        self.step(Again::Whenever, |conn| {
+            let (id, wrapped) = (id.clone(), wrapped.clone());
+            Box::pin(async move { add_key(conn, (&id, newest), &wrapped, now).await })
+        })
+        .await
+    }
+
+    pub(super) async fn do_retire_agent_keys(
+        &self,
+        id: &AgentId,
+        below: u32,
+        until: i64,
+    ) -> Result<u64, StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async move {
+            let sql = "UPDATE agent_keys SET valid_until = $1 WHERE agent = $2 AND key_id < $3 \
+                       AND NOT waiting AND (valid_until IS NULL OR valid_until > $1)";
+            let query = sqlx::query(sql).bind(until).bind(id.as_str()).bind(i64::from(below));
+            Ok(query.execute(&self.0.pool).await?.rows_affected())
+        })
+        .await
+    }
+
     pub(super) async fn do_register(
         &self,
         new: NewAgent,
@@ -187,13 +248,14 @@ impl PostgresStore {
     pub(super) async fn keys_of(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
         self.still_open()?;
         retried(Again::Whenever, || async move {
-            let sql = "SELECT k.key_id, k.wrapped FROM agent_keys k JOIN agents a \
+            let sql = "SELECT k.key_id, k.wrapped, k.made_at, k.valid_until FROM agent_keys k JOIN agents a \
                        ON a.id = k.agent WHERE a.id = $1 AND NOT k.waiting \
                        AND a.state <> 'blocked' ORDER BY k.key_id DESC";
             let rows = sqlx::query(sql).bind(id.as_str()).fetch_all(&self.0.pool).await?;
             let key = |row: &PgRow| -> Did<WrappedKey> {
                 let key_id = row.try_get::<i64, _>(0)? as u32;
-                Ok(WrappedKey { key_id, wrapped: row.try_get(1)? })
+                let (made_at, valid_until) = (row.try_get(2)?, row.try_get(3)?);
+                Ok(WrappedKey { key_id, wrapped: row.try_get(1)?, made_at, valid_until })
             };
             rows.iter().map(key).collect()
         })

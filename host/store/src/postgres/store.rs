@@ -44,6 +44,25 @@ impl Store for PostgresStore {
         self.all_agents().await
     }
 
+    async fn add_agent_key(
+        &self,
+        id: &AgentId,
+        newest: u32,
+        wrapped: Vec<u8>,
+        now: i64,
+    ) -> Result<Option<u32>, StoreError> {
+        self.do_add_agent_key(id, newest, wrapped, now).await
+    }
+
+    async fn retire_agent_keys(
+        &self,
+        id: &AgentId,
+        below: u32,
+        until: i64,
+    ) -> Result<u64, StoreError> {
+        self.do_retire_agent_keys(id, below, until).await
+    }
+
     async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
         self.keys_of(id).await
     }

@@ -14,7 +14,8 @@ use super::SqliteStore;
 use super::script::{Script, counted, transaction};
 use crate::StoreError;
 use crate::agents::{
-    AgentRecord, AgentState, Claim, Enrolled, Enrolment, Heartbeat, NewAgent, WrappedKey, no_agent,
+    AgentRecord, AgentState, Claim, Enrolled, Enrolment, Heartbeat, KEPT_AFTER, NewAgent,
+    WrappedKey, no_agent,
 };
 use sentinel_model::ids::AgentId;
 use sqlx::Row;
@@ -120,14 +121,15 @@ async fn register(
     }
     script
         .sql(
-            "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment) \
-             VALUES (?,?,?,?,?);",
+            "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment, made_at) \
+             VALUES (?,?,?,?,?,?);",
         )
         .bind(new.id.as_str())
         .bind(key_id)
         .bind(new.wrapped_key.clone())
         .bind(!approved)
-        .bind(serde_json::to_string(&enrolment)?);
+        .bind(serde_json::to_string(&enrolment)?)
+        .bind(now);
     transaction(conn, vec![script]).await?;
     let agent = find(conn, &new.id).await?.ok_or_else(|| no_agent(&new.id))?;
     Ok(Enrolled { agent, wrapped_key: new.wrapped_key, approved })
@@ -165,7 +167,75 @@ async fn set_state(
     }
 }
 
+/// A further key of an agent that is approved, has no other newest key than is said, and nobody who
+/// would take its place. It has the enrolment of the one before: who asks for that again gets this.
+async fn add_key(
+    conn: &mut SqliteConnection,
+    (id, newest): (&AgentId, u32),
+    wrapped: Vec<u8>,
+    now: i64,
+) -> Result<Option<u32>, StoreError> {
+    let agent = find(conn, id).await?.ok_or_else(|| no_agent(id))?;
+    let free = agent.state == AgentState::Approved && agent.newcomer.is_none();
+    if !free || agent.key_id != newest {
+        return Ok(None);
+    }
+    let key_id = newest + 1;
+    let mut script = Script::new();
+    script
+        .sql(
+            "INSERT INTO agent_keys (agent, key_id, wrapped, waiting, enrolment, made_at) \
+             SELECT agent, ?, ?, 0, enrolment, ? FROM agent_keys WHERE agent = ? \
+             ORDER BY key_id DESC LIMIT 1;",
+        )
+        .bind(key_id)
+        .bind(wrapped)
+        .bind(now)
+        .bind(id.as_str())
+        .sql("UPDATE agents SET key_id = ? WHERE id = ?;")
+        .bind(key_id)
+        .bind(id.as_str())
+        .sql("DELETE FROM agent_keys WHERE agent = ? AND valid_until < ?;")
+        .bind(id.as_str())
+        .bind(now - KEPT_AFTER);
+    transaction(conn, vec![script]).await?;
+    Ok(Some(key_id))
+}
+
 impl SqliteStore {
+    pub(super) async fn do_add_agent_key(
+        &self,
+        id: &AgentId,
+        newest: u32,
+        wrapped: Vec<u8>,
+        now: i64,
+    ) -> Result<Option<u32>, StoreError> {
+        let id = id.clone();
+        self.write(move |_, writer| {
+            Box::pin(async move { add_key(&mut writer.conn, (&id, newest), wrapped, now).await })
+        })
+        .await
+    }
+
+    pub(super) async fn do_retire_agent_keys(
+        &self,
+        id: &AgentId,
+        below: u32,
+        until: i64,
+    ) -> Result<u64, StoreError> {
+        let mut script = Script::new();
+        script
+            .sql(
+                "UPDATE agent_keys SET valid_until = ? WHERE agent = ? AND key_id < ? \
+                 AND NOT waiting AND (valid_until IS NULL OR valid_until > ?);",
+            )
+            .bind(until)
+            .bind(id.as_str())
+            .bind(below)
+            .bind(until);
+        self.change(script).await
+    }
+
     pub(super) async fn do_register(
         &self,
         new: NewAgent,
@@ -198,11 +268,18 @@ impl SqliteStore {
     }
 
     pub(super) async fn keys_of(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
-        let sql = "SELECT k.key_id, k.wrapped FROM agent_keys k JOIN agents a ON a.id = k.agent \
+        let sql = "SELECT k.key_id, k.wrapped, k.made_at, k.valid_until FROM agent_keys k JOIN agents a ON a.id = k.agent \
                    WHERE a.id = ? AND NOT k.waiting AND a.state <> 'blocked' ORDER BY k.key_id DESC";
         let rows = sqlx::query(sql).bind(id.as_str()).fetch_all(&self.0.pool).await?;
-        let key =
-            |row: &SqliteRow| Ok(WrappedKey { key_id: row.try_get(0)?, wrapped: row.try_get(1)? });
+        let key = |row: &SqliteRow| {
+            let (made_at, valid_until) = (row.try_get(2)?, row.try_get(3)?);
+            Ok(WrappedKey {
+                key_id: row.try_get(0)?,
+                wrapped: row.try_get(1)?,
+                made_at,
+                valid_until,
+            })
+        };
         rows.iter().map(key).collect()
     }
 

@@ -100,3 +100,36 @@ pub(crate) async fn heartbeats_are_kept(store: &dyn Store) {
     assert_eq!(found.report.as_deref(), Some("{}"));
     assert!(store.save_heartbeat(beat("b"), T0).await.is_err());
 }
+
+pub(crate) async fn a_further_key_is_made_once_and_those_before_it_end_when_it_is_said(
+    store: &dyn Store,
+) {
+    let a = agent("a");
+    let enrolled = store.register_agent(new("a", "1", 1), T0).await.unwrap();
+    assert_eq!(store.add_agent_key(&a, 1, vec![2; 60], T0 + 5).await.unwrap(), Some(2));
+    // Of two who rotate at once one does.
+    assert_eq!(store.add_agent_key(&a, 1, vec![3; 60], T0 + 5).await.unwrap(), None);
+    assert_eq!(keys(store, "a").await, [(2, 2), (1, 1)]);
+    let times = |keys: Vec<sentinel_store::agents::WrappedKey>| {
+        keys.iter().map(|k| (k.key_id, k.made_at - T0, k.valid_until)).collect::<Vec<_>>()
+    };
+    let now = store.agent_keys(&a).await.unwrap();
+    assert_eq!(times(now), [(2, 5, None), (1, 0, None)]);
+    assert_eq!(store.retire_agent_keys(&a, 2, T0 + 90).await.unwrap(), 1);
+    // It may become shorter, not longer.
+    assert_eq!(store.retire_agent_keys(&a, 2, T0 + 95).await.unwrap(), 0);
+    let now = store.agent_keys(&a).await.unwrap();
+    assert_eq!(times(now), [(2, 5, None), (1, 0, Some(T0 + 90))]);
+    // The enrolment that is asked for again gives the key that is in force.
+    let again = store.register_agent(new("a", "1", 1), T0 + 6).await.unwrap();
+    assert!(again.approved && enrolled.approved);
+    assert_eq!((again.agent.key_id, again.wrapped_key[0]), (2, 2));
+    // Long after its end a key is gone.
+    let later = T0 + 90 + 31 * 86_400_000;
+    assert_eq!(store.add_agent_key(&a, 2, vec![4; 60], later).await.unwrap(), Some(3));
+    assert_eq!(keys(store, "a").await, [(3, 4), (2, 2)]);
+    // While somebody waits to take its place, an operator decides first; and for nobody unknown.
+    store.register_agent(new("a", "2", 9), T0 + 7).await.unwrap();
+    assert_eq!(store.add_agent_key(&a, 4, vec![5; 60], later).await.unwrap(), None);
+    assert!(store.add_agent_key(&agent("b"), 1, vec![5; 60], later).await.is_err());
+}

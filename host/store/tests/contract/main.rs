@@ -112,6 +112,7 @@ contract![
     upkeep::old_samples_live_on_as_rollups_and_then_go,
     upkeep::odd_values_live_on_in_rollups_bit_by_bit,
     agents::a_new_machine_is_approved_and_a_known_one_waits,
+    agents::a_further_key_is_made_once_and_those_before_it_end_when_it_is_said,
     agents::a_known_id_keeps_its_key_until_the_new_one_is_approved,
     agents::an_enrolment_that_is_asked_for_again_gives_the_key_it_gave,
     agents::a_blocked_agent_has_no_key_and_stays_blocked,

@@ -37,7 +37,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use prepare::Preparer;
 use prost::Message as _;
-use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::ids::{AgentId, Epoch, Position};
 use sentinel_store::ingest::{Commit, CommitOutcome, Content};
 use sentinel_store::{Store, StoreError};
 use sentinel_wire::envelope::{self, Record};
@@ -279,6 +279,8 @@ impl Ingest {
             CommitOutcome::Committed { series } => match &commit.content {
                 Content::Samples(batch) => {
                     self.parts.windows.write().push(batch, &series);
+                    let at = Position { epoch: commit.epoch, seq };
+                    tracing::debug!(target: envelope::WAY, agent_id = %agent, batch_id = %envelope::batch_id(at), trace_id = %envelope::trace_id(at), "committed");
                     self.parts.metrics.record("committed");
                     self.parts.metrics.samples.inc_by(batch.len() as u64);
                 }

@@ -97,6 +97,25 @@ impl Store for FlakyStore {
     async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
         self.inner.agents().await
     }
+    async fn add_agent_key(
+        &self,
+        id: &AgentId,
+        newest: u32,
+        wrapped: Vec<u8>,
+        now: i64,
+    ) -> Result<Option<u32>, StoreError> {
+        self.inner.add_agent_key(id, newest, wrapped, now).await
+    }
+
+    async fn retire_agent_keys(
+        &self,
+        id: &AgentId,
+        below: u32,
+        until: i64,
+    ) -> Result<u64, StoreError> {
+        self.inner.retire_agent_keys(id, below, until).await
+    }
+
     async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
         self.inner.agent_keys(id).await
     }

@@ -6,6 +6,7 @@ use crate::enrol::{Enrolment, GivenToken, Identity};
 use crate::export::{ExportParts, ExportStatus, Said, run};
 use crate::metrics::Metrics;
 use crate::record::{LogRecord, Part};
+use crate::servers::Servers;
 use crate::state::SlotStates;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ use sentinel_wire::v1::EpochState;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub(super) struct TestAgent {
@@ -43,7 +44,7 @@ impl TestAgent {
     /// Enrolled, and not sending yet.
     pub(super) fn new() -> Self {
         let agent = Self::not_enrolled();
-        let identity = Identity { id: AgentId::new("a").unwrap(), key: key() };
+        let identity = Identity { id: AgentId::new("a").unwrap(), key: key(), before: None };
         identity.save(&agent.dir.path().join("identity.json")).unwrap();
         agent
     }
@@ -66,6 +67,11 @@ impl TestAgent {
 
     /// Begins to send; heartbeats every five seconds.
     pub(super) fn start(&mut self, script: &Script) {
+        self.start_over(script.link());
+    }
+
+    /// The same, to several servers.
+    pub(super) fn start_over(&mut self, link: Servers) {
         let config = AgentConfig {
             id: Some(AgentId::new("a").unwrap()),
             heartbeat: Millis(5000),
@@ -76,7 +82,7 @@ impl TestAgent {
             log: Arc::clone(&self.log),
             states: Arc::clone(&self.states),
             metrics: Arc::clone(&self.metrics),
-            link: script.link(),
+            link,
             identity_file: self.dir.path().join("identity.json"),
             dead: self.dir.path().join("dead"),
             enrolment: Arc::clone(&self.enrolment),
@@ -84,6 +90,7 @@ impl TestAgent {
             status: Arc::clone(&self.status),
             identity: tokio::sync::watch::Sender::new(None),
             report: Arc::new(|| Said { warnings: vec!["a warning".to_owned()], ..Said::default() }),
+            force: mpsc::channel(1).1,
             clock: Arc::new(move || 1_000_000 + clock.elapsed().as_millis() as i64),
         };
         self.task = Some(tokio::spawn(run(parts, self.stop.subscribe())));

@@ -4,6 +4,7 @@
 mod agent;
 mod behaviour;
 mod enrolling;
+mod failover;
 mod machine;
 mod pins;
 mod server;

@@ -2,6 +2,7 @@
 //! over a pipe in memory, so that a clock that stands still waits for it.
 
 use crate::link::Link;
+use crate::servers::Servers;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sentinel_wire::envelope::{Content, open};
@@ -13,6 +14,7 @@ use sentinel_wire::v1::{
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Endpoint, Server};
@@ -118,18 +120,43 @@ impl Script {
     }
 
     /// Serves on one end of a pipe in memory; the other end.
-    pub(super) fn link(&self) -> Link {
-        let service = self.clone();
+    pub(super) fn link(&self) -> Servers {
+        Servers::of(vec![self.link_through(&Door::default())])
+    }
+
+    /// The same through a door that may be closed: one server of several over one store.
+    pub(super) fn link_through(&self, door: &Door) -> Link {
+        let (service, door) = (self.clone(), door.clone());
         let connector = tower::service_fn(move |_| {
             let (ours, theirs) = tokio::io::duplex(1 << 20);
-            let service = IngestServer::new(service.clone());
+            let door = door.clone();
+            let service =
+                IngestServer::with_interceptor(service.clone(), move |request| door.pass(request));
             tokio::spawn(async move {
                 let incoming = tokio_stream::once(Ok::<_, std::io::Error>(theirs));
                 let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
             });
             async move { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
         });
-        Link::over(Endpoint::from_static("http://test").connect_with_connector_lazy(connector))
+        let channel = Endpoint::from_static("http://test").connect_with_connector_lazy(connector);
+        Link::over(channel)
+    }
+}
+
+/// Whether a server is to be reached, and how often it was.
+#[derive(Clone, Default)]
+pub(super) struct Door {
+    pub(super) closed: Arc<AtomicBool>,
+    pub(super) passed: Arc<AtomicUsize>,
+}
+
+impl Door {
+    fn pass(&self, request: Request<()>) -> Result<Request<()>, Status> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("nobody is there"));
+        }
+        self.passed.fetch_add(1, Ordering::SeqCst);
+        Ok(request)
     }
 }
 
