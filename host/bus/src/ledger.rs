@@ -10,6 +10,7 @@
 //! | out | nak, drop | waiting until t; so do all behind it in its stream that are out |
 //! | out | end of the subscription | waiting until now |
 //! | any | forgotten | done |
+//! | waiting | forgotten with its place | done |
 //! | done | | leaves with all done entries at the front, and its place is told |
 //!
 //! `P` is where a message lies in what the bus is made of.
@@ -125,6 +126,21 @@ impl<P> Ledger<P> {
         self.waiting.remove(&index);
         self.bytes -= message.payload.len();
         Done { finished: Some(message.payload.len()), left: self.release_front() }
+    }
+
+    /// What waits in some places is done with here, whatever is answered later; those places.
+    pub(crate) fn forget_waiting(&mut self, is_there: impl Fn(&P) -> bool) -> Vec<P>
+    where
+        P: Clone,
+    {
+        let there = |index: &Index| self.entries.get(index).is_some_and(|e| is_there(&e.place));
+        let indexes: Vec<Index> = self.waiting.keys().copied().filter(there).collect();
+        let mut places = Vec::with_capacity(indexes.len());
+        for index in indexes {
+            places.extend(self.place(index).cloned());
+            self.ack(index);
+        }
+        places
     }
 
     /// Nothing is to come again, whatever is answered later.
@@ -258,6 +274,22 @@ mod tests {
         ledger.nak(0, 1, now);
         assert_eq!(ledger.ack(0).left, [1]);
         assert_eq!(take_all(&mut ledger, now), [(1, 2)]);
+    }
+
+    #[test]
+    fn what_waits_in_a_place_is_forgotten_and_what_is_out_there_is_not() {
+        let now = Instant::now();
+        let mut ledger = ledger(&["a", "a", "b", "b"], now);
+        assert_eq!(ledger.take(now).map(|taken| taken.0), Some(0));
+        assert_eq!(ledger.forget_waiting(|place| *place < 3), [2]);
+        assert_eq!(take_all(&mut ledger, now), [(2, 1), (3, 1)]);
+        ledger.nak(0, 1, now);
+        assert_eq!(ledger.forget_waiting(|place| *place < 3), [1]);
+        assert_eq!(ledger.ack(0), Done { finished: None, left: vec![] });
+        assert_eq!(take_all(&mut ledger, now), []);
+        ledger.ack(2);
+        assert_eq!(ledger.ack(3).left, [4]);
+        assert!(ledger.entries.is_empty() && ledger.bytes == 0);
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Run a server alone, over NATS and PostgreSQL.
     Server(Box<ServerArgs>),
-    /// Run a worker alone, over NATS and PostgreSQL; of several, one works and the others stand by.
+    /// Run a worker alone, over NATS and PostgreSQL; several share the work.
     Worker(Box<WorkerArgs>),
     /// Run a registry of plugins, or manage one: tokens, names.
     Registry(Box<RegistryArgs>),

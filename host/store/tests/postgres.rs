@@ -12,7 +12,6 @@ use sentinel_store::postgres::{Level, PostgresOptions, PostgresStore, PostgresUr
 use sentinel_store::query::TimeRange;
 use sentinel_store::{Store, StoreError};
 use sentinel_test_services::Postgres;
-use sqlx::Connection as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -376,37 +375,4 @@ async fn a_password_is_in_no_message() {
         let said = format!("{error} {error:?}");
         assert!(!said.contains("s3cret") && said.contains("postgres://u@"), "{said}");
     }
-}
-
-#[tokio::test]
-async fn what_becomes_visible_late_is_in_the_tail_all_the_same_and_holds_nothing_up() {
-    let server = server::shared();
-    let database = server.database().unwrap();
-    let url = PostgresUrl::new(&database).unwrap();
-    let store = PostgresStore::open(url, PostgresOptions::default()).await.unwrap();
-    let commit = async |seq| store.commit(vec![record("a", seq)], T0).await.unwrap();
-    commit(1).await;
-    let begin = store.tail_end().await.unwrap();
-    // Another worker has its number, and commits after all that come later.
-    let mut slow = sqlx::PgConnection::connect(&database).await.unwrap();
-    let sql = "BEGIN; INSERT INTO batches (hour, stream, shape, committed_at, first, last, times, values) \
-               SELECT hour, stream, shape, committed_at, first, last, times, array_fill(7.5::float8, ARRAY[20]) \
-               FROM batches";
-    sqlx::raw_sql(sql).execute(&mut slow).await.unwrap();
-    commit(2).await;
-    commit(3).await;
-    let values = |batches: &[sentinel_store::tail::TailBatch]| {
-        batches.iter().map(|batch| batch.values[0]).collect::<Vec<_>>()
-    };
-    let first = store.tail(&begin, 1).await.unwrap();
-    assert_eq!((values(&first.batches), first.more), (vec![value(0, 2)], true));
-    // It commits while the rest of a page is still to be read.
-    sqlx::raw_sql("COMMIT").execute(&mut slow).await.unwrap();
-    let second = store.tail(&first.next, 9).await.unwrap();
-    assert_eq!((values(&second.batches), second.more), (vec![value(0, 3)], false));
-    let third = store.tail(&second.next, 9).await.unwrap();
-    assert_eq!(values(&third.batches), [7.5]);
-    assert_eq!(store.tail(&third.next, 9).await.unwrap().batches, []);
-    let again = store.tail(&begin, 9).await.unwrap();
-    assert_eq!(values(&again.batches), [7.5, value(0, 2), value(0, 3)]);
 }

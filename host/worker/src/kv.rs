@@ -42,6 +42,22 @@ impl SlotStates {
         Ok(())
     }
 
+    /// Reads the state of all slots again: another worker may have changed it.
+    ///
+    /// # Errors
+    /// What the store says; then some are as they were.
+    pub async fn read_again(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock().await;
+        let slots: Vec<SlotName> = self.states.read().keys().cloned().collect();
+        for slot in slots {
+            let stored = self.store.slot_state(&key(&slot)).await?;
+            let mut state = KvState::default();
+            state.apply(stored.into_iter().map(|(key, value)| KvWrite { key, value: Some(value) }));
+            self.states.write().insert(slot, Arc::new(state));
+        }
+        Ok(())
+    }
+
     /// Keeps the writes of a call: in the store first.
     ///
     /// # Errors

@@ -29,6 +29,14 @@ pub struct Metrics {
     pub notifications: IntCounterVec,
     /// Notifications that wait to be delivered.
     pub notifications_open: IntGauge,
+    /// 1 while this worker keeps alerts.
+    pub keeps_alerts: IntGauge,
+    /// Messages acknowledged.
+    pub acks: IntCounter,
+    /// Times that the bus did not deliver, or did not take an answer.
+    pub bus_failures: IntCounter,
+    /// Seconds from each decision to tell until it is told.
+    pub notification_seconds: Histogram,
     /// Slots that are not as configured.
     pub slots_failed: IntGauge,
     /// Series kept in windows.
@@ -85,6 +93,19 @@ impl Metrics {
                 "sentinel_worker_notifications_open",
                 "Notifications waiting to be delivered.",
             )?,
+            keeps_alerts: IntGauge::new(
+                "sentinel_worker_keeps_alerts",
+                "1 while this worker evaluates rules and notifies, 0 while it stands by.",
+            )?,
+            acks: IntCounter::new("sentinel_worker_acks_total", "Messages acknowledged.")?,
+            bus_failures: IntCounter::new(
+                "sentinel_worker_bus_failures_total",
+                "Times that the bus did not deliver, or did not take an answer.",
+            )?,
+            notification_seconds: seconds(
+                "sentinel_worker_notification_seconds",
+                "Time from each decision to tell until it is told.",
+            )?,
             slots_failed: IntGauge::new(
                 "sentinel_worker_slots_failed",
                 "Slots that could not be loaded as they are configured.",
@@ -102,6 +123,10 @@ impl Metrics {
         registry.register(Box::new(all.evaluation_seconds.clone()))?;
         registry.register(Box::new(all.notifications.clone()))?;
         registry.register(Box::new(all.notifications_open.clone()))?;
+        registry.register(Box::new(all.keeps_alerts.clone()))?;
+        registry.register(Box::new(all.acks.clone()))?;
+        registry.register(Box::new(all.bus_failures.clone()))?;
+        registry.register(Box::new(all.notification_seconds.clone()))?;
         registry.register(Box::new(all.slots_failed.clone()))?;
         registry.register(Box::new(all.window_series.clone()))?;
         registry.register(Box::new(all.window_samples.clone()))?;

@@ -36,6 +36,8 @@ pub struct WorkerOptions {
     pub fleet: Option<FleetOptions>,
     /// Whether this worker packs the store and drops what retention no longer keeps.
     pub maintain: bool,
+    /// Whether other workers may work with the same bus and store: then one of them keeps alerts.
+    pub shares: bool,
     /// The most notifications of one notifier that are held in memory; the others wait in the
     /// store.
     pub queued: usize,
@@ -55,6 +57,7 @@ impl WorkerOptions {
             transform_wait: Duration::from_millis(500),
             fleet: None,
             maintain: true,
+            shares: false,
             queued: MAX_QUEUED,
         }
     }

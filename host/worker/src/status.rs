@@ -70,7 +70,9 @@ pub struct WorkerStatus {
     pub ingest: IngestStatus,
     /// What rules read.
     pub windows: WindowsStatus,
-    /// Rules and alerts.
+    /// Whether it evaluates rules and notifies; else another worker does.
+    pub keeps_alerts: bool,
+    /// Rules and alerts, where it keeps alerts.
     pub rules: RulesStatus,
     /// Notifications by notifier.
     pub notifications: Vec<LaneStatus>,

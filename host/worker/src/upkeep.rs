@@ -1,8 +1,10 @@
 //! What a worker does besides: packing and retention of the store, trying again to load what
 //! could not be loaded, and saying how it is.
 
+use crate::clock::Clock;
 use crate::stop::stopped;
 use crate::worker::Shared;
+use sentinel_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,10 +28,14 @@ async fn pause(period: Duration, stop: &mut watch::Receiver<bool>) -> bool {
 }
 
 /// Packs, rolls up and drops what retention no longer keeps.
-pub(crate) async fn maintain(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn maintain(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut more = false;
     while pause(if more { MAINTAIN_PAUSE } else { MAINTAIN_EVERY }, &mut stop).await {
-        more = match shared.store.maintain(shared.clock.now()).await {
+        more = match store.maintain(clock.now()).await {
             Ok((done, more)) => {
                 tracing::debug!(?done, more, "maintained the store");
                 more

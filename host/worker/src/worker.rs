@@ -3,16 +3,16 @@
 use crate::checker::ConditionChecker;
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
-use crate::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
 use crate::fleet;
 use crate::ingest::{Ingest, IngestParts, consume};
+use crate::keeper::Keeper;
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
-use crate::notify::{Notifications, NotifyParts};
 use crate::parts::{WorkerError, WorkerOptions, WorkerParts};
 use crate::slots::{SlotParts, Slots, Watched};
 use crate::stages::Stages;
 use crate::status::{IngestStatus, STATUS_PREFIX, WindowsStatus, WorkerStatus};
+use crate::term::Term;
 use crate::upkeep;
 use crate::windows::Windows;
 use crate::windows::source::WindowSource;
@@ -54,10 +54,9 @@ pub(crate) struct Shared {
     pub(crate) config: Mutex<WorkerConfig>,
     stages: Arc<ArcSwap<Stages>>,
     windows: Arc<RwLock<Windows>>,
-    notifications: Notifications,
+    keeper: Arc<Keeper>,
     routing: Arc<ArcSwap<Routing>>,
     metrics: Metrics,
-    rules: SharedRulesStatus,
     ingest_trouble: Arc<RwLock<Option<String>>>,
     /// Told when there may be other rules or evaluators.
     changed: watch::Sender<u64>,
@@ -75,8 +74,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker. Returns once alerts and open notifications are read from the store and
-    /// the slots have been tried; slots that could not be loaded are in the status.
+    /// Starts a worker. Returns once the slots have been tried and, where it is alone, alerts and
+    /// open notifications are read from the store; slots that could not be loaded are in the status.
     ///
     /// # Errors
     /// [`WorkerError`].
@@ -91,39 +90,35 @@ impl Worker {
         };
         let metrics = Metrics::register(&parts.metrics)?;
         let windows = Arc::new(RwLock::new(Windows::default()));
-        let mut slots = slots(&options, &parts, &windows);
+        let (mut slots, states) = slots(&options, &parts, &windows);
         let stages = Arc::new(ArcSwap::from_pointee(slots.apply(&options.config).await));
         metrics.slots_failed.set(slots.problems().len() as i64);
         let (stop, stopping) = watch::channel(false);
-        let (changed, changes) = watch::channel(0);
-        let notify = NotifyParts {
-            store: Arc::clone(&parts.store),
-            stages: Arc::clone(&stages),
-            clock: Arc::clone(&parts.clock),
-            metrics: metrics.clone(),
-            queued: options.queued,
-        };
-        let notifications = Notifications::start(notify, stopping.clone()).await;
+        let changed = watch::Sender::new(0);
         let routing = Arc::new(ArcSwap::from_pointee(routing(&options.config)?));
         let caught_up = Arc::new(AtomicBool::new(false));
-        let evaluation = Evaluation::restore(EvaluateParts {
+        let keeper = Arc::new(Keeper {
             store: Arc::clone(&parts.store),
             stages: Arc::clone(&stages),
             windows: Arc::clone(&windows),
-            notifications: notifications.clone(),
             routing: Arc::clone(&routing),
+            states,
             watch: options.config.self_watch.clone(),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),
             settle: options.settle,
             caught_up: Arc::clone(&caught_up),
-        })
-        .await;
+            changed: changed.clone(),
+            maintain: options.maintain,
+            queued: options.queued,
+            duties: Mutex::default(),
+        });
         let ingest = Ingest::new(IngestParts {
             store: Arc::clone(&parts.store),
             keys: Arc::clone(&parts.keys),
             stages: Arc::clone(&stages),
-            windows: Arc::clone(&windows),
+            // Where workers share, whoever keeps alerts reads them from the store.
+            windows: (!options.shares).then(|| Arc::clone(&windows)),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),
             transform_wait: options.transform_wait,
@@ -139,10 +134,9 @@ impl Worker {
             options,
             stages,
             windows,
-            notifications,
+            keeper: Arc::clone(&keeper),
             routing,
             metrics: metrics.clone(),
-            rules: evaluation.status(),
             ingest_trouble: ingest.trouble(),
             changed,
             fleet_report: OnceLock::new(),
@@ -154,12 +148,12 @@ impl Worker {
             }
             None => None,
         };
-        let mut others = vec![
-            tokio::spawn(evaluation.run(changes, stopping.clone())),
-            tokio::spawn(upkeep::attend(Arc::clone(&shared), stopping.clone())),
-        ];
-        if shared.options.maintain {
-            others.push(tokio::spawn(upkeep::maintain(Arc::clone(&shared), stopping.clone())));
+        let mut others = vec![tokio::spawn(upkeep::attend(Arc::clone(&shared), stopping.clone()))];
+        if shared.options.shares {
+            let holder = shared.options.name.clone();
+            others.push(tokio::spawn(keeper.serve(holder, stopping.clone())));
+        } else {
+            keeper.begin(&Term::default(), true).await;
         }
         let ingest = tokio::spawn(consume(parts.bus, ingest, metrics, caught_up, stopping));
         Ok(Self { shared, fleet, stop, ingest, others })
@@ -220,11 +214,13 @@ impl Worker {
         }
         self.stop.send_replace(true);
         let drained = async {
+            if !self.shared.options.shares {
+                self.shared.keeper.drain().await;
+            }
             let _ = (&mut self.ingest).await;
             for task in &mut self.others {
                 let _ = task.await;
             }
-            self.shared.notifications.drained().await;
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!(
@@ -239,9 +235,13 @@ impl Worker {
     }
 }
 
-fn slots(options: &WorkerOptions, parts: &WorkerParts, windows: &Arc<RwLock<Windows>>) -> Slots {
+fn slots(
+    options: &WorkerOptions,
+    parts: &WorkerParts,
+    windows: &Arc<RwLock<Windows>>,
+) -> (Slots, Arc<SlotStates>) {
     let states = Arc::new(SlotStates::new(Arc::clone(&parts.store)));
-    Slots::new(SlotParts {
+    let slots = Slots::new(SlotParts {
         runtime: Arc::clone(&parts.runtime),
         services: Services {
             secrets: Arc::clone(&parts.secrets),
@@ -250,9 +250,10 @@ fn slots(options: &WorkerOptions, parts: &WorkerParts, windows: &Arc<RwLock<Wind
             forbidden_paths: options.forbidden_paths.clone(),
         },
         plugins: Arc::clone(&parts.plugins),
-        states,
+        states: Arc::clone(&states),
         link: options.link.clone(),
-    })
+    });
+    (slots, states)
 }
 
 impl Shared {
@@ -278,7 +279,7 @@ impl Shared {
     pub(crate) async fn goes_over(&self, slots: &mut Slots, stages: Stages) {
         self.stages.store(Arc::new(stages));
         self.changed.send_modify(|count| *count += 1);
-        self.notifications.notifiers_changed();
+        self.keeper.notifiers_changed();
         slots.stop_retired().await;
     }
 
@@ -293,6 +294,8 @@ impl Shared {
             Ok(depth) => (depth, None),
             Err(error) => (Depth::default(), Some(error.to_string())),
         };
+        let kept = self.keeper.status();
+        let (rules, notifications) = kept.clone().unwrap_or_default();
         let count = |outcome| (outcome, self.metrics.records.with_label_values(&[outcome]).get());
         WorkerStatus {
             name: self.options.name.clone(),
@@ -311,8 +314,9 @@ impl Shared {
                 store_trouble: self.ingest_trouble.read().clone(),
             },
             windows: WindowsStatus::new(self.windows.read().size()),
-            rules: self.rules.read().clone(),
-            notifications: self.notifications.status(),
+            keeps_alerts: kept.is_some(),
+            rules,
+            notifications,
         }
     }
 

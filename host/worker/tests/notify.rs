@@ -8,6 +8,7 @@ use sentinel_store::Store as _;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
 use sentinel_worker::notify::{Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, NotifierStage, Stages};
+use sentinel_worker::term::Term;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::alerts::decided;
@@ -51,6 +52,7 @@ async fn start(rig: &Rig) -> (Notifications, watch::Sender<bool>) {
         clock: rig.clock.clone(),
         metrics: rig.metrics.clone(),
         queued: QUEUED,
+        term: Term::default(),
     };
     (Notifications::start(parts, stopping).await, stop)
 }

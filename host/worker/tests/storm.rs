@@ -12,6 +12,7 @@ use sentinel_store::Store as _;
 use sentinel_store::alerting::NotificationFilter;
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::stages::{Attempt, EvaluatorStage, Notifier, NotifierStage, Stages};
+use sentinel_worker::term::Term;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,7 +105,7 @@ async fn a_storm_is_told_in_groups_and_whole_and_delays_nobody_else() {
     let mut rules: Vec<Rule> = (0..RULES).map(|n| rule(&format!("storm-{n}"))).collect();
     rules.push(rule("other"));
     apply(&rig, 1, rules).await;
-    let running = Running::start_with(&rig, Duration::ZERO, QUEUED).await;
+    let running = Running::start_with(&rig, Duration::ZERO, QUEUED, Term::default()).await;
     let journal = async || rig.store.notifications(NotificationFilter::All, 1_000).await.unwrap();
     until("the storm is decided", async || journal().await.len() == RULES).await;
     let open = |name: &str| {

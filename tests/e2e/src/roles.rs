@@ -19,6 +19,19 @@ pub struct Role {
     child: Child,
 }
 
+impl Role {
+    /// Sends it a signal, as `kill` names it.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        let done = Command::new("kill").args(["-s", signal, &id]).status()?;
+        ensure!(done.success(), "kill -s {signal} {id}: {done}");
+        Ok(())
+    }
+}
+
 impl Drop for Role {
     fn drop(&mut self) {
         let _ = self.child.kill();

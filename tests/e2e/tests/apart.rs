@@ -1,6 +1,6 @@
 //! Server, workers and agent as processes of their own, over a real NATS and a real PostgreSQL.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use sentinel_e2e::counter::{Counted, now};
 use sentinel_e2e::roles::Apart;
 use sentinel_e2e::sentinel::{Home, Up};
@@ -17,11 +17,20 @@ async fn samples_since(apart: &Apart<'_>, server: &Up<'_>, since: i64, what: &st
         .with_context(|| ["server", "one", "two", "agent"].map(|name| apart.log(name)).join("\n"))
 }
 
-/// Which workers have said of themselves that they work.
-async fn at_work(server: &Up<'_>) -> Result<Vec<String>> {
+/// The workers by name, and whether each keeps alerts.
+async fn keeping(server: &Up<'_>) -> Result<Vec<(bool, String)>> {
     let status = server.get("/v1/status").await?;
     let workers = status["workers"].as_array().context("workers")?;
-    Ok(workers.iter().map(|one| one["name"].to_string()).collect())
+    let keeps = |one: &serde_json::Value| {
+        let name = one["status"]["name"].as_str().unwrap_or_default().to_owned();
+        (one["status"]["keeps_alerts"] == true, name)
+    };
+    let is_worker = |one: &&serde_json::Value| {
+        one["name"].as_str().is_some_and(|name| name.starts_with("worker/"))
+    };
+    let mut keeping: Vec<_> = workers.iter().filter(is_worker).map(keeps).collect();
+    keeping.sort_by(|one, other| one.1.cmp(&other.1));
+    Ok(keeping)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,17 +70,28 @@ worker:
     let _agent = apart.agent(&server).await?;
     samples_since(&apart, &server, began, "samples come").await?;
     let two = apart.worker("two")?;
-    eventually("the second worker stands by", SOON, || async {
-        Ok(apart.log("two").contains("this one stands by").then_some(()))
+    // They share the partitions, and one of them keeps alerts.
+    eventually("the second worker has its share", SOON, || async {
+        let (one, two) = (apart.log("one"), apart.log("two"));
+        let shares = one.contains("gives a partition") && two.contains("reads a partition");
+        Ok((shares && two.contains("this one stands by")).then_some(()))
+    })
+    .await
+    .with_context(|| ["one", "two"].map(|name| apart.log(name)).join("\n"))?;
+    eventually("one of both keeps alerts", SOON, || async {
+        Ok((keeping(&server).await? == [(true, "one".to_owned()), (false, "two".to_owned())])
+            .then_some(()))
+    })
+    .await?;
+
+    // The first is killed, and the other reads all and keeps alerts.
+    drop(one);
+    samples_since(&apart, &server, now() + 1000, "the second worker takes over").await?;
+    eventually("the other keeps alerts", SOON, || async {
+        Ok(keeping(&server).await?.contains(&(true, "two".to_owned())).then_some(()))
     })
     .await
     .with_context(|| apart.log("two"))?;
-    let at_work = at_work(&server).await?;
-    ensure!(!at_work.iter().any(|name| name.contains("two")), "{at_work:?}");
-
-    // The worker is killed, and the other takes over.
-    drop(one);
-    samples_since(&apart, &server, now() + 1000, "the second worker takes over").await?;
     let one = apart.worker("one")?;
     // NATS comes back empty under the one that works.
     nats.kill_and_forget()?;

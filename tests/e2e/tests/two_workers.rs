@@ -17,6 +17,9 @@ const SOON: Duration = Duration::from_secs(90);
 /// What a worker says that waits for the other's end.
 const STANDS_BY: &str = "this one stands by";
 
+/// What one says that went on after another one took over.
+const LOST: &str = "another worker keeps alerts by now";
+
 /// They fire and resolve all the time: some at once, one after it was pending.
 const RULES: &str = "version: 1
 rules:
@@ -142,7 +145,7 @@ async fn a_worker_killed_at_each_step_of_firing_leaves_one_entry_and_one_effect(
         let waits = stand_by(&apart, names[(kill + 1) % 2]).await?;
         let step = steps[kill % steps.len()];
         step.wait(&mut lot, &receiver).await.with_context(|| format!("{hint}\n{}", logs()))?;
-        // Dropping it is `kill -9`; the other has the work once the hold is forgotten.
+        // Dropping it is `kill -9`; the other has the work once the lease is over.
         drop(std::mem::replace(&mut works, waits));
         let before = receiver.received().len();
         receiver.mute(false);
@@ -160,5 +163,48 @@ async fn a_worker_killed_at_each_step_of_firing_leaves_one_entry_and_one_effect(
     // What arrived without an answer, and what was refused, came again.
     assert!(told.repeats >= kills / 2, "{hint}: {} repeats", told.repeats);
     assert!(news.len() >= 2 * kills, "{hint}: {} transitions", news.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stood_still_and_lost_the_lease_changes_and_tells_nothing_more() -> Result<()>
+{
+    let services = Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?;
+    let home = Home::new()?;
+    let nats = Nats::start(&services, &home.path().join("nats"))?;
+    let postgres = Postgres::start(&services, &[])?;
+    let receiver = Receiver::start(KEY).await?;
+    home.configure("version: 1\n")?;
+    let up = home.up().await?;
+    let apart = Apart::new(&home, &up, &config(&receiver, &postgres, &nats)?)?;
+    let logs = || ["server", "one", "two"].map(|name| apart.log(name)).join("\n");
+    let server = apart.server().await?;
+    apart.apply(&server, RULES)?;
+    for name in ["one", "two"] {
+        apart.keep_secret(name, "webhook-key", KEY)?;
+    }
+    let one = apart.worker("one")?;
+    let _agent = apart.agent(&server).await?;
+    let taken = |before: usize| {
+        let new = receiver.received().split_off(before);
+        new.iter().filter(|one| one.answered == 200).count()
+    };
+    let told = || async { Ok((taken(0) > 0).then_some(())) };
+    eventually("alerts are told", SOON, told).await.with_context(logs)?;
+    let _two = stand_by(&apart, "two").await?;
+    one.signal("STOP")?;
+    let before = receiver.received().len();
+    let told = || async { Ok((taken(before) > 1).then_some(())) };
+    eventually("the other tells", SOON, told).await.with_context(logs)?;
+    one.signal("CONT")?;
+    let stepped = || async { Ok(apart.log("one").contains(LOST).then_some(())) };
+    eventually("the first steps down", SOON, stepped).await.with_context(logs)?;
+    let before = receiver.received().len();
+    let told = || async { Ok((taken(before) > 1).then_some(())) };
+    eventually("the other goes on to tell", SOON, told).await.with_context(logs)?;
+    apart.apply(&server, "version: 1\nrules: []\n")?;
+    let news = conclusion(&server).await.with_context(logs)?;
+    let told = judge(&news, &receiver.received()).with_context(logs)?;
+    println!("{} transitions told, {} repeats", news.len(), told.repeats);
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! A hold is the last message of a subject of a stream in NATS's memory that forgets after [`HOLD_FOR`]. Taking and keeping it
 //! say which message was the last before, so that of two one is refused. A holder that NATS does not hear of for that
 //! long lost it, and stops a while before that. It is no fence: what its holder does late must be checked where it
-//! is done.
+//! is done: of samples the ledger of the database sees to that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +13,27 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, StorageType};
+use futures::StreamExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::stream::stream_name;
-use super::{JetStreamBus, Shared, failed, whole};
+use super::{Shared, failed, whole};
 use crate::BusError;
 
 /// How long a hold lasts that is not kept.
 pub const HOLD_FOR: Duration = Duration::from_secs(10);
-/// How often it is kept, and looked at by those that wait for it.
+/// How often it is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
+/// How often a claim is made where its stream is missing at the first.
+const CLAIMS: usize = 2;
 /// When a holder that cannot keep it stops, counted from the last time it could.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(7);
 
-/// What [`JetStreamBus::hold`] gives. Others get it once it is [released](Hold::release), or [`HOLD_FOR`] after it was dropped.
-pub struct Hold {
+/// Something that this process has. Others get it once it is dropped, or [`HOLD_FOR`] after the process died.
+pub(super) struct Hold {
     shared: Arc<Shared>,
     subject: String,
     lost: watch::Receiver<bool>,
@@ -43,63 +48,66 @@ enum Claim {
     Refused,
 }
 
-impl JetStreamBus {
-    /// Waits until this process has what is named, and keeps it. Nothing else of the bus needs it.
-    ///
-    /// # Errors
-    /// [`BusError::Closed`]. A NATS that does not answer is waited for.
-    pub async fn hold(&self, name: &str) -> Result<Hold, BusError> {
-        let shared = Arc::clone(&self.shared);
-        let subject = format!("{}-holds.{name}", shared.options.stream.name);
-        let mut waiting = false;
-        let mut trouble = false;
-        let sequence = loop {
-            shared.alive()?;
-            match shared.claim(&subject, 0).await {
-                Ok(Claim::Taken(sequence)) => break sequence,
-                Ok(Claim::Refused) => {
-                    if !std::mem::replace(&mut waiting, true) {
-                        tracing::info!(name, "another process is at work; this one stands by");
-                    }
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut trouble, true) {
-                        tracing::warn!(name, %error, "the bus cannot say who is at work; asked again");
-                    }
-                }
-            }
-            sleep(KEEP_EVERY).await;
-        };
+impl Shared {
+    /// Takes what is named, if nobody has it, and keeps it.
+    pub(super) async fn take(self: &Arc<Self>, name: &str) -> Result<Option<Hold>, BusError> {
+        let subject = format!("{}-holds.{name}", self.options.stream.name);
+        let Claim::Taken(sequence) = self.claim(&subject, 0).await? else { return Ok(None) };
         let (lose, lost) = watch::channel(false);
-        let keeping = keep(Arc::clone(&shared), subject.clone(), sequence, lose);
+        let keeping = keep(Arc::clone(self), subject.clone(), sequence, lose);
         let keeping = tokio::spawn(keeping).abort_handle();
-        Ok(Hold { shared, subject, lost, keeping })
+        Ok(Some(Hold { shared: Arc::clone(self), subject, lost, keeping }))
+    }
+
+    /// The names of all that somebody has.
+    pub(super) async fn taken(&self) -> Result<BTreeSet<String>, BusError> {
+        let unknown = |error: String| failed("ask who is at work", error);
+        let stream = self.context.get_stream_no_info(holds_name(self)).await;
+        let stream = stream.map_err(|error| unknown(whole(&error)))?;
+        let before = format!("{}-holds.", self.options.stream.name);
+        let found = stream.info_with_subjects(format!("{before}*")).await;
+        let mut found = found.map_err(|error| unknown(whole(&error)))?;
+        let mut names = BTreeSet::new();
+        while let Some(subject) = found.next().await {
+            let (subject, _) = subject.map_err(|error| unknown(whole(&error)))?;
+            names.extend(subject.strip_prefix(&before).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    async fn release(&self, subject: &str) -> Result<(), BusError> {
+        let stream = self.context.get_stream_no_info(holds_name(self)).await;
+        let stream = stream.map_err(|error| failed("release a hold", whole(&error)))?;
+        let purged = stream.purge().filter(subject).await;
+        purged.map(|_| ()).map_err(|error| failed("release a hold", whole(&error)))
     }
 }
 
 impl Hold {
-    /// Ends when it is lost: somebody else may have it soon.
-    pub async fn lost(&mut self) {
+    /// Whether somebody else may have it soon.
+    pub(super) fn is_lost(&self) -> bool {
         // An error means that nobody keeps it any more.
-        let _ = self.lost.wait_for(|lost| *lost).await;
-    }
-
-    /// Gives it up, so that whoever waits has it at once.
-    ///
-    /// # Errors
-    /// [`BusError::Failed`]: it ends by itself after [`HOLD_FOR`].
-    pub async fn release(self) -> Result<(), BusError> {
-        self.keeping.abort();
-        let stream = self.shared.context.get_stream_no_info(holds_name(&self.shared)).await;
-        let stream = stream.map_err(|error| failed("release a hold", whole(&error)))?;
-        let purged = stream.purge().filter(&self.subject).await;
-        purged.map(|_| ()).map_err(|error| failed("release a hold", whole(&error)))
+        *self.lost.borrow() || self.lost.has_changed().is_err()
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         self.keeping.abort();
+        if self.is_lost() {
+            return;
+        }
+        let (shared, subject) = (Arc::clone(&self.shared), std::mem::take(&mut self.subject));
+        let release = async move {
+            if let Err(error) = shared.release(&subject).await {
+                tracing::debug!(%error, subject, "it ends by itself in a while");
+            }
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            let mut releasing = self.shared.releasing.lock();
+            while releasing.try_join_next().is_some() {}
+            releasing.spawn_on(release, &runtime);
+        }
     }
 }
 
@@ -142,23 +150,23 @@ impl Shared {
 
     /// Makes this process's message the last of the subject, if that is the one of this number, or there is none for 0.
     async fn claim(&self, subject: &str, last: u64) -> Result<Claim, BusError> {
-        let message = PublishMessage::build().expected_last_subject_sequence(last);
-        let sent = self.context.send_publish(subject.to_owned(), message).await;
-        let answered = match sent {
-            Ok(answer) => answer.await,
-            Err(error) => Err(error),
-        };
-        match answered {
-            Ok(answer) => Ok(Claim::Taken(answer.sequence)),
-            Err(error) => match error.kind() {
-                PublishErrorKind::WrongLastSequence => Ok(Claim::Refused),
-                PublishErrorKind::StreamNotFound => {
-                    self.make_holds().await?;
-                    Err(failed("take a hold", "its stream was missing, and is made now"))
-                }
-                _ => Err(failed("take a hold", whole(&error))),
-            },
+        for _ in 0..CLAIMS {
+            let message = PublishMessage::build().expected_last_subject_sequence(last);
+            let sent = self.context.send_publish(subject.to_owned(), message).await;
+            let answered = match sent {
+                Ok(answer) => answer.await,
+                Err(error) => Err(error),
+            };
+            match answered {
+                Ok(answer) => return Ok(Claim::Taken(answer.sequence)),
+                Err(error) => match error.kind() {
+                    PublishErrorKind::WrongLastSequence => return Ok(Claim::Refused),
+                    PublishErrorKind::StreamNotFound => self.make_holds().await?,
+                    _ => return Err(failed("take a hold", whole(&error))),
+                },
+            }
         }
+        Err(failed("take a hold", "its stream is deleted whenever it is made"))
     }
 
     async fn make_holds(&self) -> Result<(), BusError> {

@@ -3,7 +3,8 @@
 //! # Partitions
 //!
 //! An agent's messages lie in one partition, a subject of the stream with a durable consumer of its own, so that their order
-//! is that of NATS. Partitions are there for workers to share.
+//! is that of NATS. Workers share partitions: each process's
+//! subscription reads some of them, which change when processes come and go.
 //!
 //! # Life
 //!
@@ -41,6 +42,7 @@ mod message;
 mod options;
 mod puller;
 mod setup;
+mod share;
 mod stream;
 mod subscription;
 
@@ -54,9 +56,10 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode};
 use async_trait::async_trait;
-use tokio::task::AbortHandle;
+use parking_lot::Mutex;
+use tokio::task::{AbortHandle, JoinSet};
 
-pub use hold::{HOLD_FOR, Hold};
+pub use hold::HOLD_FOR;
 pub use options::{AddressError, JetStreamOptions, MAX_PARTITIONS, NatsAddress, StreamOptions};
 pub use setup::{StreamReport, set_up};
 
@@ -111,6 +114,8 @@ struct Shared {
     /// The last message was not taken because of a bound.
     full: AtomicBool,
     closed: AtomicBool,
+    /// What is given up, and NATS is being told.
+    releasing: Mutex<JoinSet<()>>,
 }
 
 fn failed(operation: &'static str, cause: impl ToString) -> BusError {
@@ -145,6 +150,7 @@ impl JetStreamBus {
             subscribed: Arc::default(),
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            releasing: Mutex::default(),
         });
         shared.keeper.first_connection().await;
         let life = shared.look().await?;
@@ -259,6 +265,13 @@ impl Bus for JetStreamBus {
         }
         self.keeper.abort();
         self.shared.keeper.end();
+        let mut releasing = std::mem::take(&mut *self.shared.releasing.lock());
+        let released = async { while releasing.join_next().await.is_some() {} };
+        if tokio::time::timeout(ANSWER, released).await.is_err() {
+            tracing::warn!(
+                "NATS was not told which partitions are free; others read them a little later"
+            );
+        }
         let flushed = tokio::time::timeout(ANSWER, self.shared.client.flush()).await;
         let told = flushed.map_err(|_| failed("tell what was answered", "NATS does not answer"))?;
         told.map_err(|error| failed("tell what was answered", whole(&error)))

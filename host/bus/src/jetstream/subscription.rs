@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedMutexGuard};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::keeper::Life;
-use super::puller::Puller;
+use super::share::Share;
 use super::{ACK_WAIT, Shared, failed, whole};
 use crate::ledger::{Index, Ledger};
 use crate::{Answer, BusError, Delivery, Message, REDELIVERY_DELAY, Subscription};
@@ -81,6 +81,21 @@ impl Inbox {
         }
     }
 
+    /// What is not handed out of a partition is not to be; NATS keeps it.
+    pub(super) fn forget_waiting(&self, partition: u16) {
+        let mut held = self.held.lock();
+        for (place, _) in held.ledger.forget_waiting(|(place, _)| place.partition == partition) {
+            held.open.remove(&place);
+        }
+        drop(held);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether something of a partition is handed out and not answered.
+    pub(super) fn has_any(&self, partition: u16) -> bool {
+        self.held.lock().open.keys().any(|place| place.partition == partition)
+    }
+
     fn forget_all(&self) {
         let mut held = self.held.lock();
         held.ledger.forget_all();
@@ -144,29 +159,28 @@ impl JetStreamSubscription {
     }
 }
 
-/// Pulls every partition, in each life of the stream anew.
+/// Pulls this subscription's share of the partitions, in each life of the stream anew.
 async fn pull(shared: Arc<Shared>, inbox: Arc<Inbox>) {
     let mut lives = shared.keeper.lives();
     let mut before: Option<Life> = None;
-    let alone = Arc::new(tokio::sync::Mutex::new(()));
+    let mut share = Share::new(shared, Arc::clone(&inbox));
     loop {
         let now = *lives.borrow_and_update();
-        if let Some(life) = now {
+        let changed = if let Some(life) = now {
             if before.is_some_and(|before| before.mark != life.mark) {
                 inbox.forget_all();
             }
             before = now;
-            let mut pullers = JoinSet::new();
-            for partition in 0..life.mark.partitions {
-                let (shared, inbox) = (Arc::clone(&shared), Arc::clone(&inbox));
-                let alone = Arc::clone(&alone);
-                pullers.spawn(Puller { shared, inbox, alone, life, partition }.run());
+            share.begin(life).await;
+            tokio::select! {
+                changed = lives.changed() => changed,
+                () = share.keep(life) => return,
             }
-            if lives.changed().await.is_err() {
-                return;
-            }
-            pullers.shutdown().await;
-        } else if lives.changed().await.is_err() {
+        } else {
+            share.pause().await;
+            lives.changed().await
+        };
+        if changed.is_err() {
             return;
         }
     }

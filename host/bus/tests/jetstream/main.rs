@@ -6,5 +6,5 @@ mod contract;
 mod deliveries;
 mod faults;
 mod fit;
-mod hold;
 mod rig;
+mod share;

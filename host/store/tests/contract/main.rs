@@ -6,6 +6,7 @@ mod alerting;
 mod attention;
 mod fleet;
 mod ingest;
+mod late;
 mod lease;
 mod query;
 #[path = "../server/mod.rs"]

@@ -24,9 +24,12 @@ impl Evaluation {
         let now = self.parts.clock.now();
         let (change, told) = self.alerts.transaction(&decisions, everybody, now);
         let decided = change.decided.clone();
-        if !change.is_empty()
-            && let Err(error) = self.parts.store.save_alerting(change).await
-        {
+        let saved = match change.is_empty() {
+            true => Ok(()),
+            false => self.parts.store.save_alerting(self.parts.term.sign(change)).await,
+        };
+        self.parts.term.heed(&saved);
+        if let Err(error) = saved {
             self.parts.metrics.store_failures.inc();
             tracing::error!(%error, "alerts could not be stored; nobody is told, the next evaluation decides again");
             self.store_trouble = Some(error.to_string());

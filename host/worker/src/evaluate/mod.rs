@@ -99,6 +99,15 @@ pub struct Evaluation {
     status: SharedRulesStatus,
 }
 
+impl Drop for Evaluation {
+    fn drop(&mut self) {
+        // What it prepares would change the windows of whoever comes next.
+        if let Some(preparing) = self.preparing.take() {
+            preparing.abort();
+        }
+    }
+}
+
 impl Evaluation {
     /// Starts with the alerts as they were stored; waits for the store.
     pub async fn restore(parts: EvaluateParts) -> Self {

@@ -5,6 +5,7 @@ use crate::config::SelfWatchConfig;
 use crate::metrics::Metrics;
 use crate::notify::Notifications;
 use crate::stages::Stages;
+use crate::term::Term;
 use crate::windows::Windows;
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -39,6 +40,8 @@ pub struct EvaluateParts {
     pub settle: Duration,
     /// Set once all that waited on the bus has been taken.
     pub caught_up: Arc<AtomicBool>,
+    /// How long this goes on: every write says that it is of this term.
+    pub term: Term,
 }
 
 /// What evaluation says of itself.

@@ -48,7 +48,7 @@ pub async fn consume(
                     tokio::time::sleep(GRACE).await;
                 };
                 tokio::select! {
-                    () = settle(&mut ingest, deliveries) => {}
+                    () = settle(&mut ingest, deliveries, &metrics) => {}
                     () = grace => {
                         tracing::warn!("samples could not be stored before the end; they come again at the next start");
                         return;
@@ -60,6 +60,7 @@ pub async fn consume(
                 return;
             }
             Err(error) => {
+                metrics.bus_failures.inc();
                 tracing::error!(%error, "the bus does not deliver; tried again");
                 subscription = None;
                 tokio::select! {
@@ -95,15 +96,19 @@ async fn next(
     open.next_many(MAX_RECORDS).await
 }
 
-async fn settle(ingest: &mut Ingest, deliveries: Vec<Delivery>) {
+async fn settle(ingest: &mut Ingest, deliveries: Vec<Delivery>, metrics: &Metrics) {
     let incoming =
         |d: &Delivery| Incoming { payload: d.message.payload.clone(), deliveries: d.deliveries };
     let messages: Vec<Incoming> = deliveries.iter().map(incoming).collect();
     ingest.take(&messages).await;
     for delivery in deliveries {
-        if let Err(error) = delivery.ack().await {
-            // It comes again and is a duplicate then.
-            tracing::warn!(%error, "a message could not be acknowledged");
+        match delivery.ack().await {
+            Ok(()) => metrics.acks.inc(),
+            Err(error) => {
+                // It comes again and is a duplicate then.
+                metrics.bus_failures.inc();
+                tracing::warn!(%error, "a message could not be acknowledged");
+            }
         }
     }
 }

@@ -72,8 +72,8 @@ pub struct IngestParts {
     pub keys: Arc<dyn AgentKeys>,
     /// What reshapes them.
     pub stages: Arc<ArcSwap<Stages>>,
-    /// Who else reads them.
-    pub windows: Arc<RwLock<Windows>>,
+    /// Who else reads them, where it does not read them from the store.
+    pub windows: Option<Arc<RwLock<Windows>>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -278,7 +278,9 @@ impl Ingest {
         match outcome {
             CommitOutcome::Committed { series } => match &commit.content {
                 Content::Samples(batch) => {
-                    self.parts.windows.write().push(batch, &series);
+                    if let Some(windows) = &self.parts.windows {
+                        windows.write().push(batch, &series);
+                    }
                     let at = Position { epoch: commit.epoch, seq };
                     tracing::debug!(target: envelope::WAY, agent_id = %agent, batch_id = %envelope::batch_id(at), trace_id = %envelope::trace_id(at), "committed");
                     self.parts.metrics.record("committed");

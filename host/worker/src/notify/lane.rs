@@ -6,8 +6,14 @@ use futures::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Delivers what is in a lane until stop, then waits for the attempts under way.
+/// Delivers what is in a lane until stop, then waits for the attempts under way; where the term
+/// is over it breaks off.
 pub(super) async fn run(shared: Arc<Shared>, lane: Arc<Lane>) {
+    let term = shared.parts.term.clone();
+    term.within(deliver(shared, lane)).await;
+}
+
+async fn deliver(shared: Arc<Shared>, lane: Arc<Lane>) {
     let mut stop = shared.stop.clone();
     let mut in_flight = FuturesUnordered::new();
     let (mut sleep_from_now, mut allowed) = (MAX_SLEEP_MS, SENDS_AT_ONCE);

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::stages::{Attempt, Stages};
+use crate::term::Term;
 use arc_swap::ArcSwap;
 use lane::run;
 use parking_lot::Mutex;
@@ -54,6 +55,8 @@ pub struct NotifyParts {
     pub metrics: Metrics,
     /// The most deliveries of one notifier that are held in memory; [`MAX_QUEUED`] as a rule.
     pub queued: usize,
+    /// How long this goes on: every write says that it is of this term.
+    pub term: Term,
 }
 
 /// What a lane says of itself.
@@ -261,7 +264,14 @@ impl Shared {
             attempts: made.iter().cloned().collect(),
             ..AlertingChange::default()
         };
-        self.patience.until(|| self.parts.store.save_alerting(change())).await;
+        let (store, term) = (&self.parts.store, &self.parts.term);
+        let save = || async {
+            let saved = store.save_alerting(term.sign(change())).await;
+            term.heed(&saved);
+            saved
+        };
+        // Whoever waits for this ends with the term.
+        self.patience.until(save).await;
     }
 
     /// Makes one attempt and stores what came of it.
@@ -340,6 +350,8 @@ impl Shared {
             }
             DeliveryState::Delivered => {
                 count("delivered");
+                let took = self.parts.clock.now().saturating_sub(after.notification.time);
+                self.parts.metrics.notification_seconds.observe(took.max(0) as f64 / 1e3);
                 tracing::info!(notifier = slot, id, attempts = after.attempts, "notified");
                 state.queue.done(ticket, &after);
                 self.parts.metrics.notifications_open.dec();

@@ -187,22 +187,51 @@ impl Windows {
 
     /// Takes a committed batch; `series` are the ids of its rows.
     pub fn push(&mut self, batch: &Batch, series: &[u32]) {
+        let series = &series[..series.len().min(batch.len())];
+        let key = |row| {
+            let row = batch.row(row);
+            Some(SeriesKey { name: row.name().to_owned(), labels: row.labels().collect() })
+        };
+        self.push_rows(series, key, |row| (batch.time[row], batch.value[row]));
+    }
+
+    /// Takes a committed batch of which only ids are known. Rows of series that are unknown here
+    /// are left out: put them in by [`Windows::adopt`] before.
+    pub fn push_known(&mut self, series: &[u32], times: &[i64], values: &[f64]) {
+        let series = &series[..series.len().min(times.len()).min(values.len())];
+        self.push_rows(series, |_| None, |row| (times[row], values[row]));
+    }
+
+    /// Whether it is not known yet if a selector takes a series.
+    #[must_use]
+    pub fn is_unknown(&self, id: u32) -> bool {
+        let place = self.places.get(id as usize);
+        !self.selected.is_empty() && place.is_none_or(|place| *place == Place::Unknown)
+    }
+
+    fn push_rows(
+        &mut self,
+        series: &[u32],
+        key: impl Fn(usize) -> Option<SeriesKey>,
+        sample: impl Fn(usize) -> (i64, f64),
+    ) {
         if self.selected.is_empty() {
             return;
         }
         let mut touched = false;
-        for (row, &id) in series.iter().enumerate().take(batch.len()) {
+        for (row, &id) in series.iter().enumerate() {
             let place = match self.places.get(id as usize) {
                 Some(Place::Unmatched) => continue,
                 Some(Place::At(at)) => Place::At(*at),
-                Some(Place::Unknown) | None => self.register(id, || {
-                    let row = batch.row(row);
-                    SeriesKey { name: row.name().to_owned(), labels: row.labels().collect() }
-                }),
+                Some(Place::Unknown) | None => match key(row) {
+                    Some(key) => self.register(id, || key),
+                    None => continue,
+                },
             };
             if let Place::At(at) = place {
                 let kept = &mut self.kept[at as usize];
-                kept.samples.push(batch.time[row], batch.value[row]);
+                let (time, value) = sample(row);
+                kept.samples.push(time, value);
                 for &taker in &kept.takers {
                     touched |= !std::mem::replace(&mut self.touched[taker], true);
                 }

@@ -111,7 +111,7 @@ impl Rig {
             store: self.store.clone(),
             keys: self.keys(),
             stages: self.stages.clone(),
-            windows: self.windows.clone(),
+            windows: Some(self.windows.clone()),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             transform_wait: Duration::from_millis(1),

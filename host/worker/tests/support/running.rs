@@ -8,8 +8,9 @@ use sentinel_runtime::evaluator::{Instance, Outcome, Plan};
 use sentinel_store::Store as _;
 use sentinel_store::alerting::NotificationFilter;
 use sentinel_worker::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
-use sentinel_worker::notify::{Notifications, NotifyParts};
+use sentinel_worker::notify::{MAX_QUEUED, Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, EvaluatorStage, NotifierStage, Stages};
+use sentinel_worker::term::Term;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,11 +28,11 @@ pub struct Running {
 
 impl Running {
     pub async fn start(rig: &Rig, settle: Duration) -> Self {
-        Self::start_with(rig, settle, sentinel_worker::notify::MAX_QUEUED).await
+        Self::start_with(rig, settle, MAX_QUEUED, Term::default()).await
     }
 
-    /// With lanes that hold so many notifications.
-    pub async fn start_with(rig: &Rig, settle: Duration, queued: usize) -> Self {
+    /// With lanes that hold so many notifications, and as long as a term lasts.
+    pub async fn start_with(rig: &Rig, settle: Duration, queued: usize, term: Term) -> Self {
         let (stop, stopping) = watch::channel(false);
         let (changed, changes) = watch::channel(0);
         let parts = NotifyParts {
@@ -40,6 +41,7 @@ impl Running {
             clock: rig.clock.clone(),
             metrics: rig.metrics.clone(),
             queued,
+            term: term.clone(),
         };
         let notifications = Notifications::start(parts, stopping.clone()).await;
         let evaluation = Evaluation::restore(EvaluateParts {
@@ -53,6 +55,7 @@ impl Running {
             metrics: rig.metrics.clone(),
             settle,
             caught_up: Arc::new(AtomicBool::new(true)),
+            term: term.clone(),
         })
         .await;
         let status = evaluation.status();
@@ -61,7 +64,7 @@ impl Running {
             changed,
             stop,
             notifications,
-            task: tokio::spawn(evaluation.run(changes, stopping)),
+            task: tokio::spawn(async move { term.within(evaluation.run(changes, stopping)).await }),
         }
     }
 
