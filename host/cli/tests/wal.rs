@@ -2,7 +2,7 @@
 
 mod program;
 
-use program::User;
+use program::{Commands as _, User};
 use sentinel_wal::{Log, Options};
 use std::fs;
 use std::path::Path;
