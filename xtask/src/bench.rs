@@ -271,15 +271,8 @@ pub(crate) fn soak(checkout: &Checkout, filters: &[String], source: Source) -> R
     // What is tested is what stands here now, whatever changes in the hours until the end.
     let commit = commit(checkout)?;
     testing::prepare(checkout, &steps, source)?;
-    let s3 = steps.run("A server that speaks S3", |step| services::ensure_s3(checkout, step))?;
-    let wkg = steps.run("A registry client", |step| services::ensure_wkg(checkout, step))?;
     let mut variables = settings.clone();
-    variables.insert("SENTINEL_WKG", wkg.to_string_lossy().into_owned());
-    variables.insert("SENTINEL_S3_SERVER", s3.to_string_lossy().into_owned());
-    // It takes any; the registry sends none that nobody gave it.
-    for credential in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-        variables.insert(credential, "test".to_owned());
-    }
+    variables.extend(services::for_soak(checkout, &steps)?);
     let selection = Selection { filters, variables, long: true };
     let mut report = Report::default();
     let outcome = testing::run(checkout, &steps, &selection, &mut report);

@@ -68,7 +68,11 @@ enum Task {
     /// Find or fetch the compiler for guests.
     Toolchain,
     /// Fetch the services that tests and benches start, into target/services.
-    Services,
+    Services {
+        /// Also what soak alone needs: a server that speaks S3, and `wkg`, which is compiled.
+        #[arg(long)]
+        soak: bool,
+    },
     /// Measure, print the table and write bench/results.json.
     Bench {
         /// One row of the table.
@@ -122,11 +126,15 @@ fn run(arguments: Arguments) -> Result<()> {
             up::build_components(&checkout, host_profile(release), &profile, source)
         }
         Task::Toolchain => toolchain::ready(&checkout, &Steps::new(1), source).map(drop),
-        Task::Services => {
-            Steps::new(1).run("Services", |step| {
+        Task::Services { soak } => {
+            let steps = Steps::new(if soak { 3 } else { 1 });
+            steps.run("Services", |step| {
                 services::ensure_receivers(&checkout, step)?;
                 services::ensure(&checkout, step)
             })?;
+            if soak {
+                services::for_soak(&checkout, &steps)?;
+            }
             Ok(())
         }
         Task::Bench { name } => bench::bench(&checkout, name.as_deref(), source),

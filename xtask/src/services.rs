@@ -13,7 +13,7 @@ use crate::debian;
 use crate::newer::Newer;
 use crate::process;
 use crate::pypi;
-use crate::steps::Step;
+use crate::steps::{Step, Steps};
 
 /// Raised when the layout below `target/services` changes, so that an old one is fetched again.
 const LAYOUT: u32 = 7;
@@ -196,11 +196,9 @@ pub(crate) fn ensure(checkout: &Checkout, step: &Step) -> Result<(Services, Stri
 
 /// Where a service's program lies that was fetched before.
 pub(crate) fn folder_of(checkout: &Checkout, name: &str) -> Result<PathBuf> {
-    let services = recorded(&list_path(checkout));
-    let service = services.as_ref().and_then(|services| services.services.get(name));
-    let folder = service.and_then(|service| service.program.parent());
-    let folder = folder.with_context(|| format!("no {name}; run `cargo xtask services` first"))?;
-    Ok(folder.to_owned())
+    let services = recorded(&list_path(checkout)).map(|list| list.services).unwrap_or_default();
+    let folder = services.get(name).and_then(|service| service.program.parent());
+    folder.map(Path::to_owned).with_context(|| format!("no {name}; run `cargo xtask services`"))
 }
 
 fn recorded(list: &Path) -> Option<Services> {
@@ -290,18 +288,34 @@ fn from_newer(checkout: &Checkout, step: &Step, wanted: &Wanted) -> Result<Servi
 /// A server that speaks S3, for soak alone: it and what it needs are 140 MB of Python.
 const S3_SERVER: [&str; 3] = ["moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
 
+/// What soak alone needs, as variables that tell its tests where it is.
+pub(crate) fn for_soak(
+    checkout: &Checkout,
+    steps: &Steps,
+) -> Result<BTreeMap<&'static str, String>> {
+    let s3 = steps.run("A server that speaks S3", |step| ensure_s3(checkout, step))?;
+    let wkg = steps.run("A registry client", |step| ensure_wkg(checkout, step))?;
+    let text = |path: PathBuf| path.display().to_string();
+    // The server takes any credentials; the registry sends none that nobody gave it.
+    Ok(BTreeMap::from([
+        ("SENTINEL_S3_SERVER", text(s3)),
+        ("SENTINEL_WKG", text(wkg)),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+    ]))
+}
+
 /// Installs the S3 server, if it is not there. Returns its program.
-pub(crate) fn ensure_s3(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
+fn ensure_s3(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
     let folder = pypi::ensure(checkout, step, "moto", &S3_SERVER)?;
     Ok((folder.join("bin/moto_server"), format!("{} from PyPI", S3_SERVER[0])))
 }
 
-/// The registry client of the Wasm community that speaks OCI, for soak alone: nobody packages it,
-/// and it takes minutes to compile.
+/// The Wasm community's client of OCI registries, for soak alone: it takes minutes to compile.
 const WKG: &str = "0.16.1";
 
 /// Compiles `wkg` of crates.io, if it is not there. Returns its program.
-pub(crate) fn ensure_wkg(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
+fn ensure_wkg(checkout: &Checkout, step: &Step) -> Result<(PathBuf, String)> {
     let root = checkout.target("services/wkg");
     let program = root.join("bin/wkg");
     let said = format!("wkg {WKG} from crates.io");
