@@ -173,7 +173,8 @@ fn an_upgrade_that_asks_for_more_stops_until_that_is_granted() {
 
     let more =
         json!({"system": true, "http": {"origins": ["https://a.example"], "methods": ["GET"]}});
-    fleet.publish("acme/toy", "1.2.0", "collector", more);
+    let warned = fleet.publish("acme/toy", "1.2.0", "collector", more).talk;
+    assert!(warned.contains("it asks for more than 1.1.0, so upgrades stop until"), "{warned}");
     let stopped = fleet.refused(&["plugin", "upgrade", "acme/toy", "--yes"]);
     assert!(stopped.contains("acme/toy 1.2.0 asks for more than 1.1.0"), "{stopped}");
     assert!(
@@ -193,6 +194,12 @@ fn an_upgrade_that_asks_for_more_stops_until_that_is_granted() {
     let major = fleet.done(&["plugin", "upgrade", "acme/toy@^2"]);
     assert!(major.talk.contains("upgrades within ^1 -> ^2"), "{}", major.talk);
     assert!(major.talk.contains("does not ask for it"), "{}", major.talk);
+    fleet.publish("acme/toy", "3.0.0", "transform", json!({}));
+    let other = fleet.refused(&["plugin", "upgrade", "acme/toy@^3"]);
+    assert!(other.contains("uninstall one and install the other"), "{other}");
+    let twice = fleet.refused(&["plugin", "install", "acme/toy@^2", "--on", "role=web"]);
+    assert!(twice.contains("hosts would refuse it") && twice.contains("web-1"), "{twice}");
+    assert_eq!(fleet.set().number, 4);
     let absent = fleet.refused(&["plugin", "upgrade", "acme/other"]);
     assert!(
         absent.contains("the fleet has no slot with acme/other; it has:\n  toy on *"),

@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn what_would_be_taken_for_another_is_found_and_what_is_plainly_different_is_not() {
         let existing: Vec<PluginName> =
-            ["sentinel/nginx", "sentinel/alert-dsl", "acme/disk", "acme/elasticsearch-cluster"]
-                .iter()
+            "sentinel/nginx sentinel/alert-dsl acme/disk acme/mem acme/elasticsearch-cluster"
+                .split(' ')
                 .map(|name| name.parse().unwrap())
                 .collect();
         for (new, found) in [
@@ -131,6 +131,9 @@ mod tests {
             ("acne/risk", None),
             ("beta/risk", None),
             ("beta/d1sk", Some("acme/disk")),
+            ("beta/clisk", Some("acme/disk")),
+            ("beta/rnem", Some("acme/mem")),
+            ("beta/nem", None),
             ("beta/elasticsaerch-clustr", Some("acme/elasticsearch-cluster")),
             ("beta/elastic-cluster", None),
         ] {

@@ -96,6 +96,16 @@ async fn guessing_tokens_and_asking_too_often() {
     let statuses =
         [ask().await, ask().await, ask().await].map(|one| one.unwrap().status().as_u16());
     assert_eq!(statuses, [404, 404, 429]);
+    // A token has a rate of its own, wherever it is used from, and takes none from another.
+    let mut few = options();
+    few.rates.token.burst = 2.0;
+    few.rates.token.per_second = 0.0;
+    let registry = Running::with(few, None).await;
+    let ask = |token: &str| registry.anybody(Method::GET, "/v2/").bearer_auth(token).send();
+    let status = async |token: &str| ask(token).await.unwrap().status().as_u16();
+    let (own, other) = (&registry.token, registry.store.create_token(None, 0).await.unwrap().1);
+    let own = [status(own).await, status(own).await, status(own).await];
+    assert_eq!((own, status(&other).await), ([200, 200, 429], 200));
 }
 
 #[tokio::test]

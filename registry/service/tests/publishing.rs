@@ -6,7 +6,7 @@ use reqwest::Method;
 use running::metadata::{approve, newest, online_keys, targets};
 use running::plugins::{component, index, key, listed, plugin, with_manifest};
 use running::{Running, digest, header, options};
-use sentinel_trust::repository::{PublisherIndex, Role};
+use sentinel_trust::repository::{IndexedRelease, PublisherIndex, Role};
 use sentinel_trust::{Kind, sign};
 use serde_json::{Value, json};
 
@@ -215,6 +215,9 @@ async fn a_release_that_was_rewritten_removed_or_comes_out_of_order() {
     let older = push("0.9.0").await;
     let (third, signed) = index(Some(&second), &acme, &[older]);
     assert_eq!(registry.publish(&signed).await.status(), 201, "another line has its own order");
+    let minor = push("0.8.5").await;
+    let (third, signed) = index(Some(&third), &acme, &[minor]);
+    assert_eq!(registry.publish(&signed).await.status(), 201, "below 1.0 each minor has");
     let mut yanked = third.releases.iter().find(|one| one.version.minor == 2).unwrap().clone();
     yanked.yanked = true;
     let (_, signed) = index(Some(&third), &acme, &[yanked]);
@@ -223,6 +226,37 @@ async fn a_release_that_was_rewritten_removed_or_comes_out_of_order() {
         serde_json::from_str(&text(&registry, "/api/v1/plugins?q=probe").await.1).unwrap();
     assert_eq!(found[0]["version"], "1.0.0", "what is yanked is not offered: {found}");
     assert_eq!(text(&registry, "/api/v1/plugins?q=nothing").await.1, "[]");
+}
+
+#[tokio::test]
+async fn an_index_that_says_otherwise_of_a_plugin_or_brings_too_many_at_once() {
+    let (registry, first) = published().await;
+    let acme = key("acme", 1);
+    let bytes = plugin("acme/probe", "1.1.0");
+    assert_eq!(registry.push_plugin("acme/probe", "1.1.0", &bytes).await.status(), 201);
+    let refused = async |releases: &[IndexedRelease]| {
+        let (_, signed) = index(Some(&first), &acme, releases);
+        let answer = registry.publish(&signed).await;
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let changes: [(&str, fn(&mut IndexedRelease)); 5] = [
+        ("size", |one| one.size += 1),
+        ("kind", |one| one.kind = Kind::Notifier),
+        ("contract", |one| one.contract.patch += 1),
+        ("description", |one| one.description.push('!')),
+        ("requests", |one| one.requests.system = true),
+    ];
+    for (what, change) in changes {
+        let mut release = listed(&bytes, &acme);
+        change(&mut release);
+        let (status, said) = refused(&[release]).await;
+        assert_eq!(status, 422, "{what}: {said}");
+        assert!(said.contains(&format!("pushed: {what}")), "{what}: {said}");
+    }
+    let one = |minor| listed(&plugin("acme/probe", &format!("4.{minor}.0")), &acme);
+    let many: Vec<_> = (0..17).map(one).collect();
+    let (status, said) = refused(&many).await;
+    assert!(status == 422 && said.contains("publish at most 16 at a time"), "{status} {said}");
 }
 
 /// What a kill leaves between a release's record and the commit that lists it: nothing that

@@ -71,7 +71,7 @@ impl Fleet {
     }
 
     /// Publishes a version of a plugin that asks for something and has a port to configure.
-    pub(crate) fn publish(&self, name: &str, version: &str, kind: &str, requests: Value) {
+    pub(crate) fn publish(&self, name: &str, version: &str, kind: &str, requests: Value) -> Said {
         let manifest = json!({
             "format": 1, "name": name, "version": version, "kind": kind, "contract": "0.1.0",
             "description": "Made for a test.", "license": "MIT", "requests": requests,
@@ -84,7 +84,7 @@ impl Fleet {
         let component = world(kind).component(|_| false);
         let plugin = sentinel_trust::embed(&component, &manifest).unwrap();
         self.all.user.write("made.wasm", plugin);
-        self.all.done(&["plugin", "publish", "made.wasm", "--key", "acme.key"]);
+        self.all.done(&["plugin", "publish", "made.wasm", "--key", "acme.key"])
     }
 
     /// An agent that has enrolled, and says of each set what `judge` says: why not, or nothing.

@@ -120,11 +120,17 @@ fn all_is_what_is_asked_for_and_needs_no_choice() {
         json!({"http": {"origins": ["https://*.example.com"], "methods": ["GET"]}}),
         json!({"files": {"paths": "from-config"}}),
         json!({"mac": true}),
+        json!({"mail": true}),
     ] {
         let asked = asks(choice.clone());
         let granted = all.grants(&asked, &Grants::default());
         assert!(effective(&asked, &granted).is_err(), "{choice}");
         assert_eq!(lines(&granted), Vec::<String>::new(), "{choice}");
+    }
+    // Nor does an upgrade that asks for a key or a relay go on with it.
+    for (asked, left) in [(json!({"mac": true, "mail": true, "system": true}), 2), (json!({}), 0)] {
+        let asked = RequestsDifference::between(&Requests::default(), &asks(asked)).added;
+        assert_eq!(all.unnamed(&asked).len(), left);
     }
     // An origin that is named gets the methods that are asked for.
     let asked = asks(json!({"http": {"origins": "from-config", "methods": ["POST"]}}));

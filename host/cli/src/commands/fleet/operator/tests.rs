@@ -122,3 +122,22 @@ fn an_operator_sets_back_what_was_seen_after_a_server_was_restored() {
     let other = sealed(&operator, 1, "other");
     assert!(operator.newest(Some(&other)).is_err());
 }
+
+#[test]
+fn an_operator_keeps_its_own_key_and_a_fleet_has_a_bounded_number_of_them() {
+    let place = Place::new();
+    let mut operator = place.made();
+    let new = |_| RoleKey::generate(KeyPurpose::Operator).unwrap().public();
+    let others: Vec<PublicKey> = (0..MAX_OPERATORS).map(new).collect();
+    let own = operator.public();
+    let mut refused =
+        |add: &[PublicKey], remove: &[PublicKey]| operator.pin(add, remove).unwrap_err().message;
+    assert!(refused(&[], &[own]).contains("your own key cannot be taken away here"));
+    assert!(refused(&[], &others[..1]).contains("is no operator of this fleet"));
+    assert!(refused(&others, &[]).contains(&format!("at most {MAX_OPERATORS} operators")));
+    assert_eq!(operator.pins().keys.len(), 1, "nothing of it was kept");
+    let most = &others[1..];
+    operator.pin(most, &[]).unwrap();
+    operator.pin(most, &[]).unwrap();
+    assert_eq!(place.made_again().pins().keys.len(), MAX_OPERATORS);
+}
