@@ -3,7 +3,7 @@
 
 mod program;
 
-use program::User;
+use program::{Commands as _, User};
 use sentinel_agent::record::{LogRecord, Part};
 use sentinel_model::batch::BatchBuilder;
 use sentinel_model::columns::Kind;
