@@ -26,6 +26,19 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-agent", LIBRARIES),
     ("sentinel-server", LIBRARIES),
     ("sentinel-worker", LIBRARIES),
+    // Tries rules out on the worker's own code.
+    (
+        "sentinel-rule-tests",
+        &[
+            "sentinel-model",
+            "sentinel-store",
+            "sentinel-alerting",
+            "sentinel-trust",
+            "sentinel-registry-client",
+            "sentinel-runtime",
+            "sentinel-worker",
+        ],
+    ),
     ("sentinel-cli", EVERYTHING),
     ("sentinel-bench", EVERYTHING),
     ("sentinel-test-services", &[]),
@@ -67,6 +80,7 @@ const EVERYTHING: &[&str] = &[
     "sentinel-agent",
     "sentinel-server",
     "sentinel-worker",
+    "sentinel-rule-tests",
     "sentinel-promql",
 ];
 

@@ -7,11 +7,25 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do next.
     pub(crate) hint: Option<String>,
+    /// What the program ends with.
+    pub(crate) code: u8,
 }
+
+/// What the program ends with where a command was refused or failed.
+const FAILED: u8 = 1;
+/// What it ends with where it was given what it cannot use.
+const MISUSED: u8 = 2;
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, code: FAILED }
+    }
+
+    /// The same, of something that was given and is of no use.
+    #[must_use]
+    pub(crate) fn misused(mut self) -> Self {
+        self.code = MISUSED;
+        self
     }
 
     #[must_use]

@@ -1,7 +1,8 @@
 //! The `sentinel` binary: every role and every admin command.
 //!
 //! Data goes to standard output, talk to standard error. The exit code is 0 where a command
-//! did what it was asked, 1 where it was refused or failed, 2 where it was called wrongly.
+//! did what it was asked, 1 where it was refused or failed, 2 where it was called wrongly or given
+//! files of which nothing can be made.
 
 mod args;
 mod client;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             printer.fail(&failure);
-            ExitCode::FAILURE
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -60,7 +60,7 @@ fn rules_are_applied_whole_or_every_problem_is_said() {
         |arguments: &[&str]| served.whole(&user.run(&[&["rules", "apply"], arguments].concat()));
     insta::assert_snapshot!("apply-refused", apply(&["rules"]));
     let checked = served.whole(&user.run(&["rules", "check", "rules"]));
-    assert!(checked.contains("exit: 1") && checked.contains("rules/b.yaml:4: "), "{checked}");
+    assert!(checked.contains("exit: 1") && checked.contains("rules/b.yaml:4:5: "), "{checked}");
     user.write("rules/b.yaml", file(&[rule("three", "{ok: 1}")]));
     let checked = user.done(&["rules", "check", "rules"]);
     assert_eq!(
@@ -85,7 +85,7 @@ fn rules_of_prometheus_are_imported_without_a_server_and_can_be_applied() {
     let file: sentinel_model::rule::RuleFile = serde_json::from_str(&said.data).unwrap();
     assert_eq!((file.rules[0].name.as_str(), file.rules[0].hold.0), ("A", 300_000));
     assert_eq!(file.rules[0].labels.get("a"), Some("{{ labels.b }}"));
-    for part in ["p.yml:4: /groups/0/rules/1: is no alerting rule", "1 of 2 rules imported"] {
+    for part in ["p.yml:4:5: /groups/0/rules/1: is no alerting rule", "1 of 2 rules imported"] {
         assert!(said.talk.contains(part), "{}", said.talk);
     }
 }
@@ -97,7 +97,7 @@ fn a_template_that_is_none_is_refused_with_its_line() {
         "  - name: a\n    condition: {ok: 1}\n    annotations:\n      summary: '{{ $value }}'\n";
     served.user.write("a.yaml", format!("version: 1\nrules:\n{rule}"));
     let said = served.whole(&served.user.run(&["rules", "check", "a.yaml"]));
-    assert!(said.contains("a.yaml:6: /rules/0/annotations/summary: "), "{said}");
+    assert!(said.contains("a.yaml:6:7: /rules/0/annotations/summary: "), "{said}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! YAML or JSON documents whose problems know their line: everything wrong with a config is
-//! said at once, each with `file:line` and the path of the value.
+//! said at once, each with `file:line:column` and the path of the value.
 
 mod describe;
 
@@ -24,6 +24,8 @@ pub struct Problem {
     pub file: String,
     /// Line from 1.
     pub line: usize,
+    /// Column from 1, in characters.
+    pub column: usize,
     /// JSON Pointer; empty for the whole.
     pub path: String,
     /// What is wrong, and what to do.
@@ -32,7 +34,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.file, self.line)?;
+        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
@@ -41,7 +43,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a document, in order of lines.
+/// All problems of a document, in order of places.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -67,19 +69,28 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(());
         }
-        self.0.sort_by(|a, b| (&a.file, a.line, &a.path).cmp(&(&b.file, b.line, &b.path)));
+        self.0.sort_by(|a, b| {
+            (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
+        });
         self.0.dedup();
         self.0.truncate(MAX_PROBLEMS);
         Err(self)
     }
 }
 
-/// A parsed document that knows on which line each value stands.
+/// A line and a column, from 1.
+type Place = (usize, usize);
+
+fn place(marker: saphyr::Marker) -> Place {
+    (marker.line().max(1), marker.col() + 1)
+}
+
+/// A parsed document that knows where each value stands.
 #[derive(Debug, Clone)]
 pub struct Document {
     file: String,
     value: Value,
-    lines: HashMap<String, usize>,
+    places: HashMap<String, Place>,
 }
 
 impl Document {
@@ -89,26 +100,27 @@ impl Document {
     /// A syntax error, a document that is too long or too deep, or one with a value that JSON
     /// does not have.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        let problem = |line, path: &str, message: String| {
-            Problems(vec![Problem { file: file.to_owned(), line, path: path.to_owned(), message }])
+        let problem = |(line, column), path: &str, message: String| {
+            let (file, path) = (file.to_owned(), path.to_owned());
+            Problems(vec![Problem { file, line, column, path, message }])
         };
         if text.len() > MAX_DOCUMENT {
             let message = format!("{} bytes, more than the {MAX_DOCUMENT} allowed", text.len());
-            return Err(problem(1, "", message));
+            return Err(problem((1, 1), "", message));
         }
         let documents = MarkedYaml::load_from_str(text)
-            .map_err(|e| problem(e.marker().line(), "", syntax(e.info())))?;
-        let mut lines = HashMap::new();
+            .map_err(|e| problem(place(*e.marker()), "", syntax(e.info())))?;
+        let mut places = HashMap::new();
         let value = match documents.as_slice() {
             [] => Value::Object(serde_json::Map::new()),
-            [one] => convert(one, "", 0, &mut lines)
-                .map_err(|(line, path, message)| problem(line, &path, message))?,
+            [one] => convert(one, "", 0, &mut places)
+                .map_err(|(at, path, message)| problem(at, &path, message))?,
             [_, second, ..] => {
                 let message = "a second document begins here; write one a file".to_owned();
-                return Err(problem(second.span.start.line(), "", message));
+                return Err(problem(place(second.span.start), "", message));
             }
         };
-        Ok(Self { file: file.to_owned(), value, lines })
+        Ok(Self { file: file.to_owned(), value, places })
     }
 
     /// The document as JSON.
@@ -117,20 +129,21 @@ impl Document {
         &self.value
     }
 
-    /// A problem at a JSON Pointer, on the line of the nearest value that exists.
+    /// A problem at a JSON Pointer, where the nearest value stands that exists.
     #[must_use]
     pub fn problem(&self, path: &str, message: impl Into<String>) -> Problem {
         let mut nearest = path;
-        let line = loop {
-            if let Some(&line) = self.lines.get(nearest) {
-                break line;
+        let (line, column) = loop {
+            if let Some(&place) = self.places.get(nearest) {
+                break place;
             }
             match nearest.rfind('/') {
                 Some(at) => nearest = &nearest[..at],
-                None => break 1,
+                None => break (1, 1),
             }
         };
-        Problem { file: self.file.clone(), line, path: path.to_owned(), message: message.into() }
+        let (file, path) = (self.file.clone(), path.to_owned());
+        Problem { file, line, column, path, message: message.into() }
     }
 
     /// Everything in which the document differs from a JSON Schema.
@@ -181,20 +194,20 @@ fn syntax(said: &str) -> String {
     if said.contains("tab") { format!("{said}; indent with spaces") } else { said.to_owned() }
 }
 
-type Refused = (usize, String, String);
+type Refused = (Place, String, String);
 
 fn convert(
     node: &MarkedYaml<'_>,
     path: &str,
     depth: usize,
-    lines: &mut HashMap<String, usize>,
+    places: &mut HashMap<String, Place>,
 ) -> Result<Value, Refused> {
-    let line = node.span.start.line().max(1);
-    let refuse = |message: &str| Err((line, path.to_owned(), message.to_owned()));
+    let at = place(node.span.start);
+    let refuse = |message: &str| Err((at, path.to_owned(), message.to_owned()));
     if depth > MAX_DEPTH {
         return refuse("nested too deep");
     }
-    lines.insert(path.to_owned(), line);
+    places.insert(path.to_owned(), at);
     Ok(match &node.data {
         YamlData::Value(scalar) => match scalar {
             Scalar::Null => Value::Null,
@@ -209,7 +222,7 @@ fn convert(
         YamlData::Sequence(items) => {
             let mut out = Vec::with_capacity(items.len());
             for (i, item) in items.iter().enumerate() {
-                out.push(convert(item, &format!("{path}/{i}"), depth + 1, lines)?);
+                out.push(convert(item, &format!("{path}/{i}"), depth + 1, places)?);
             }
             Value::Array(out)
         }
@@ -222,8 +235,8 @@ fn convert(
                 let key_text = key_text(scalar);
                 let escaped = key_text.replace('~', "~0").replace('/', "~1");
                 let at = format!("{path}/{escaped}");
-                let value = convert(item, &at, depth + 1, lines)?;
-                lines.insert(at, key.span.start.line().max(1));
+                let value = convert(item, &at, depth + 1, places)?;
+                places.insert(at, place(key.span.start));
                 out.insert(key_text, value);
             }
             Value::Object(out)
@@ -268,14 +281,14 @@ mod tests {
     #[test]
     fn a_tab_is_answered_with_spaces() {
         let problems = Document::parse("a.yaml", "a:\n\tb: 1\n").unwrap_err().to_string();
-        assert!(problems.contains("a.yaml:2: ") && problems.contains("spaces"), "{problems}");
+        assert!(problems.contains("a.yaml:2:") && problems.contains("spaces"), "{problems}");
     }
 
     #[test]
     fn what_a_problem_says_over_several_lines_stands_below_it() {
         let document = Document::parse("a.yaml", "a: 1\n").unwrap();
         let one = document.problem("/a", "grant:\n- this\n- that");
-        assert_eq!(one.to_string(), "a.yaml:1: /a: grant:\n    - this\n    - that");
+        assert_eq!(one.to_string(), "a.yaml:1:1: /a: grant:\n    - this\n    - that");
     }
 
     #[test]

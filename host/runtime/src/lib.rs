@@ -63,7 +63,8 @@ pub use error::{
 };
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use services::{
-    KvSource, KvState, KvWrite, NoKv, NoSecrets, NoSeries, SecretSource, SeriesSource, Services,
+    KvSource, KvState, KvWrite, NoKv, NoSecrets, NoSeries, Outside, SecretSource, SeriesSource,
+    Services,
 };
 pub use slot::{Change, Collected, Committed, MAX_SET, Prepared, Slot, SlotSpec};
 pub use status::{Emptied, Good, Latency, RolledBack, SlotState, SlotStatus};

@@ -142,14 +142,16 @@ fn link(
 }
 
 fn gates(runtime: &Runtime, shared: &SlotShared, capabilities: &Capabilities) -> Gates {
-    let secrets = &shared.services.secrets;
+    let (secrets, outside) = (&shared.services.secrets, &shared.services.outside);
     Gates {
         http: capabilities.http().map(|http| {
-            Arc::new(HttpGate::new(http, Arc::clone(secrets), Arc::clone(&runtime.http)))
+            let gate = HttpGate::new(http, Arc::clone(secrets), Arc::clone(&runtime.http));
+            Arc::new(gate.facing(outside.clone()))
         }),
         mail: capabilities.mail().map(|grant| {
             let (slot, resolver) = (shared.name.as_str(), runtime.http.resolver());
-            Arc::new(MailGate::new(grant, slot, Arc::clone(secrets), resolver))
+            let gate = MailGate::new(grant, slot, Arc::clone(secrets), resolver);
+            Arc::new(gate.facing(outside.clone()))
         }),
         files: capabilities
             .files()

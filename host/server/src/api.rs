@@ -32,6 +32,9 @@ pub struct ProblemBody {
     pub file: String,
     /// Line from 1.
     pub line: usize,
+    /// Column from 1; 0 of a server that does not say.
+    #[serde(default)]
+    pub column: usize,
     /// JSON Pointer.
     pub path: String,
     /// What is wrong.

@@ -248,6 +248,7 @@ fn slots(
             kv: Arc::clone(&states) as Arc<_>,
             series: Arc::new(WindowSource(Arc::clone(windows))),
             forbidden_paths: options.forbidden_paths.clone(),
+            outside: None,
         },
         plugins: Arc::clone(&parts.plugins),
         states: Arc::clone(&states),

@@ -61,11 +61,10 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Notify(command) => {
             ask(&global, async |client| letters::notify(command, client, printer).await)
         }
-        // Needs no server.
-        Command::Rules(rules::RulesCommand::Import(import)) => rules::import::run(&import, printer),
-        Command::Rules(command) => {
-            ask(&global, async |client| rules::run(command, client, printer).await)
-        }
+        Command::Rules(command) => match rules::alone(command, printer)? {
+            Some(asks) => ask(&global, async |client| rules::run(asks, client, printer).await),
+            None => Ok(()),
+        },
         Command::Agents(command) => {
             ask(&global, async |client| agents::run(command, client, printer).await)
         }

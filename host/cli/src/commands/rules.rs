@@ -1,6 +1,8 @@
-//! `sentinel rules`: shown, checked, applied whole, brought from Prometheus.
+//! `sentinel rules`: shown, checked, tested, applied whole, brought from Prometheus.
 
 pub(super) mod import;
+mod lab;
+mod test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ const MAX_FILES: usize = 10_000;
 const MAX_DEPTH: usize = 16;
 /// What rule files end in; others in a folder are left out.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+/// What stands before the ending of a file of tests, which holds no rules.
+const TESTS: &str = ".test";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
@@ -31,8 +35,28 @@ pub(crate) enum RulesCommand {
     Check(Check),
     /// Show the rules in force.
     Show,
+    /// Run tests of rules: synthetic series in; states, notifications and payloads out. No server.
+    Test(test::Test),
+    /// Print the JSON Schema of rule files, or of files of tests.
+    Schema(test::Schema),
     /// Turn rule files of Prometheus into rules, as JSON; what cannot be said is listed.
     Import(import::Import),
+}
+
+/// Does what needs no server; else gives the command back.
+pub(super) fn alone(
+    command: RulesCommand,
+    printer: &Printer,
+) -> Result<Option<RulesCommand>, Failure> {
+    match command {
+        RulesCommand::Import(import) => import::run(&import, printer)?,
+        RulesCommand::Test(command) => test::run(&command, printer)?,
+        RulesCommand::Schema(command) => test::schema(&command, printer)?,
+        asks @ (RulesCommand::Apply(_) | RulesCommand::Check(_) | RulesCommand::Show) => {
+            return Ok(Some(asks));
+        }
+    }
+    Ok(None)
 }
 
 /// Options of `sentinel rules apply`.
@@ -62,7 +86,9 @@ pub(super) async fn run(
     match command {
         RulesCommand::Apply(apply) => run_apply(apply, client, printer).await,
         RulesCommand::Check(check) => run_check(check, client, printer).await,
-        RulesCommand::Import(import) => import::run(&import, printer),
+        alone @ (RulesCommand::Import(_) | RulesCommand::Test(_) | RulesCommand::Schema(_)) => {
+            self::alone(alone, printer).map(drop)
+        }
         RulesCommand::Show => {
             let rules: RuleSet = client.get("/v1/rules", &[]).await?;
             printer.data(&rules, |look| show(&rules, look))?;
@@ -90,7 +116,10 @@ async fn run_check(command: Check, client: &Client, printer: &Printer) -> Result
 
 fn warn(applied: &AppliedBody, printer: &Printer) {
     for one in &applied.warnings {
-        printer.warn(&format!("{}:{}: {}: {}", one.file, one.line, one.path, one.message));
+        printer.warn(&format!(
+            "{}:{}:{}: {}: {}",
+            one.file, one.line, one.column, one.path, one.message
+        ));
     }
 }
 
@@ -151,7 +180,9 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Fai
         }
         if path.is_dir() {
             walk(&path, depth + 1, found)?;
-        } else if path.extension().is_some_and(|end| ENDINGS.iter().any(|one| end == *one)) {
+        } else if path.extension().is_some_and(|end| ENDINGS.iter().any(|one| end == *one))
+            && !is_test(&path)
+        {
             found.push(path);
         }
         if found.len() > MAX_FILES {
@@ -159,6 +190,10 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Fai
         }
     }
     Ok(())
+}
+
+fn is_test(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(TESTS))
 }
 
 fn changes(applied: &AppliedBody, look: Look) -> String {
@@ -213,7 +248,8 @@ mod tests {
     fn a_folder_gives_its_rule_files_by_name_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("b/.git")).unwrap();
-        for name in ["z.yaml", "a.yml", "b/c.json", "README.md", ".hidden.yaml", "b/.git/x.yaml"] {
+        for name in ["z.yaml", "a.yml", "b/c.json", "a.test.yaml", ".hidden.yaml", "b/.git/x.yaml"]
+        {
             fs::write(dir.path().join(name), name).unwrap();
         }
         let found = collect(&[dir.path().to_owned()]).unwrap();

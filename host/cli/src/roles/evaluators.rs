@@ -37,6 +37,7 @@ impl Evaluators {
                 kv: Arc::clone(&states) as Arc<_>,
                 series: Arc::new(WindowSource(Arc::new(RwLock::new(Windows::default())))),
                 forbidden_paths: vec![apart.data.path().to_owned()],
+                outside: None,
             },
             plugins: Arc::clone(&apart.plugins) as Arc<_>,
             states,

@@ -39,6 +39,7 @@ use tokio::time::Instant;
 pub use client::{HttpClient, HttpClientError, HttpClientOptions};
 
 use super::SecretSource;
+use crate::services::Outside;
 use prepare::Prepared;
 
 /// Most bytes of a request body (4 MiB).
@@ -155,6 +156,7 @@ pub struct HttpGate {
     capability: HttpCapability,
     secrets: Arc<dyn SecretSource>,
     client: Arc<HttpClient>,
+    outside: Option<Arc<dyn Outside>>,
     counters: Counters,
 }
 
@@ -167,7 +169,13 @@ impl HttpGate {
         client: Arc<HttpClient>,
     ) -> Self {
         let capability = capability.clone();
-        Self { capability, secrets, client, counters: Counters::default() }
+        Self { capability, secrets, client, outside: None, counters: Counters::default() }
+    }
+
+    /// The same, but what may be sent is answered by `outside` where there is one.
+    #[must_use]
+    pub fn facing(self, outside: Option<Arc<dyn Outside>>) -> Self {
+        Self { outside, ..self }
     }
 
     /// Sends one request. It must be polled inside a tokio runtime with I/O and time; when it
@@ -225,16 +233,19 @@ impl HttpGate {
         let limit = if asked == 0 { granted } else { asked.min(granted) };
         let now = Instant::now();
         let deadline = batch.deadline.min(now + Duration::from_millis(limit));
-        let result = match prepare::prepare(request, &self.capability, &*self.secrets) {
-            Ok(_) if deadline <= now => {
+        let shown = self.outside.as_ref().map(|outside| (Arc::clone(outside), request.clone()));
+        let prepared = prepare::prepare(request, &self.capability, &*self.secrets);
+        let result = match (prepared, shown) {
+            (Ok(_), Some((outside, request))) => outside.http(request).await,
+            (Ok(_), None) if deadline <= now => {
                 Err(HttpError::Connect("the requests before it took too long; not begun".into()))
             }
-            Ok(prepared) => {
+            (Ok(prepared), None) => {
                 // On the heap: the state of an exchange is kilobytes, and `send_all` has many.
                 let exchange = Box::pin(self.follow(prepared, &batch.room));
                 tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(HttpError::Timeout))
             }
-            Err(error) => Err(error),
+            (Err(error), _) => Err(error),
         };
         match &result {
             Ok(_) => None,

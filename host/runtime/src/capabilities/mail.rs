@@ -33,6 +33,7 @@ use sentinel_trust::MailGrant;
 
 use super::SecretSource;
 use super::http::address::Resolver;
+use crate::services::Outside;
 use throttle::Throttle;
 
 /// Longest subject, in bytes.
@@ -142,6 +143,7 @@ pub struct MailGate {
     slot: String,
     secrets: Arc<dyn SecretSource>,
     resolver: Arc<dyn Resolver>,
+    outside: Option<Arc<dyn Outside>>,
     throttle: Mutex<Throttle>,
 }
 
@@ -156,7 +158,14 @@ impl MailGate {
         resolver: Arc<dyn Resolver>,
     ) -> Self {
         let throttle = Mutex::new(Throttle::new(grant.per_minute));
-        Self { grant: grant.clone(), slot: slot.to_owned(), secrets, resolver, throttle }
+        let (grant, slot) = (grant.clone(), slot.to_owned());
+        Self { grant, slot, secrets, resolver, outside: None, throttle }
+    }
+
+    /// The same, but what may be sent is taken by `outside` where there is one.
+    #[must_use]
+    pub fn facing(self, outside: Option<Arc<dyn Outside>>) -> Self {
+        Self { outside, ..self }
     }
 
     /// Hands one message to the relay. `now` is unix milliseconds; `at_most` is the time that
@@ -174,8 +183,12 @@ impl MailGate {
         let asked = u64::from(message.timeout_ms);
         let limit = if asked == 0 { self.grant.timeout_ms } else { asked };
         let limit = Duration::from_millis(limit.min(self.grant.timeout_ms)).min(at_most);
+        let shown = self.outside.as_ref().map(|outside| (outside, message.clone()));
         let outgoing = compose::compose(message, &self.grant, &self.slot, now)?;
         self.throttle.lock().take(now).map_err(MailError::Throttled)?;
+        if let Some((outside, message)) = shown {
+            return outside.mail(message).await;
+        }
         let delivery = session::Delivery::new(&self.grant, &*self.secrets, &*self.resolver);
         // On the heap: a TLS connection's state is kilobytes.
         Box::pin(delivery.deliver(&outgoing, limit)).await

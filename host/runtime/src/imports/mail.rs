@@ -7,7 +7,6 @@ use super::small::not_granted;
 use crate::bindings::sentinel::plugin::mail as contract;
 use crate::capabilities::mail::{MailError, MailGate, Mailbox, Message, Receipt, Reply};
 use crate::host::Host;
-use crate::slot::now;
 
 /// Longest time of `send`: more than any grant allows.
 const LIMIT: Duration = Duration::from_secs(130);
@@ -29,7 +28,8 @@ impl contract::Host for Host {
         let gate = self.mail()?;
         let left = self.call.deadline.saturating_duration_since(Instant::now());
         let at_most = left.saturating_sub(MARGIN.min(left / 2));
-        let work = async move { gate.send(message.into(), now(), at_most).await };
+        let now = self.slot.services.now();
+        let work = async move { gate.send(message.into(), now, at_most).await };
         let answer = self.outside("waiting in mail.send", LIMIT, work).await?;
         let answer = answer.unwrap_or_else(|| Err(MailError::Unknown("time ran out".into())));
         Ok(answer.map(contract::Receipt::from).map_err(contract::MailError::from))

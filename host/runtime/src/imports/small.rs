@@ -33,7 +33,7 @@ impl log::Host for Host {
 
 impl clock::Host for Host {
     async fn now(&mut self) -> wasmtime::Result<i64> {
-        self.at_once("clock.now", |_| Ok(now()))
+        self.at_once("clock.now", |host| Ok(host.slot.services.now()))
     }
 
     async fn monotonic(&mut self) -> wasmtime::Result<u64> {

@@ -27,8 +27,8 @@ impl Failure {
 }
 
 pub(crate) fn problem_body(problem: Problem) -> ProblemBody {
-    let Problem { file, line, path, message } = problem;
-    ProblemBody { file, line, path, message }
+    let Problem { file, line, column, path, message } = problem;
+    ProblemBody { file, line, column, path, message }
 }
 
 impl From<Problems> for Failure {

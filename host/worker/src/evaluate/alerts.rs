@@ -20,15 +20,18 @@ struct Kept {
 }
 
 /// What an evaluation decided for one rule, not in force yet.
-pub(super) struct Decision {
-    pub(super) rule: String,
-    pub(super) at: i64,
-    pub(super) effects: Effects,
+pub struct Decision {
+    /// The rule's name.
+    pub rule: String,
+    /// As of when, unix milliseconds.
+    pub at: i64,
+    /// What changes.
+    pub effects: Effects,
 }
 
 /// The alerts of all rules by name.
 #[derive(Default)]
-pub(super) struct Alerts {
+pub struct Alerts {
     rules: BTreeMap<String, Kept>,
     version: u64,
     router: Router,
@@ -36,7 +39,9 @@ pub(super) struct Alerts {
 }
 
 impl Alerts {
-    pub(super) fn restore(stored: Vec<Alert>, groups: Vec<StoredGroup>) -> Self {
+    /// As they were stored.
+    #[must_use]
+    pub fn restore(stored: Vec<Alert>, groups: Vec<StoredGroup>) -> Self {
         let (router, errors) = Router::restore(groups.into_iter().map(|g| (g.key, g.body)));
         for error in errors {
             tracing::error!(%error, "a group of alerts is not gone on with");
@@ -51,7 +56,7 @@ impl Alerts {
     }
 
     /// What is stored, in place of what is here.
-    pub(super) fn reload(&mut self, now: i64, stored: Vec<Alert>, groups: Vec<StoredGroup>) {
+    pub fn reload(&mut self, now: i64, stored: Vec<Alert>, groups: Vec<StoredGroup>) {
         let before = std::mem::replace(self, Self::restore(stored, groups));
         for (name, kept) in before.rules.into_iter().filter(|(_, kept)| kept.rule.is_some()) {
             let now = self.rules.entry(name).or_default();
@@ -64,7 +69,7 @@ impl Alerts {
     }
 
     /// Sets which rules are in force, and the routes of what they tell.
-    pub(super) fn set_rules(
+    pub fn set_rules(
         &mut self,
         now: i64,
         rules: &[Arc<Rule>],
@@ -82,7 +87,7 @@ impl Alerts {
     }
 
     /// Sets the routes.
-    pub(super) fn set_routing(&mut self, now: i64, routing: Arc<Routing>) {
+    pub fn set_routing(&mut self, now: i64, routing: Arc<Routing>) {
         let known = self.rules.iter().filter_map(|(name, kept)| {
             Some((name.clone(), RuleFacts::from(kept.rule.as_deref()?)))
         });
@@ -92,32 +97,31 @@ impl Alerts {
     }
 
     /// Whether these are the routes in force.
-    pub(super) fn is_routed_by(&self, routing: &Arc<Routing>) -> bool {
+    #[must_use]
+    pub fn is_routed_by(&self, routing: &Arc<Routing>) -> bool {
         Arc::ptr_eq(&self.routing, routing) || self.routing == *routing
     }
 
     /// Takes what people decided.
-    pub(super) fn heed(&mut self, now: i64, people: People) {
+    pub fn heed(&mut self, now: i64, people: People) {
         self.router.heed(now, people);
     }
 
     /// Whether somebody may have to be told of something though no rule says anything new.
-    pub(super) fn is_due(&self, now: i64) -> bool {
+    #[must_use]
+    pub fn is_due(&self, now: i64) -> bool {
         self.router.is_due(now)
     }
 
     /// When that will be so at the latest.
-    pub(super) fn next(&self) -> Option<i64> {
+    #[must_use]
+    pub fn next(&self) -> Option<i64> {
         self.router.next()
     }
 
     /// What an evaluation as of `at` means for a rule.
-    pub(super) fn decide(
-        &self,
-        rule: &str,
-        at: i64,
-        observation: &Observation,
-    ) -> Option<Decision> {
+    #[must_use]
+    pub fn decide(&self, rule: &str, at: i64, observation: &Observation) -> Option<Decision> {
         let kept = self.rules.get(rule)?;
         let effects = match (&kept.rule, kept.in_force) {
             (Some(rule), true) => kept.alerts.step(at, rule, self.version, observation),
@@ -127,7 +131,8 @@ impl Alerts {
     }
 
     /// What time alone changes: alerts of rules that are gone or have other labels.
-    pub(super) fn decide_leftovers(&self, now: i64) -> Vec<Decision> {
+    #[must_use]
+    pub fn decide_leftovers(&self, now: i64) -> Vec<Decision> {
         let decide = |name: &String| self.decide(name, now, &Observation::Failed);
         let decisions = self.rules.keys().filter_map(decide);
         decisions.filter(|decision| !decision.effects.is_silent()).collect()
@@ -136,7 +141,7 @@ impl Alerts {
     /// Decisions as one transaction, with the notifications that they mean, and with those that
     /// are due besides. `everybody` is told where neither a rule nor a route says who. Either
     /// [`Alerts::accept`] or [`Alerts::reload`] must follow.
-    pub(super) fn transaction(
+    pub fn transaction(
         &mut self,
         decisions: &[Decision],
         everybody: Vec<SlotName>,
@@ -169,7 +174,7 @@ impl Alerts {
     }
 
     /// Puts decisions in force: called once they are stored.
-    pub(super) fn accept(&mut self, decisions: &[Decision], told: routing::Effects) {
+    pub fn accept(&mut self, decisions: &[Decision], told: routing::Effects) {
         for Decision { rule, at, effects } in decisions {
             if let Some(kept) = self.rules.get_mut(rule) {
                 kept.alerts.accept(*at, effects);
@@ -179,14 +184,20 @@ impl Alerts {
         self.rules.retain(|_, kept| kept.in_force || !kept.alerts.is_empty());
     }
 
+    /// All alerts that are remembered, of all rules.
+    pub fn iter(&self) -> impl Iterator<Item = &Alert> {
+        self.rules.values().flat_map(|kept| kept.alerts.iter())
+    }
+
     /// How many groups there are.
-    pub(super) fn groups(&self) -> usize {
+    #[must_use]
+    pub fn groups(&self) -> usize {
         self.router.len()
     }
 
     /// How many alerts are pending or firing.
-    pub(super) fn active(&self) -> usize {
-        let alerts = self.rules.values().flat_map(|kept| kept.alerts.iter());
-        alerts.filter(|alert| alert.state != AlertState::Resolved).count()
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.iter().filter(|alert| alert.state != AlertState::Resolved).count()
     }
 }

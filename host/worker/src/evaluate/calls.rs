@@ -56,8 +56,10 @@ pub(super) async fn call(
     Finished { slot, answers }
 }
 
-/// What an outcome is to the life cycle.
-pub(super) fn observation(outcome: Outcome, settled: bool) -> Observation {
+/// What an outcome is to the life cycle; `settled` says whether all samples that are to be
+/// expected are there.
+#[must_use]
+pub fn observation(outcome: Outcome, settled: bool) -> Observation {
     let instance = |instance: sentinel_runtime::evaluator::Instance| Instance {
         labels: instance.labels.into_iter().collect(),
         value: instance.value,

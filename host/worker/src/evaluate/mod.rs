@@ -12,7 +12,7 @@
 //! A new set of rules is checked, and its windows are filled, while the old one goes on; then
 //! it takes its place between two evaluations.
 
-mod alerts;
+pub mod alerts;
 mod book;
 mod calls;
 mod commit;
@@ -21,6 +21,7 @@ mod parts;
 mod schedule;
 mod self_watch;
 
+pub use calls::observation;
 pub use parts::{EvaluateParts, RulesStatus, SharedRulesStatus};
 pub use schedule::MIN_INTERVAL_MS;
 

@@ -14,7 +14,7 @@ use crate::running::{self, Running};
 
 /// Which host.
 #[derive(Debug, Default, Args)]
-pub(super) struct Machine {
+pub(in crate::commands) struct Machine {
     /// Data folder of the `sentinel up` or `sentinel agent`; else of the `up` that runs
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -24,17 +24,17 @@ pub(super) struct Machine {
 const REGISTRY: &str = "http://127.0.0.1:5000";
 
 /// The host that is meant.
-pub(super) struct Host {
-    pub(super) plugins: HostPlugins,
+pub(in crate::commands) struct Host {
+    pub(in crate::commands) plugins: HostPlugins,
     /// Its data folder.
-    pub(super) data: PathBuf,
+    pub(in crate::commands) data: PathBuf,
     /// The `up` that runs on it now.
-    pub(super) running: Option<Running>,
+    pub(in crate::commands) running: Option<Running>,
 }
 
 impl Machine {
     /// Opens what the host has of its registry.
-    pub(super) fn open(&self) -> Result<Host, Failure> {
+    pub(in crate::commands) fn open(&self) -> Result<Host, Failure> {
         let running = running::read()?;
         let data = match (&self.data, &running) {
             (Some(data), _) => data.canonicalize().unwrap_or_else(|_| data.clone()),

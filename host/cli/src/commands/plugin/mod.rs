@@ -5,7 +5,7 @@ mod inspect;
 mod install;
 mod installed;
 mod keygen;
-mod machine;
+pub(super) mod machine;
 mod own;
 mod pack;
 mod publish;

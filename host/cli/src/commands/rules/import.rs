@@ -226,10 +226,10 @@ mod tests {
     fn what_cannot_be_said_is_listed_with_its_line_and_why() {
         let problems: Vec<_> = imported().problems.iter().map(ToString::to_string).collect();
         insta::assert_snapshot!(problems.join("\n"), @r"
-        prometheus.yml:10: /groups/0/rules/1: is no alerting rule: recorded series are not made here; write their expression into the rules that read them
-        prometheus.yml:13: /groups/0/rules/2/expr: at character 15: subqueries are not expressible: record the inner expression as a metric
-        prometheus.yml:13: /groups/0/rules/2/expr: at character 42: the aggregation topk has no counterpart
-        prometheus.yml:16: /groups/0/rules/3/labels/at: labels tell alerts apart, so a value in one would begin a new alert at every evaluation; write it in an annotation
+        prometheus.yml:10:5: /groups/0/rules/1: is no alerting rule: recorded series are not made here; write their expression into the rules that read them
+        prometheus.yml:13:5: /groups/0/rules/2/expr: at character 15: subqueries are not expressible: record the inner expression as a metric
+        prometheus.yml:13:5: /groups/0/rules/2/expr: at character 42: the aggregation topk has no counterpart
+        prometheus.yml:16:15: /groups/0/rules/3/labels/at: labels tell alerts apart, so a value in one would begin a new alert at every evaluation; write it in an annotation
         ");
     }
 }
