@@ -12,6 +12,7 @@ mod postgres;
 mod registry;
 mod row;
 mod rules;
+mod rule_tests;
 mod scrape;
 mod storm;
 mod swap;
@@ -54,6 +55,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
     (&["notify-p99-ms"], notify::measure),
     (&["storm-rss-mib"], storm::measure),
+    (&["rule-tests-s"], rule_tests::measure),
 ];
 
 fn run(wanted: Option<&str>) -> Result<()> {

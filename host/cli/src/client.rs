@@ -105,6 +105,19 @@ impl Client {
         self.send(self.request(Method::GET, path, query)?).await
     }
 
+    /// Asks for something, unless that is too much at once: then what the server says of that.
+    pub(crate) async fn get_unless_too_much<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Result<T, String>, Failure> {
+        let (status, body) = self.exchange(self.request(Method::GET, path, query)?).await?;
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            return Ok(Err(refused(&self.base, status, &body).message));
+        }
+        self.answer(status, &body).map(Ok)
+    }
+
     /// Tells the server to do something.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,

@@ -70,7 +70,7 @@ fn rules_are_applied_whole_or_every_problem_is_said() {
     assert!(checked.talk.contains("3 rules can be applied"), "{}", checked.talk);
     insta::assert_snapshot!("apply-dry-run", apply(&["rules", "--dry-run"]));
     assert_eq!(served.json(&["rules", "show"])["version"], 0);
-    insta::assert_snapshot!("applied", apply(&["rules"]));
+    insta::assert_snapshot!("applied", apply(&["rules", "--yes"]));
     insta::assert_snapshot!("applied-again", apply(&["rules/b.yaml", "rules/a.yaml"]));
     insta::assert_snapshot!("applied-less", apply(&["rules/b.yaml"]));
     insta::assert_snapshot!("rules", served.whole(&user.run(&["rules", "show"])));

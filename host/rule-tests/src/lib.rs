@@ -22,7 +22,9 @@ mod judge;
 mod notation;
 mod payload;
 mod play;
+mod replay;
 mod rig;
+mod rules;
 mod run;
 mod world;
 
@@ -31,6 +33,10 @@ pub use folder::{FolderError, SignedFolder};
 pub use notation::{MAX_VALUES, NotationError, values};
 pub use payload::Sent;
 pub use play::{Act, Play, Record, Scene, Told, Trigger};
+pub use replay::{
+    FLAP_MS, History, HistoryError, Look, Outcome, Replay, ReplayError, look, outcomes,
+};
 pub use rig::{Rig, RigError};
+pub use rules::{Checked, check_files};
 pub use run::{CaseReport, FileReport, run_file};
 pub use world::{Asked, Stream};

@@ -4,7 +4,8 @@ use crate::file::{ActCase, MAX_SPAN_MS, MAX_TESTS, TestCase, TestFile};
 use crate::judge::{Stage, judge};
 use crate::notation;
 use crate::play::{Act, Play, Scene, Trigger};
-use crate::rig::{Rig, RigError, refusals};
+use crate::rig::{Rig, RigError};
+use crate::rules::{Checked, check_files};
 use crate::world::Stream;
 use sentinel_alerting::matching::Matchers;
 use sentinel_alerting::routing::Routing;
@@ -12,7 +13,6 @@ use sentinel_model::alert::Fingerprint;
 use sentinel_model::attention::Silence;
 use sentinel_model::document::{Document, MAX_DOCUMENT, Problem, Problems};
 use sentinel_model::ids::SlotName;
-use sentinel_model::rule::{Rule, RuleFile};
 use sentinel_model::series::{Labels, MatchOp, Selector, SeriesKey};
 use sentinel_runtime::evaluator::Plan;
 use sentinel_store::query::Points;
@@ -53,12 +53,6 @@ pub struct CaseReport {
     pub evaluations: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
-}
-
-/// A rule that passed its check.
-struct Checked {
-    rule: Arc<Rule>,
-    plan: Plan,
 }
 
 /// Runs the tests of a file; rule files are looked for beside it.
@@ -128,49 +122,30 @@ fn read(path: &Path, name: &str) -> Result<String, Problems> {
     text.map_err(|error| unread(format!("it cannot be read: {error}")))
 }
 
-/// The rules that a file is about, each with its plan.
+/// The rules that a file is about, by name.
 async fn rules(
     rig: &mut Rig,
     document: &Document,
     file: &TestFile,
     path: &Path,
 ) -> Result<BTreeMap<String, Checked>, Problems> {
-    let (mut problems, mut checked) = (Vec::new(), BTreeMap::new());
+    let (mut problems, mut files) = (Vec::new(), Vec::new());
     let folder = path.parent().unwrap_or(Path::new(""));
     for (at, named) in file.rules.iter().enumerate() {
         let path = folder.join(named);
         let name = path.display().to_string();
-        let parsed = read(&path, &name).and_then(|text| Document::parse(&name, &text));
-        let (rules, parsed) = match parsed.and_then(|d| Ok((d.read::<RuleFile>()?, d))) {
-            Ok(read) => read,
+        match read(&path, &name) {
+            Ok(text) => files.push((name, text)),
             Err(found) => {
-                problems.push(document.problem(&format!("/rules/{at}"), "this file has problems"));
+                let said = "a file of rules is not to be had";
+                problems.push(document.problem(&format!("/rules/{at}"), said));
                 problems.extend(found.0);
-                continue;
-            }
-        };
-        for (i, rule) in rules.rules.into_iter().enumerate() {
-            let place = format!("/rules/{i}");
-            let mut say = |at: &str, said: String| {
-                problems.push(parsed.problem(&format!("{place}{at}"), said));
-            };
-            rule.template_problems().into_iter().for_each(|(at, said)| say(&at, said));
-            match rig.check(&rule).await {
-                Ok(Ok(plan)) => {
-                    let name = rule.name.clone();
-                    let one = Checked { rule: Arc::new(rule), plan };
-                    if checked.insert(name.clone(), one).is_some() {
-                        say("/name", format!("a rule named {name:?} is there already"));
-                    }
-                }
-                Ok(Err(said)) => refusals(&said)
-                    .for_each(|one| say(&format!("/condition{}", one.path), one.message.clone())),
-                Err(error) => say("/evaluator", error.to_string()),
             }
         }
     }
     Problems(problems).into_result()?;
-    Ok(checked)
+    let checked = check_files(rig, &files).await?;
+    Ok(checked.into_iter().map(|one| (one.rule.name.clone(), one)).collect())
 }
 
 /// A test that can be run.

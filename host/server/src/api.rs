@@ -237,6 +237,9 @@ pub struct ApplyBody {
     /// Check and compare only.
     #[serde(default)]
     pub dry_run: bool,
+    /// Only while this version is in force; whatever is where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
 }
 
 /// One file.

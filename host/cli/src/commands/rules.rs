@@ -1,10 +1,14 @@
 //! `sentinel rules`: shown, checked, tested, applied whole, brought from Prometheus.
 
+mod explain;
 pub(super) mod import;
 mod lab;
+mod past;
+mod replay;
 mod test;
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -13,6 +17,7 @@ use sentinel_model::rule::RuleSet;
 use sentinel_server::api::{AppliedBody, ApplyBody, FileBody};
 
 use crate::client::Client;
+use crate::commands::fleet::decide::confirm;
 use crate::failure::Failure;
 use crate::files;
 use crate::output::table::{Table, Tone};
@@ -37,6 +42,10 @@ pub(crate) enum RulesCommand {
     Show,
     /// Run tests of rules: synthetic series in; states, notifications and payloads out. No server.
     Test(test::Test),
+    /// What rules would have done on the stored past: fired, for how long, who would have been told.
+    Replay(replay::Replay),
+    /// Why a rule is, or is not, firing now: series, values, windows, timers.
+    Explain(explain::Explain),
     /// Print the JSON Schema of rule files, or of files of tests.
     Schema(test::Schema),
     /// Turn rule files of Prometheus into rules, as JSON; what cannot be said is listed.
@@ -52,9 +61,11 @@ pub(super) fn alone(
         RulesCommand::Import(import) => import::run(&import, printer)?,
         RulesCommand::Test(command) => test::run(&command, printer)?,
         RulesCommand::Schema(command) => test::schema(&command, printer)?,
-        asks @ (RulesCommand::Apply(_) | RulesCommand::Check(_) | RulesCommand::Show) => {
-            return Ok(Some(asks));
-        }
+        asks @ (RulesCommand::Apply(_)
+        | RulesCommand::Check(_)
+        | RulesCommand::Replay(_)
+        | RulesCommand::Explain(_)
+        | RulesCommand::Show) => return Ok(Some(asks)),
     }
     Ok(None)
 }
@@ -68,6 +79,9 @@ pub(crate) struct Apply {
     /// Only check them and show what would change.
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask; nobody is asked either where no terminal is.
+    #[arg(long, short)]
+    yes: bool,
 }
 
 /// Options of `sentinel rules check`.
@@ -86,6 +100,8 @@ pub(super) async fn run(
     match command {
         RulesCommand::Apply(apply) => run_apply(apply, client, printer).await,
         RulesCommand::Check(check) => run_check(check, client, printer).await,
+        RulesCommand::Explain(command) => explain::run(command, client, printer).await,
+        RulesCommand::Replay(command) => replay::run(command, client, printer).await,
         alone @ (RulesCommand::Import(_) | RulesCommand::Test(_) | RulesCommand::Schema(_)) => {
             self::alone(alone, printer).map(drop)
         }
@@ -103,7 +119,7 @@ pub(super) async fn run(
 
 async fn run_check(command: Check, client: &Client, printer: &Printer) -> Result<(), Failure> {
     let files = collect(&command.paths)?;
-    let body = ApplyBody { files, dry_run: true };
+    let body = ApplyBody { files, dry_run: true, if_version: None };
     let checked: AppliedBody = client.put("/v1/rules", &body).await?;
     warn(&checked, printer);
     let sound = checked.added.len() + checked.changed.len() + checked.unchanged;
@@ -125,18 +141,39 @@ fn warn(applied: &AppliedBody, printer: &Printer) {
 
 async fn run_apply(command: Apply, client: &Client, printer: &Printer) -> Result<(), Failure> {
     let files = collect(&command.paths)?;
-    let body = ApplyBody { files, dry_run: command.dry_run };
+    let mut body = ApplyBody { files, dry_run: true, if_version: None };
+    let planned: AppliedBody = client.put("/v1/rules", &body).await?;
+    warn(&planned, printer);
+    let changed = planned.added.len() + planned.changed.len() + planned.removed.len();
+    if command.dry_run || changed == 0 {
+        printer.data(&planned, |look| changes(&planned, look))?;
+        printer.say(&match changed {
+            0 if !command.dry_run => {
+                format!("nothing changed: version {} stays in force", planned.version)
+            }
+            0 => "nothing would change".to_owned(),
+            _ => "nothing was changed: this was a dry run".to_owned(),
+        });
+        return Ok(());
+    }
+    let ask = !command.yes && std::io::stdin().is_terminal();
+    if ask {
+        printer.data(&planned, |look| changes(&planned, look))?;
+        confirm(&format!("put this in force in place of version {}?", planned.version))?;
+    }
+    // What was shown is what is changed: whoever was first meanwhile is not undone.
+    (body.dry_run, body.if_version) = (false, Some(planned.version));
     let applied: AppliedBody = client.put("/v1/rules", &body).await?;
-    warn(&applied, printer);
-    printer.data(&applied, |look| changes(&applied, look))?;
-    let changed = applied.added.len() + applied.changed.len() + applied.removed.len();
-    printer.say(&match (command.dry_run, changed) {
-        (true, 0) => "nothing would change".to_owned(),
-        (true, _) => "nothing was changed: this was a dry run".to_owned(),
-        (false, 0) => format!("nothing changed: version {} stays in force", applied.version),
-        (false, _) => format!("version {} is in force", applied.version),
-    });
+    if !ask {
+        printer.data(&applied, |look| changes(&applied, look))?;
+    }
+    printer.say(&format!("version {} is in force", applied.version));
     Ok(())
+}
+
+/// Files as names and texts.
+fn texts(files: Vec<FileBody>) -> Vec<(String, String)> {
+    files.into_iter().map(|file| (file.name, file.text)).collect()
 }
 
 /// Every file, in the order given, folders by name.

@@ -99,6 +99,13 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// Says how far something is, in place of what was said of it before; on a terminal alone.
+    pub(crate) fn progress(&self, text: &str) {
+        if io::stderr().is_terminal() {
+            let _ = write!(io::stderr().lock(), "\r{text}\u{1b}[K\r");
+        }
+    }
+
     /// Says what should be looked at.
     pub(crate) fn warn(&self, text: &str) {
         let warning = self.talk.paint(Style::new().yellow().bold(), "warning:");

@@ -5,6 +5,7 @@ use super::{Context, Failure};
 use crate::api::{AppliedBody, ApplyBody};
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use sentinel_model::document::{Document, Problem, Problems};
 use sentinel_model::rule::{MAX_CONDITION, MAX_RULES, Rule, RuleFile, RuleSet};
 use std::collections::BTreeMap;
@@ -16,13 +17,20 @@ pub(super) async fn current(State(context): State<Context>) -> Result<Json<RuleS
 }
 
 /// Replaces the rules in force by those of the files. With problems in any file nothing changes.
-#[utoipa::path(put, path = "/v1/rules", request_body = ApplyBody, responses((status = 200, body = AppliedBody), (status = 422, body = crate::api::ErrorBody)))]
+#[utoipa::path(put, path = "/v1/rules", request_body = ApplyBody, responses((status = 200, body = AppliedBody), (status = 409, body = crate::api::ErrorBody), (status = 422, body = crate::api::ErrorBody)))]
 pub(super) async fn apply(
     State(context): State<Context>,
     Json(body): Json<ApplyBody>,
 ) -> Result<Json<AppliedBody>, Failure> {
     let (rules, warnings) = read_all(&context, &body).await?;
     let before = context.store.rules().await?;
+    if let Some(expected) = body.if_version.filter(|expected| *expected != before.version) {
+        let found = before.version;
+        let said = format!(
+            "version {found} of the rules is in force, not {expected}: somebody else was first; nothing was changed, look at the difference again"
+        );
+        return Err(Failure::new(StatusCode::CONFLICT, said));
+    }
     let mut applied = compare(&before.rules, &rules);
     applied.warnings = warnings.into_iter().map(problem_body).collect();
     applied.version = before.version;

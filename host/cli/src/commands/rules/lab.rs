@@ -1,6 +1,6 @@
 //! Where rules are tried out on this machine: a runtime for plugins, and the plugins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -8,11 +8,13 @@ use directories::ProjectDirs;
 use sentinel_registry_client::{PluginSource, load_policies};
 use sentinel_rule_tests::{Rig, SignedFolder};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
+use sentinel_worker::config::WorkerConfig;
 
 use crate::commands::plugin::machine::Machine;
-use crate::failure::Failure;
+use crate::failure::{Failure, with_causes};
 use crate::output::Printer;
 use crate::roles::COMPILE_CHILD;
+use crate::roles::config::shape;
 
 /// Which plugins are used.
 #[derive(Debug, Args)]
@@ -26,6 +28,13 @@ pub(super) struct Plugins {
     trust: Vec<PathBuf>,
     #[command(flatten)]
     machine: Machine,
+}
+
+/// What a configuration says of workers; nothing where none is named.
+pub(super) fn worker(config: Option<&Path>) -> Result<WorkerConfig, Failure> {
+    let Some(file) = config else { return Ok(WorkerConfig::default()) };
+    let read = shape(file).map_err(|error| Failure::new(with_causes(&error)).misused())?;
+    Ok(read.worker)
 }
 
 /// A runtime and plugins for it.
@@ -72,6 +81,14 @@ impl Plugins {
 }
 
 impl Lab {
+    /// The evaluators of a worker, and none of its notifiers.
+    pub(super) async fn evaluators(&self, config: &WorkerConfig) -> Result<Rig, Failure> {
+        let evaluators = config.evaluators.clone();
+        let mut rig = self.rig();
+        rig.set_up(&WorkerConfig { evaluators, ..WorkerConfig::default() }).await?;
+        Ok(rig)
+    }
+
     /// Slots of their own over the one runtime.
     pub(super) fn rig(&self) -> Rig {
         Rig::new(Arc::clone(&self.runtime), Arc::clone(&self.plugins))
