@@ -85,7 +85,7 @@ fn rules_of_prometheus_are_imported_without_a_server_and_can_be_applied() {
     let file: sentinel_model::rule::RuleFile = serde_json::from_str(&said.data).unwrap();
     assert_eq!((file.rules[0].name.as_str(), file.rules[0].hold.0), ("A", 300_000));
     assert_eq!(file.rules[0].labels.get("a"), Some("{{ labels.b }}"));
-    for part in ["p.yml:4:5: /groups/0/rules/1: is no alerting rule", "1 of 2 rules imported"] {
+    for part in ["p.yml:4:7: /groups/0/rules/1: is no alerting rule", "1 of 2 rules imported"] {
         assert!(said.talk.contains(part), "{}", said.talk);
     }
 }

@@ -58,7 +58,7 @@ async fn rules_are_tested_replayed_and_explained_with_what_a_running_sentinel_ha
     std::fs::write(&tests, TESTS.replace("STATE", "pending"))?;
     let failed = home.sentinel(["rules", "test", &tests])?;
     assert_eq!(failed.code, 1, "{}", failed.err);
-    assert!(failed.out.contains("r.test.yaml:7:31: "), "{}", failed.out);
+    assert!(failed.out.contains("r.test.yaml:7:32: "), "{}", failed.out);
     assert!(failed.out.contains("- state: pending\n      + state: firing"), "{}", failed.out);
     std::fs::write(&tests, "version: 1\nrulez: []\n")?;
     let broken = home.sentinel(["rules", "test", &tests])?;

@@ -209,8 +209,9 @@ async fn where_something_else_is_wrong_everything_is_said_at_once() {
         "version: 1\nhots: []\nagent: {collectors: [{slot: No Name, plugin: sentinel/a}, {slot: s, plugin: sentinel/b}]}\nworker: {notifiers: [{slot: n, plugin: sentinel/c}]}\n",
     );
     let why = format!("{:#}", case.read().await.unwrap_err());
-    let places = ["2: /hots", "3: /agent/collectors/0/slot", "3: /agent/collectors/1/plugin"];
-    for place in places.into_iter().chain(["4: /worker/notifiers/0/plugin"]) {
+    let places =
+        ["2:1: /hots", "3:23: /agent/collectors/0/slot", "3:69: /agent/collectors/1/plugin"];
+    for place in places.into_iter().chain(["4:32: /worker/notifiers/0/plugin"]) {
         assert!(why.contains(place), "{place}: {why}");
     }
     assert!(why.contains("4 problems"), "{why}");
