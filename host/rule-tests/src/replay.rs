@@ -87,11 +87,12 @@ impl Replay {
         history: &dyn History,
         mut progress: impl FnMut(i64),
     ) -> Result<Record, ReplayError> {
-        let mut reach: HashMap<Arc<Selector>, i64> = HashMap::new();
+        let mut reach: BTreeMap<String, (Arc<Selector>, i64)> = BTreeMap::new();
         for need in self.rules.iter().flat_map(|one| &one.plan.needs) {
             let back = i64::try_from(need.window_ms).unwrap_or(i64::MAX);
-            let known = reach.entry(Arc::clone(&need.selector)).or_default();
-            *known = back.max(*known);
+            let selector = Arc::clone(&need.selector);
+            let known = reach.entry(selector.to_string()).or_insert((selector, 0));
+            known.1 = back.max(known.1);
         }
         let scene = Scene {
             rules: self.rules.iter().map(|one| Arc::clone(&one.rule)).collect(),
@@ -104,7 +105,7 @@ impl Replay {
         };
         let plans = self.rules.iter().map(|one| one.plan.clone()).collect();
         let mut play = Play::begin(rig, scene, plans).await?;
-        for (selector, back) in &reach {
+        for (selector, back) in reach.values() {
             let start = self.from.saturating_sub(*back);
             let mut slices = Slices { at: start, until: self.from, length: SLICE_MS };
             while let Some(streams) = slices.next(history, selector).await? {
@@ -114,7 +115,7 @@ impl Replay {
         let mut at = self.from;
         while at < self.until {
             let to = at.saturating_add(SLICE_MS).min(self.until);
-            for selector in reach.keys() {
+            for (selector, _) in reach.values() {
                 let mut slices = Slices { at, until: to, length: SLICE_MS };
                 while let Some(streams) = slices.next(history, selector).await? {
                     play.feed(&streams);

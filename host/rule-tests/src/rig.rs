@@ -81,6 +81,7 @@ pub struct Rig {
     /// By what makes them what they are.
     slots: HashMap<String, Slot>,
     evaluators: BTreeMap<SlotName, Slot>,
+    evaluator_configs: Vec<SlotConfig>,
     pub(crate) notifiers: BTreeMap<SlotName, Slot>,
     plans: HashMap<(SlotName, String), Result<Plan, Vec<Diagnostic>>>,
 }
@@ -95,6 +96,7 @@ impl Rig {
             world: Arc::default(),
             slots: HashMap::new(),
             evaluators: BTreeMap::new(),
+            evaluator_configs: Vec::new(),
             notifiers: BTreeMap::new(),
             plans: HashMap::new(),
         }
@@ -120,8 +122,10 @@ impl Rig {
         for slot in &evaluators {
             loaded.insert(slot.slot.clone(), self.slot(slot, Kind::Evaluator).await?);
         }
-        if !loaded.iter().map(|(name, _)| name).eq(self.evaluators.keys()) {
+        // Another evaluator of the same name reads other conditions.
+        if self.evaluator_configs != evaluators {
             self.plans.clear();
+            self.evaluator_configs = evaluators;
         }
         self.evaluators = loaded;
         let mut loaded = BTreeMap::new();
