@@ -1,5 +1,7 @@
 //! A runtime, and the built plugins signed by a key made for the test.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use sentinel_rule_tests::{FileReport, Rig, SignedFolder, run_file};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use sentinel_trust::{PublisherKey, PublisherName, TrustPolicy, sign};
