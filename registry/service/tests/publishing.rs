@@ -239,7 +239,8 @@ async fn an_index_that_says_otherwise_of_a_plugin_or_brings_too_many_at_once() {
         let answer = registry.publish(&signed).await;
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
-    let changes: [(&str, fn(&mut IndexedRelease)); 5] = [
+    type Change = fn(&mut IndexedRelease);
+    let changes: [(&str, Change); 5] = [
         ("size", |one| one.size += 1),
         ("kind", |one| one.kind = Kind::Notifier),
         ("contract", |one| one.contract.patch += 1),
