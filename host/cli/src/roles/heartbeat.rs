@@ -118,6 +118,7 @@ mod tests {
             version: "1".into(),
             started_at: 0,
             labels: Default::default(),
+            keeps_alerts: true,
             fleet: None,
             slots: Vec::new(),
             problems: Default::default(),
