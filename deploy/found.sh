@@ -10,11 +10,14 @@
 #   owner/         root.key, targets.key, operator.key, sentinel.token: whoever reads these owns
 #                  everything. On a real installation they belong offline.
 #   fleet.json     whose word counts, for servers and workers (--operators)
+#   agents.key     with which agents' keys are wrapped, for servers and workers (--key)
+#   enrolment.json what hosts begin with at the registry (--enrolment)
 #
 #   SENTINEL                 the program                          [default: sentinel, on PATH]
 #   SENTINEL_PLUGINS         folder of plugins, packed            [default: /usr/lib/sentinel/plugins]
 #   SENTINEL_PUBLISHER       publisher of these plugins           [default: sentinel]
 #   SENTINEL_PUBLISHER_KEY   its secret key, to publish with
+#   SENTINEL_REGISTRY_CA     certificates (PEM) that are trusted for the registry
 #   SENTINEL_PUBLISHER_PUB   file with its public key, `ed25519:…` [default: trust.yaml beside the key]
 set -eu
 umask 077
@@ -31,7 +34,9 @@ begin() {
   mkdir -p "$folder/owner"
   # Its last file is the enrolment: what was cut short before that begins anew.
   if [ ! -e "$folder/registry/enrolment.json" ]; then
-    rm -rf "$folder/registry" "$folder/owner/root.key" "$folder/owner/targets.key"
+    mkdir -p "$folder/registry"
+    find "$folder/registry" -mindepth 1 -delete
+    rm -f "$folder/owner/root.key" "$folder/owner/targets.key"
     "$sentinel" registry --data "$folder/registry" init --offline "$folder/owner" >/dev/null
   fi
   if [ ! -e "$folder/fleet.json" ]; then
@@ -39,8 +44,13 @@ begin() {
     "$sentinel" fleet init --key "$folder/owner/operator.key" >"$folder/fleet.json.part"
     mv "$folder/fleet.json.part" "$folder/fleet.json"
   fi
+  if [ ! -e "$folder/agents.key" ]; then
+    head -c 32 /dev/urandom >"$folder/agents.key.part"
+    mv "$folder/agents.key.part" "$folder/agents.key"
+  fi
   # What hosts read of it is no secret.
-  chmod 644 "$folder/fleet.json" "$folder/registry/enrolment.json"
+  cp "$folder/registry/enrolment.json" "$folder/enrolment.json"
+  chmod 644 "$folder/fleet.json" "$folder/enrolment.json"
 }
 
 # Targets are signed for 90 days and the root for a year: both anew once a month.
@@ -60,6 +70,7 @@ publish() {
   plugins=${SENTINEL_PLUGINS:-/usr/lib/sentinel/plugins}
   token=$folder/owner/$publisher.token
   set -- --registry "$url" --enrolment "$folder/registry/enrolment.json"
+  [ -z "${SENTINEL_REGISTRY_CA:-}" ] || set -- "$@" --ca "$SENTINEL_REGISTRY_CA"
   export XDG_DATA_HOME="$folder/owner/known"
   if [ -e "$folder/owner/approved" ]; then
     renew "$@"

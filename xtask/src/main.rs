@@ -130,6 +130,7 @@ fn run(arguments: Arguments) -> Result<()> {
             let steps = Steps::new(if soak { 3 } else { 1 });
             steps.run("Services", |step| {
                 services::ensure_receivers(&checkout, step)?;
+                services::ensure_checks(&checkout, step)?;
                 services::ensure(&checkout, step)
             })?;
             if soak {

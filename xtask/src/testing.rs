@@ -46,6 +46,7 @@ pub(crate) fn prepare(checkout: &Checkout, steps: &Steps, source: Source) -> Res
     let toolchain = toolchain::ready(checkout, steps, source)?;
     steps.run("Services for tests", |step| {
         services::ensure_receivers(checkout, step)?;
+        services::ensure_checks(checkout, step)?;
         services::ensure(checkout, step)
     })?;
     steps
@@ -136,6 +137,7 @@ fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection
         .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
         .env("SENTINEL_SERVICES", services::list_path(checkout))
         .env("SENTINEL_RECEIVERS", services::receivers_path(checkout))
+        .env("SENTINEL_CHECKS", services::checks_path(checkout))
         .envs(&selection.variables);
 }
 

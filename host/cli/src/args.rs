@@ -195,6 +195,65 @@ mod tests {
     }
 
     #[test]
+    fn every_command_of_the_runbook_is_one() {
+        let text = deployed("RUNBOOK.md");
+        let commands = text.lines().filter_map(|line| line.strip_prefix("    "));
+        let commands: Vec<&str> = commands.filter(|line| line.starts_with("sentinel ")).collect();
+        assert!(commands.len() >= 12, "{commands:?}");
+        for line in commands {
+            let read = Cli::try_parse_from(words(line)).err().map(|error| error.to_string());
+            assert_eq!(read, None, "{line}");
+        }
+    }
+
+    fn deployed(file: &str) -> String {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/");
+        std::fs::read_to_string(format!("{path}{file}")).unwrap()
+    }
+
+    #[test]
+    fn every_command_of_the_compose_file_is_one() {
+        let text = deployed("compose/compose.yaml");
+        let mut commands: Vec<Vec<&str>> = Vec::new();
+        let mut in_command = false;
+        for line in text.lines() {
+            match line.strip_prefix("      - ").filter(|_| in_command) {
+                Some(word) => commands.last_mut().unwrap().push(word),
+                None => in_command = line.starts_with("    command:") && !line.contains('['),
+            }
+            if in_command && line.starts_with("    command:") && !line.contains('*') {
+                commands.push(vec!["sentinel"]);
+            }
+        }
+        assert_eq!(commands.len(), 5, "{commands:?}");
+        for words in commands {
+            let read = Cli::try_parse_from(&words).err().map(|error| error.to_string());
+            assert_eq!(read, None, "{words:?}");
+        }
+        assert!(
+            crate::roles::config::shape(
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/compose/sentinel.yaml").as_ref()
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn every_command_of_the_units_is_one() {
+        for role in ["agent", "up", "server", "worker", "registry"] {
+            let text = deployed(&format!("systemd/sentinel-{role}.service"));
+            let text = text.replace("\\\n", " ").replace("%d", "/run").replace("%S", "/var/lib");
+            // What systemd takes from the unit's environment.
+            let text = text.replace("${SENTINEL_REGISTRY}", "https://registry.example");
+            let text = text.replace("${SENTINEL_JOIN}", "https://server.example");
+            let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+            let words = line.split_whitespace();
+            let read = Cli::try_parse_from(words).err().map(|error| error.to_string());
+            assert_eq!(read, None, "{line}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }

@@ -77,6 +77,8 @@ pub struct SelfWatchConfig {
     pub severity: String,
     /// An agent that was not heard of for so long is silent.
     pub agent_silent: Millis,
+    /// Where people read Sentinel's `deploy/RUNBOOK.md`: an address, to which alerts add `#` and their rule.
+    pub runbook: String,
 }
 
 impl Default for SelfWatchConfig {
@@ -86,9 +88,13 @@ impl Default for SelfWatchConfig {
             notify: None,
             severity: "warning".to_owned(),
             agent_silent: Millis(90_000),
+            runbook: RUNBOOK.to_owned(),
         }
     }
 }
+
+/// The runbook as it lies in the checkout.
+const RUNBOOK: &str = "deploy/RUNBOOK.md";
 
 /// One slot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -170,8 +170,9 @@ async fn everything_runs_through_both_servers_survives_a_worker_stops_and_goes_o
 
     // The worker that works dies; another goes on, and the dead one is started again.
     let status = up.get("/v1/status").await?;
-    let working = status["workers"][0]["name"].as_str().context("a worker")?.to_owned();
-    let working = working.trim_start_matches("worker/").to_owned();
+    let workers = status["workers"].as_array().context("workers")?;
+    let mut names = workers.iter().filter_map(|one| one["name"].as_str()?.strip_prefix("worker/"));
+    let working = names.next().context("a worker")?.to_owned();
     let before = processes(&folder)?;
     let (_, pid) = before.iter().find(|(name, _)| *name == working).context("its process")?;
     let kill = Command::new("kill").args(["-9", &pid.to_string()]).status()?;

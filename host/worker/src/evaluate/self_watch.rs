@@ -63,6 +63,7 @@ pub(super) fn rules(config: &SelfWatchConfig, taken: &[Arc<Rule>]) -> Vec<Arc<Ru
             "name": name, "for": hold, "condition": {},
             "labels": {"severity": config.severity, "source": "sentinel"},
             "annotations": {"summary": summary},
+            "runbook_url": format!("{}#{name}", config.runbook),
         });
         if let Some(notify) = &config.notify {
             rule["notify"] = serde_json::json!(notify);
@@ -162,4 +163,40 @@ async fn dead_letters(store: &dyn Store) -> Option<Vec<Instance>> {
         instance("notifier", &notifier, count as f64, summary)
     };
     Some(counts.into_iter().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNBOOK: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/RUNBOOK.md"));
+
+    /// As a reader of Markdown makes the anchor of a heading.
+    fn anchors() -> Vec<String> {
+        let headings = RUNBOOK.lines().filter_map(|line| line.strip_prefix("### "));
+        headings.map(|heading| heading.trim_matches('`').to_owned()).collect()
+    }
+
+    #[test]
+    fn every_rule_links_to_its_section_of_the_runbook() {
+        let config = SelfWatchConfig::default();
+        let rules = rules(&config, &[]);
+        assert_eq!(rules.len(), RULES.len());
+        for rule in rules {
+            let link = rule.runbook_url.clone().expect("a link");
+            let (file, anchor) = link.split_once('#').expect("a section");
+            assert_eq!((file, anchor), ("deploy/RUNBOOK.md", rule.name.as_str()));
+            assert!(anchors().iter().any(|one| one == anchor), "{anchor} is not in {file}");
+            assert_eq!(rule.problems(), []);
+        }
+    }
+
+    #[test]
+    fn the_runbook_may_lie_elsewhere() {
+        let runbook = "https://wiki.example/runbook".to_owned();
+        let rules = rules(&SelfWatchConfig { runbook, ..SelfWatchConfig::default() }, &[]);
+        let link = "https://wiki.example/runbook#sentinel-agent-silent";
+        assert_eq!(rules[0].runbook_url.as_deref(), Some(link));
+    }
 }

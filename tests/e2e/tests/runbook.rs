@@ -1,0 +1,74 @@
+//! deploy/RUNBOOK.md: what it says of alerts and of figures is there.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// Rules of deploy/rules that are about Sentinel; those of the machine have no section.
+const ABOUT_SENTINEL: [(&str, &str); 3] = [
+    ("host.yaml", "agent-silent"),
+    ("host.yaml", "agent-cannot-read"),
+    ("deadman.yaml", "deadman"),
+];
+
+fn read(file: &str) -> Result<String> {
+    let path = Path::new(ROOT).join(file);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// The sections of alerts: name and text.
+fn sections(runbook: &str) -> Vec<(&str, &str)> {
+    let alerts = runbook.split("\n## ").find(|part| part.starts_with("Alerts\n"));
+    let sections = alerts.unwrap_or_default().split("\n### ").skip(1);
+    sections.filter_map(|one| one.split_once('\n')).map(|(h, t)| (h.trim_matches('`'), t)).collect()
+}
+
+#[test]
+fn every_section_of_an_alert_is_of_one_that_is_shipped_and_says_how_to_look() -> Result<()> {
+    let runbook = read("deploy/RUNBOOK.md")?;
+    let sections = sections(&runbook);
+    let own = read("host/worker/src/evaluate/self_watch.rs")?;
+    for (name, text) in &sections {
+        let shipped = own.contains(&format!("\"{name}\""))
+            || ABOUT_SENTINEL.iter().any(|(_, rule)| rule == name);
+        ensure!(shipped, "there is no alert {name}");
+        ensure!(text.contains("\n    sentinel "), "{name} has no command to look with");
+        ensure!(text.contains("\n* "), "{name} says nothing to do");
+    }
+    for (file, rule) in ABOUT_SENTINEL {
+        let rules = read(&format!("deploy/rules/{file}"))?;
+        ensure!(rules.contains(&format!("- name: {rule}\n")), "{file} has no {rule}");
+        ensure!(sections.iter().any(|(name, _)| *name == rule), "{rule} has no section");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_figure_that_is_said_to_be_measured_names_a_row_of_the_results() -> Result<()> {
+    let runbook = read("deploy/RUNBOOK.md")?;
+    let results: Value = serde_json::from_str(&read("bench/results.json")?)?;
+    let rows = results["rows"].as_array().context("rows")?;
+    let rows: BTreeSet<&str> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    let mut measured = 0;
+    for line in runbook.lines().filter(|line| line.starts_with('|') && line.contains("| measured"))
+    {
+        let (_, from) = line.split_once("| measured").context("a source")?;
+        let row = from.split('`').nth(1).with_context(|| format!("no row is named: {line}"))?;
+        ensure!(rows.contains(row), "{row} is no row of bench/results.json");
+        measured += 1;
+    }
+    ensure!(measured >= 8, "{measured} figures");
+    Ok(())
+}
+
+#[test]
+fn every_file_that_is_named_is_there() -> Result<()> {
+    let runbook = read("deploy/RUNBOOK.md")?;
+    for file in ["deploy/backup.sh", "deploy/restore.sh", "deploy/nats-setup.sh", "deploy/systemd"]
+    {
+        ensure!(runbook.contains(file) && Path::new(ROOT).join(file).exists(), "{file}");
+    }
+    Ok(())
+}
