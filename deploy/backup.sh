@@ -118,7 +118,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 
-(cd "$part" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 -r sha256sum >SHA256SUMS.part)
+(cd "$part" && find . -type f ! -path './SHA256SUMS*' -print0 | sort -z | xargs -0 -r sha256sum >SHA256SUMS.part)
 [ -s "$part/SHA256SUMS.part" ] || die "there is nothing to copy: name a --data, --file or --postgres"
 mv "$part/SHA256SUMS.part" "$part/SHA256SUMS"
 sync
