@@ -4,8 +4,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::client_tls::ClientTls;
-use crate::commands::agents::{Agents, TokenCommand};
+use crate::commands::agents::Agents;
 use crate::commands::alerts::Alerts;
+use crate::commands::audit::Audit;
 use crate::commands::bus::BusCommand;
 use crate::commands::fleet::FleetCommand;
 use crate::commands::force::ForceSend;
@@ -16,6 +17,7 @@ use crate::commands::plugin::PluginCommand;
 use crate::commands::query::{Metrics, Query};
 use crate::commands::rules::RulesCommand;
 use crate::commands::secret::Secret;
+use crate::commands::tokens::TokenCommand;
 use crate::commands::wal::WalCommand;
 use crate::logging::Format;
 use crate::roles::agent::AgentArgs;
@@ -115,9 +117,11 @@ pub(crate) enum Command {
     Fleet(FleetCommand),
     /// Agents that have enrolled.
     Agents(Agents),
-    /// Tokens with which agents enrol.
+    /// Tokens with which agents enrol, and with which the API is called.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Who changed what, when, from where, and what became of it; newest first.
+    Audit(Audit),
     /// The bus on NATS: its stream.
     #[command(subcommand)]
     Bus(BusCommand),

@@ -127,6 +127,11 @@ impl Client {
         self.send(self.request(Method::POST, path, &[])?.json(body)).await
     }
 
+    /// Removes something.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(self.request(Method::DELETE, path, &[])?).await
+    }
+
     /// Replaces something.
     pub(crate) async fn put<T: DeserializeOwned>(
         &self,

@@ -1,7 +1,11 @@
 //! The shapes of the REST API: what handlers answer and what the CLI reads.
 
+mod access;
 mod attention;
 
+pub use access::{
+    ApiTokenBody, ApiTokenRequest, AuditBody, DoneBody, EnrolmentTokenBody, MadeApiTokenBody,
+};
 pub use attention::{
     AcknowledgeBody, AcknowledgedBody, ByBody, NotificationBody, PreviewBody, SilenceBody,
     SilencedBody, SilencesBody, TestBody,

@@ -1,38 +1,35 @@
-//! Enrolment tokens: who holds one may enrol an agent, so often and so long as it says.
+//! Enrolment tokens: who holds one may enrol an agent, so often and so long as it says. They lie
+//! in the store by their hashes, so that a token that one server made serves at all of them.
 //!
 //! A use belongs to a [`Claim`]: the same one again, since its answer was lost, is no other use.
 //! That holds for a token that is used up, until it expires.
+//!
+//! An agent without a token may ask for one: it makes its own, shows the [`code`] of it, and has it
+//! serve once an operator approves that code.
 
+use crate::access::hash;
+use crate::code::code;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::Mutex;
 use sentinel_model::ids::AgentId;
+use sentinel_store::access::{Asker, EnrolmentToken, Spent, TokenHash};
 use sentinel_store::agents::Claim;
-use serde::{Deserialize, Serialize};
+use sentinel_store::{Store, StoreError};
 use sha2::{Digest, Sha256};
-use std::fs;
-use std::path::{Path, PathBuf};
-use subtle::ConstantTimeEq;
+use std::sync::Arc;
 
-/// The most tokens that are kept. Those that are used up make room for new ones.
-const MAX_TOKENS: usize = 10_000;
+/// How long an agent that asks waits for an operator, and how long it then has to come again:
+/// milliseconds.
+const ASKED_MS: i64 = 15 * 60 * 1000;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Token {
-    /// SHA-256 of the token, hexadecimal: the file gives no token away.
-    hash: String,
-    uses_left: u32,
-    expires_at: i64,
-    /// Whom it was used for.
-    #[serde(default)]
-    claims: Vec<Claim>,
-}
+/// How a token begins that an agent made itself, to ask with it.
+pub const ASKING: &str = "sac";
 
-/// Tokens in a file (0600).
-pub struct EnrolmentTokens {
-    path: PathBuf,
-    tokens: Mutex<Vec<Token>>,
-}
+/// The fewest bytes behind that: it must not be guessed.
+const MIN_ASKING: usize = 32;
+
+/// The tokens of a store.
+pub struct EnrolmentTokens(Arc<dyn Store>);
 
 /// Why a token does not serve. Whoever holds a wrong one learns nothing more than this.
 #[derive(Debug, thiserror::Error)]
@@ -42,18 +39,12 @@ pub enum EnrolmentError {
         "the enrolment token is unknown, used up or expired; ask the operator for a new one (`sentinel token create`)"
     )]
     Refused,
-    /// The file cannot be read or written.
-    #[error("the file of enrolment tokens {path}: {source}", path = path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
+    /// Nobody has approved it yet.
+    #[error("the code waits for an operator's approval (`sentinel agents approve CODE`)")]
+    Waiting,
+    /// The store does not answer.
+    #[error("the enrolment tokens cannot be used: {0}")]
+    Store(#[from] StoreError),
 }
 
 /// The claim of an enrolment: whoever says the same of all of them enrols the same agent again.
@@ -69,136 +60,132 @@ pub fn claim(token: &str, agent: &AgentId, hw_id: &str, nonce: &[u8; 16]) -> Cla
     Claim(digest.into())
 }
 
+/// A secret text that nobody guesses, behind what says of which kind it is.
+///
+/// # Panics
+/// If the system has no randomness.
+#[must_use]
+pub fn fresh(kind: &str) -> String {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    format!("{kind}_{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
 impl EnrolmentTokens {
-    /// Reads the file; there need not be one.
-    ///
-    /// # Errors
-    /// A file that cannot be read or is malformed.
-    pub fn open(path: &Path) -> Result<Self, EnrolmentError> {
-        let io = |source| EnrolmentError::Io { path: path.to_owned(), source };
-        let tokens = match fs::read(path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|e| io(std::io::Error::other(e)))?
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(io(e)),
-        };
-        Ok(Self { path: path.to_owned(), tokens: Mutex::new(tokens) })
+    /// Those of a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self(store)
     }
 
     /// Makes a token. It is shown once, here.
     ///
     /// # Errors
-    /// A file that cannot be written, or too many tokens.
-    ///
-    /// # Panics
-    /// If the system has no randomness.
-    pub fn create(&self, uses: u32, expires_at: i64, now: i64) -> Result<String, EnrolmentError> {
-        let mut bytes = [0; 24];
-        getrandom::fill(&mut bytes).expect("the system gives random bytes");
-        let token = format!("set_{}", URL_SAFE_NO_PAD.encode(bytes));
-        let mut tokens = self.tokens.lock();
-        tokens.retain(|t| t.expires_at > now);
-        if tokens.len() >= MAX_TOKENS {
-            tokens.retain(|t| t.uses_left > 0);
-        }
-        if tokens.len() >= MAX_TOKENS {
-            return Err(self.io(std::io::Error::other("10,000 tokens are open already")));
-        }
-        tokens.push(Token { hash: hash(&token), uses_left: uses, expires_at, claims: Vec::new() });
-        self.save(&tokens)?;
+    /// A store that does not answer, or has too many tokens.
+    pub async fn create(
+        &self,
+        uses: u32,
+        expires_at: i64,
+        by: &str,
+        now: i64,
+    ) -> Result<String, EnrolmentError> {
+        let token = fresh("set");
+        let hash = hash(&token);
+        let kept = EnrolmentToken {
+            id: code(&hash),
+            hash,
+            uses_left: uses,
+            expires_at,
+            made_by: by.to_owned(),
+            made_at: now,
+            waiting: false,
+            asked: None,
+        };
+        self.0.save_enrolment_token(kept, now).await?;
         Ok(token)
     }
 
-    /// Uses a token once for a claim, however often it is said. Every stored hash is compared,
-    /// in constant time.
+    /// Notes that an agent asks to be let in with a token of this hash.
+    async fn ask(&self, hash: TokenHash, asker: Asker, now: i64) -> Result<(), EnrolmentError> {
+        let asked = EnrolmentToken {
+            id: code(&hash),
+            hash,
+            uses_left: 1,
+            expires_at: now + ASKED_MS,
+            made_by: String::new(),
+            made_at: now,
+            waiting: true,
+            asked: Some(asker),
+        };
+        Ok(self.0.save_enrolment_token(asked, now).await?)
+    }
+
+    /// Lets the agent in that shows a code; whether there is one.
     ///
     /// # Errors
-    /// [`EnrolmentError::Refused`], or a file that cannot be written: then it is not used.
-    pub fn spend(&self, token: &str, claim: Claim, now: i64) -> Result<(), EnrolmentError> {
-        let wanted = hash(token);
-        let mut tokens = self.tokens.lock();
-        let mut found = None;
-        for (i, one) in tokens.iter().enumerate() {
-            let same: bool = one.hash.as_bytes().ct_eq(wanted.as_bytes()).into();
-            let serves = one.uses_left > 0 || one.claims.contains(&claim);
-            if same && serves && one.expires_at > now {
-                found = Some(i);
+    /// A store that does not answer.
+    pub async fn approve(&self, code: &str, by: &str, now: i64) -> Result<bool, EnrolmentError> {
+        Ok(self.0.approve_enrolment_token(code, by, now, now + ASKED_MS).await?)
+    }
+
+    /// Uses a token once for a claim, however often it is said. One that an agent made itself is
+    /// noted where it is unknown, for an operator to approve.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`]: then it is not used.
+    pub async fn spend(
+        &self,
+        token: &str,
+        claim: Claim,
+        asker: impl FnOnce() -> Asker + Send,
+        now: i64,
+    ) -> Result<(), EnrolmentError> {
+        let hash = hash(token);
+        let asks = token.strip_prefix(ASKING).is_some_and(|rest| rest.len() >= MIN_ASKING);
+        match self.0.spend_enrolment_token(hash, claim, now).await? {
+            Spent::Taken => Ok(()),
+            Spent::Waiting => Err(EnrolmentError::Waiting),
+            Spent::Refused if asks => {
+                self.ask(hash, asker(), now).await?;
+                Err(EnrolmentError::Waiting)
             }
+            Spent::Refused => Err(EnrolmentError::Refused),
         }
-        let at = found.ok_or(EnrolmentError::Refused)?;
-        if tokens[at].claims.contains(&claim) {
-            return Ok(());
-        }
-        let before = tokens[at].clone();
-        tokens[at].uses_left -= 1;
-        tokens[at].claims.push(claim);
-        let saved = self.save(&tokens);
-        if saved.is_err() {
-            tokens[at] = before;
-        }
-        saved
-    }
-
-    fn io(&self, source: std::io::Error) -> EnrolmentError {
-        EnrolmentError::Io { path: self.path.clone(), source }
-    }
-
-    fn save(&self, tokens: &[Token]) -> Result<(), EnrolmentError> {
-        let bytes = serde_json::to_vec_pretty(tokens).map_err(|e| self.io(e.into()))?;
-        sentinel_files::replace(&self.path, &bytes, 0o600).map_err(|e| self.io(e))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 
-    #[test]
-    fn a_token_serves_as_often_and_as_long_as_it_says() {
+    #[tokio::test]
+    async fn what_one_server_makes_or_approves_serves_at_another_and_lies_nowhere_in_the_clear() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tokens.json");
-        let tokens = EnrolmentTokens::open(&path).unwrap();
-        let twice = tokens.create(2, 1000, 0).unwrap();
-        let short = tokens.create(9, 10, 0).unwrap();
-        let one = |n| Claim([n; 32]);
-        assert!(tokens.spend("set_wrong", one(1), 1).is_err());
-        assert!(tokens.spend(&twice, one(1), 1).is_ok());
-        let tokens = EnrolmentTokens::open(&path).unwrap();
-        assert!(tokens.spend(&twice, one(2), 1).is_ok(), "a restart changes nothing");
-        assert!(tokens.spend(&twice, one(3), 1).is_err(), "used up");
-        assert!(tokens.spend(&short, one(1), 10).is_err(), "expired");
-        assert!(!fs::read_to_string(&path).unwrap().contains(&twice[4..]));
-    }
+        let store = SqliteStore::open(dir.path().join("db"), StoreOptions::default());
+        let store: Arc<dyn Store> = Arc::new(store.await.unwrap());
+        let (here, there) =
+            (EnrolmentTokens::new(Arc::clone(&store)), EnrolmentTokens::new(Arc::clone(&store)));
+        let token = here.create(1, 1000, "owner", 0).await.unwrap();
+        let asker = || Asker { agent: "a".into(), hostname: "h".into(), address: "x".into() };
+        let spend = async |at: &EnrolmentTokens, token: &str, claim: u8, now: i64| {
+            at.spend(token, Claim([claim; 32]), asker, now).await
+        };
+        assert!(matches!(spend(&there, "set_wrong", 1, 1).await, Err(EnrolmentError::Refused)));
+        spend(&there, &token, 1, 1).await.unwrap();
+        spend(&here, &token, 1, 999).await.unwrap();
+        assert!(matches!(spend(&here, &token, 2, 1).await, Err(EnrolmentError::Refused)));
 
-    #[test]
-    fn the_same_claim_again_is_no_other_use_until_the_token_expires() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tokens.json");
-        let tokens = EnrolmentTokens::open(&path).unwrap();
-        let token = tokens.create(1, 1000, 0).unwrap();
-        let (mine, other) = (Claim([1; 32]), Claim([2; 32]));
-        assert!(tokens.spend(&token, mine, 1).is_ok());
-        let other_token = tokens.create(1, 1000, 2).unwrap();
-        let tokens = EnrolmentTokens::open(&path).unwrap();
-        assert!(tokens.spend(&token, mine, 999).is_ok(), "its answer was lost");
-        assert!(tokens.spend(&token, other, 999).is_err(), "somebody else's");
-        assert!(tokens.spend(&token, mine, 1000).is_err(), "expired");
-        assert!(tokens.spend(&other_token, mine, 3).is_ok());
-        assert!(tokens.spend(&other_token, other, 3).is_err(), "a use of each token of its own");
-    }
-
-    #[test]
-    fn a_use_that_cannot_be_kept_is_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tokens.json");
-        let tokens = EnrolmentTokens::open(&path).unwrap();
-        let token = tokens.create(1, 1000, 0).unwrap();
-        fs::remove_file(&path).unwrap();
-        fs::create_dir_all(path.join("in the way")).unwrap();
-        assert!(matches!(tokens.spend(&token, Claim([1; 32]), 1), Err(EnrolmentError::Io { .. })));
-        fs::remove_dir_all(&path).unwrap();
-        assert!(tokens.spend(&token, Claim([2; 32]), 1).is_ok());
+        let asks = fresh(ASKING);
+        for _ in 0..2 {
+            assert!(matches!(spend(&there, &asks, 1, 1).await, Err(EnrolmentError::Waiting)));
+        }
+        assert!(matches!(spend(&there, "sac_short", 1, 1).await, Err(EnrolmentError::Refused)));
+        assert!(here.approve(&code(&hash(&asks)), "ann", 2).await.unwrap());
+        spend(&there, &asks, 1, 3).await.unwrap();
+        assert!(spend(&there, &asks, 2, 3).await.is_err(), "it was good for one agent");
+        let kept = format!("{:?}", store.enrolment_tokens(1).await.unwrap());
+        assert!(!kept.contains(&token[4..]), "{kept}");
     }
 
     #[test]

@@ -7,13 +7,16 @@ use crate::enrolment::{EnrolmentError, EnrolmentTokens, claim};
 use crate::fleet::FleetBoard;
 use crate::keyring::{AgentAccess, KeyRing};
 use crate::keywrap::KeyWrap;
+use crate::listen::Peer;
 use crate::metrics::Metrics;
+use crate::rate::Rates;
 use crate::replay::{ReplayWindow, Verdict};
 use crate::rotation::Rotation;
 use parking_lot::Mutex;
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_store::access::{Asker, NewAudit};
 use sentinel_store::agents::{AgentState, Enrolled, NewAgent};
 use sentinel_store::ingest::StreamState;
 use sentinel_store::{Store, StoreError};
@@ -36,6 +39,9 @@ const MAX_LABEL: usize = 256;
 /// How long an agent waits when the server is at its bound, unless the bus says otherwise.
 const BUSY_MS: u32 = 1000;
 
+/// Where gRPC says how many milliseconds to wait.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 /// The clock, so that tests choose the time: unix milliseconds.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
@@ -50,6 +56,7 @@ pub struct IngestService {
     pub(crate) replay: Mutex<ReplayWindow>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) fleet: Arc<FleetBoard>,
     pub(crate) enrolment: Option<Arc<HostEnrolment>>,
     /// True when the server stops, so that streams end.
@@ -76,6 +83,14 @@ impl Refused {
 fn unavailable(error: &StoreError) -> Status {
     tracing::warn!(%error, "the store does not answer");
     Status::unavailable("the server's database is not available; the agent tries again")
+}
+
+/// Somebody asks too often; when to come again, milliseconds.
+fn too_often(wait: u32) -> Status {
+    let text = format!("there were too many enrolments from this address; again in {wait} ms");
+    let mut status = Status::resource_exhausted(text);
+    status.metadata_mut().insert(PUSHBACK, wait.into());
+    status
 }
 
 impl IngestService {
@@ -159,39 +174,62 @@ fn is_short(text: &str) -> bool {
     text.len() <= MAX_LABEL && !text.chars().any(char::is_control)
 }
 
+/// The id of an enrolment that says nothing it may not say.
+fn sound(request: &RegisterRequest) -> Result<AgentId, Status> {
+    let id =
+        AgentId::new(&request.agent_id).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    let hexadecimal =
+        request.hw_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if request.hw_id.len() != 64 || !hexadecimal {
+        return Err(Status::invalid_argument("hw_id is not 64 lower-case hexadecimal digits"));
+    }
+    let labels_fit = request.labels.len() <= MAX_LABELS
+        && request.labels.iter().all(|(k, v)| is_short(k) && is_short(v));
+    if !is_short(&request.hostname) || !is_short(&request.version) || !labels_fit {
+        return Err(Status::invalid_argument(
+            "hostname, version or labels are too long or hold control characters",
+        ));
+    }
+    Ok(id)
+}
+
 #[tonic::async_trait]
 impl Ingest for IngestService {
     async fn register(
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        if let Some(Err(wait)) = address.map(|it| self.rates.enrolment(it, self.now())) {
+            return Err(too_often(wait));
+        }
+        let address = address.map(|it| it.to_string()).unwrap_or_default();
         let request = request.into_inner();
-        let id =
-            AgentId::new(&request.agent_id).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let hexadecimal =
-            request.hw_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if request.hw_id.len() != 64 || !hexadecimal {
-            return Err(Status::invalid_argument("hw_id is not 64 lower-case hexadecimal digits"));
-        }
-        let labels_fit = request.labels.len() <= MAX_LABELS
-            && request.labels.iter().all(|(k, v)| is_short(k) && is_short(v));
-        if !is_short(&request.hostname) || !is_short(&request.version) || !labels_fit {
-            return Err(Status::invalid_argument(
-                "hostname, version or labels are too long or hold control characters",
-            ));
-        }
+        let id = sound(&request)?;
         let nonce: [u8; 16] = request.nonce.as_slice().try_into().map_err(|_| {
             Status::invalid_argument("the enrolment's nonce has not 16 bytes; update the agent")
         })?;
         let now = self.now();
         let claim = claim(&request.token, &id, &request.hw_id, &nonce);
-        self.tokens.spend(&request.token, claim, now).map_err(|e| match e {
+        let asker = || Asker {
+            agent: id.to_string(),
+            hostname: request.hostname.clone(),
+            address: address.clone(),
+        };
+        self.tokens.spend(&request.token, claim, asker, now).await.map_err(|e| match e {
             EnrolmentError::Refused => Status::permission_denied(e.to_string()),
-            EnrolmentError::Io { .. } => {
-                tracing::error!(error = %e, "enrolment");
-                Status::unavailable("the server cannot use enrolment tokens now")
-            }
+            EnrolmentError::Waiting => Status::failed_precondition(e.to_string()),
+            EnrolmentError::Store(StoreError::Conflict(text)) => Status::resource_exhausted(text),
+            EnrolmentError::Store(error) => unavailable(&error),
         })?;
+        let entry = NewAudit {
+            at: now,
+            who: format!("agent {id}"),
+            role: "agent".to_owned(),
+            address,
+            what: format!("enrol {id} on {}", request.hostname),
+        };
+        let audit = self.store.begin_audit(entry).await.map_err(|e| unavailable(&e))?;
         let new = NewAgent {
             wrapped_key: self.wrap.wrap(&id, AgentKey::random(0).expose()),
             id: id.clone(),
@@ -210,6 +248,10 @@ impl Ingest for IngestService {
             Status::unavailable("the server cannot read the agent's key")
         })?;
         self.keys.forget(&id);
+        let outcome = if approved { "enrolled" } else { "waits" };
+        if let Err(error) = self.store.end_audit(audit, outcome).await {
+            tracing::error!(%error, audit, "what became of a change cannot be written down");
+        }
         let newcomer = record.newcomer.as_ref();
         let hostname = newcomer.map_or(&record.hostname, |it| &it.hostname);
         tracing::info!(agent = %id, approved, hostname, "enrolled");

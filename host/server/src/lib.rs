@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod api;
+pub mod code;
 pub mod enrolment;
 pub mod fleet;
 pub mod ingest;
@@ -14,6 +15,7 @@ pub mod keyring;
 pub mod keywrap;
 mod listen;
 pub mod metrics;
+pub mod rate;
 pub mod replay;
 pub mod rest;
 pub mod rotation;
@@ -21,6 +23,7 @@ mod serving;
 mod tls;
 
 use access::Access;
+use access::jwt::Jwt;
 use async_trait::async_trait;
 use enrolment::EnrolmentTokens;
 use fleet::FleetBoard;
@@ -29,6 +32,7 @@ use keyring::KeyRing;
 use keywrap::KeyWrap;
 pub use listen::{Addresses, Listeners, Peer};
 use prometheus::Registry;
+use rate::{Limits, Rates};
 use rotation::{Rotation, RotationOptions};
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
@@ -48,6 +52,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// The most requests that one gRPC connection may have under way.
 const MAX_GRPC_CONCURRENCY: usize = 32;
+/// The most gRPC requests that are worked on at once, over all connections; more are refused.
+const MAX_GRPC: usize = 1024;
 /// The longest a gRPC request may take.
 const GRPC_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent connection is tried, and how long an answer may take.
@@ -86,8 +92,12 @@ pub struct ServerOptions {
     pub listeners: Listeners,
     /// Further `host:port` names under which REST may be called.
     pub hosts: Vec<String>,
-    /// The API token.
+    /// The owner's API token.
     pub token: String,
+    /// Whose tokens are believed beside those of the store.
+    pub jwt: Jwt,
+    /// How often may be asked.
+    pub limits: Limits,
 }
 
 /// What a server works with.
@@ -176,6 +186,7 @@ impl Server {
         let addresses = options.listeners.addresses();
         let metrics = Arc::new(metrics::Metrics::register(&parts.registry)?);
         let keys = Arc::new(KeyRing::new(Arc::clone(&parts.store), Arc::clone(&parts.wrap)));
+        let rates = Arc::new(Rates::new(&options.limits, (parts.clock)()));
         let (stop, _) = watch::channel(false);
         let fleet = FleetBoard::new(Arc::clone(&parts.store), parts.operators);
 
@@ -196,6 +207,7 @@ impl Server {
             replay: parking_lot::Mutex::default(),
             metrics,
             clock: Arc::clone(&parts.clock),
+            rates: Arc::clone(&rates),
             fleet: Arc::clone(&fleet),
             enrolment: parts.enrolment.clone(),
             stop: stop.subscribe(),
@@ -204,6 +216,11 @@ impl Server {
             .max_decoding_message_size(MAX_PUSH + (1 << 20));
         let (rest, grpc, accepting) = options.listeners.accept(&stop);
         let grpc_served = tonic::transport::Server::builder()
+            .layer(
+                tower::ServiceBuilder::new()
+                    .layer(tower::load_shed::LoadShedLayer::new())
+                    .layer(tower::limit::GlobalConcurrencyLimitLayer::new(MAX_GRPC)),
+            )
             .concurrency_limit_per_connection(MAX_GRPC_CONCURRENCY)
             .timeout(GRPC_TIMEOUT)
             .http2_keepalive_interval(Some(GRPC_PING))
@@ -214,7 +231,8 @@ impl Server {
                 stopped(&stop),
             );
 
-        let access = Access::new(&options.token, &addresses, &options.hosts);
+        let kept = (Arc::clone(&parts.store), Arc::clone(&parts.clock), rates);
+        let access = Access::new(&options.token, &addresses, &options.hosts, options.jwt, kept);
         let router = rest::router(
             rest::Context {
                 store: parts.store,
@@ -228,6 +246,7 @@ impl Server {
                 rotation: Arc::clone(&rotation),
                 started_at: (parts.clock)(),
                 clock: parts.clock,
+                access: access.clone(),
             },
             access,
         )

@@ -48,7 +48,7 @@ async fn an_enrolment_that_waits_silences_nobody_and_takes_over_once_it_is_appro
 async fn an_answer_that_was_lost_is_given_again_and_costs_no_other_use() {
     let mut served = serve().await;
     let request = RegisterRequest {
-        token: served.tokens.create(1, NOW + 1_000, NOW).unwrap(),
+        token: served.tokens.create(1, NOW + 1_000, "owner", NOW).await.unwrap(),
         agent_id: "web-1".into(),
         hw_id: "a".repeat(64),
         nonce: vec![1; 16],

@@ -43,7 +43,7 @@ async fn an_agent_enrols_pushes_and_beats_over_http_with_the_checks_of_grpc() {
     let mut served = serve().await;
     let http = Posting::to(&served);
     let request = RegisterRequest {
-        token: served.tokens.create(1, NOW + 1_000, NOW).unwrap(),
+        token: served.tokens.create(1, NOW + 1_000, "owner", NOW).await.unwrap(),
         agent_id: "web-1".into(),
         hw_id: "a".repeat(64),
         nonce: vec![1; 16],

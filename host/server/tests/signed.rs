@@ -3,13 +3,15 @@
 mod served;
 
 use sentinel_model::ids::AgentId;
+use sentinel_server::Listeners;
+use sentinel_server::rate::{Limits, Rate};
 use sentinel_store::Store as _;
 use sentinel_store::agents::AgentState;
 use sentinel_store::ingest::{Commit, Content};
 use sentinel_wire::fleet;
 use sentinel_wire::key::AgentKey;
-use sentinel_wire::v1::{FleetRequest, Refusal};
-use served::{EPOCH, NOW, beat, nonce, sealed, serve};
+use sentinel_wire::v1::{FleetRequest, PushRequest, Refusal, RegisterRequest};
+use served::{EPOCH, NOW, beat, nonce, sealed, serve, serve_limited};
 
 fn question(key: &AgentKey) -> FleetRequest {
     let mut request = FleetRequest {
@@ -120,5 +122,36 @@ async fn an_agent_that_is_blocked_is_told_so_and_nothing_of_it_is_taken() {
         tokio::task::yield_now().await;
     };
     assert!(text.contains("blocked by the operator"), "{text}");
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_sends_more_than_it_may_is_told_when_to_come_again_and_others_go_on() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners::bind(any, any, None).await.unwrap();
+    let url = listeners.addresses().grpc_url().parse().unwrap();
+    let rate = |per_second, burst| Rate { per_second, burst };
+    let limits = Limits {
+        agent_batches: rate(2, 3),
+        batches: rate(1, 5),
+        enrolments: rate(4, 2),
+        ..Limits::default()
+    };
+    let mut served = serve_limited(listeners, url, limits).await;
+    let (_, first) = served.enrol().await;
+    let (_, second) = served.enrol_as("web-2", "b").await;
+    // The clock of these tests stands still, so nothing comes back.
+    let request = RegisterRequest::default();
+    let refused = served.client.register(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    assert_eq!(refused.metadata().get("grpc-retry-pushback-ms").unwrap(), "250");
+    let mut push = async |agent: &str, key: &AgentKey, seqs: std::ops::Range<u64>| {
+        let envelopes = seqs.map(|seq| sealed(agent, key, seq, NOW)).collect();
+        let answer = served.client.push(PushRequest { envelopes }).await.unwrap().into_inner();
+        (answer.refusal(), answer.epochs.first().map(|it| it.accepted), answer.retry_after_ms)
+    };
+    assert_eq!(push("web-1", &first, 1..6).await, (Refusal::Busy, Some(3), 500));
+    assert_eq!(push("web-2", &second, 1..2).await, (Refusal::None, Some(1), 0));
+    assert_eq!(push("web-2", &second, 2..3).await, (Refusal::Busy, None, 1000), "all together");
     served.server.shutdown().await;
 }

@@ -4,6 +4,7 @@
 //! Invariants: knows nothing of the network, plugins or rules' meaning; takes time as an
 //! argument; whatever a method says it does, it does in one transaction.
 
+pub mod access;
 pub mod agents;
 pub mod alerting;
 mod error;
@@ -18,7 +19,8 @@ mod samples;
 pub mod sqlite;
 pub mod tail;
 
-use agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
+use access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
+use agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use async_trait::async_trait;
 use fleet::StoredSet;
@@ -287,6 +289,52 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// A store that does not answer.
     async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError>;
+
+    // ---- who may call and enrol, and what was changed ----
+
+    /// Keeps a token with which the API is called.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where its id is taken, or there are too many.
+    async fn save_api_token(&self, token: ApiToken) -> Result<(), StoreError>;
+    /// All of them, the oldest first; expired ones too.
+    async fn api_tokens(&self) -> Result<Vec<ApiToken>, StoreError>;
+    /// The one of a hash.
+    async fn api_token(&self, hash: &TokenHash) -> Result<Option<ApiToken>, StoreError>;
+    /// Removes one; whether it was there.
+    async fn revoke_api_token(&self, id: &str) -> Result<bool, StoreError>;
+    /// Keeps a token with which agents enrol; expired ones go. The same that waits again changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where its id is taken, or there are too many.
+    async fn save_enrolment_token(&self, token: EnrolmentToken, now: i64)
+    -> Result<(), StoreError>;
+    /// Those that have not expired, the oldest first.
+    async fn enrolment_tokens(&self, now: i64) -> Result<Vec<EnrolmentToken>, StoreError>;
+    /// Uses one for an enrolment: once, however often the same one is said.
+    async fn spend_enrolment_token(
+        &self,
+        hash: TokenHash,
+        claim: Claim,
+        now: i64,
+    ) -> Result<Spent, StoreError>;
+    /// Has one that waits serve from now on, until another time; whether one waited.
+    async fn approve_enrolment_token(
+        &self,
+        id: &str,
+        by: &str,
+        now: i64,
+        expires_at: i64,
+    ) -> Result<bool, StoreError>;
+    /// Removes one; whether it was there.
+    async fn revoke_enrolment_token(&self, id: &str) -> Result<bool, StoreError>;
+    /// Writes down a change before it is made; its number.
+    async fn begin_audit(&self, entry: NewAudit) -> Result<i64, StoreError>;
+    /// Writes down what became of it, once.
+    async fn end_audit(&self, id: i64, outcome: &str) -> Result<(), StoreError>;
+    /// Changes with numbers before one, the newest first.
+    async fn audit(&self, before: i64, limit: u32) -> Result<Vec<Audit>, StoreError>;
 
     // ---- upkeep ----
 

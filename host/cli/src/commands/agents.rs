@@ -1,9 +1,9 @@
-//! `sentinel agents` and `sentinel token`: who may send.
+//! `sentinel agents`: who may send.
 
 use clap::{Args, Subcommand};
-use sentinel_model::duration::Millis;
 use sentinel_model::ids::AgentId;
-use sentinel_server::api::{AgentBody, TokenBody, TokenRequest};
+use sentinel_server::api::{AgentBody, DoneBody, EnrolmentTokenBody};
+use sentinel_server::code::typed;
 
 use super::now;
 use super::status::agent_tone;
@@ -22,7 +22,11 @@ pub(crate) struct Agents {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Let an agent in that waits or was blocked. A newcomer takes the place of the one that has its id.
-    Approve(Which),
+    Approve {
+        /// The agent's id, as `sentinel agents` shows it, or the code that it shows itself.
+        #[arg(value_name = "ID|CODE", value_parser = whom)]
+        which: Whom,
+    },
     /// Shut an agent out; its data stays.
     Block(Which),
 }
@@ -51,14 +55,61 @@ pub(super) async fn run(
                     printer.hint(&text);
                 }
             }
+            // Only admins may see who asks.
+            let asking: Result<Vec<EnrolmentTokenBody>, _> = client.get("/v1/tokens", &[]).await;
+            for text in asking.iter().flatten().filter_map(asks) {
+                printer.hint(&text);
+            }
             return Ok(());
         }
-        Some(What::Approve(which)) => (which.id, "approve"),
+        Some(What::Approve { which: Whom::Code(code) }) => {
+            return approve(&code, client, printer).await;
+        }
+        Some(What::Approve { which: Whom::Agent(id) }) => (id, "approve"),
         Some(What::Block(which)) => (which.id, "block"),
     };
     let agent: AgentBody = client.post(&format!("/v1/agents/{id}/{verb}"), &()).await?;
     printer.say(&format!("{} ({}) is {}", agent.id, agent.hostname, agent.state));
     printer.data(&agent, |_| String::new())
+}
+
+/// Whom to let in.
+#[derive(Debug, Clone)]
+enum Whom {
+    /// An agent that enrolled.
+    Agent(AgentId),
+    /// The one that shows this code.
+    Code(String),
+}
+
+fn whom(text: &str) -> Result<Whom, String> {
+    match code(text) {
+        Some(code) => Ok(Whom::Code(code)),
+        None => AgentId::new(text).map(Whom::Agent).map_err(|error| error.to_string()),
+    }
+}
+
+/// A code, where it is one: ids of agents are never in capitals.
+fn code(text: &str) -> Option<String> {
+    text.chars().any(|c| c.is_ascii_uppercase()).then(|| typed(text)).flatten()
+}
+
+async fn approve(code: &str, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let done: DoneBody = client.post(&format!("/v1/tokens/{code}/approve"), &()).await?;
+    printer.say(&format!("the agent that shows {} may enrol", done.id));
+    printer.data(&done, |_| String::new())
+}
+
+/// That an agent asks to be let in, in its own words.
+fn asks(token: &EnrolmentTokenBody) -> Option<String> {
+    let (agent, hostname) = (token.agent.as_ref()?, token.hostname.as_ref()?);
+    let address = token.address.as_deref().unwrap_or("somewhere");
+    token.waiting.then(|| {
+        let id = &token.id;
+        format!(
+            "{agent} on {hostname} asks from {address} to be let in; if it shows {id}: `sentinel agents approve {id}`"
+        )
+    })
 }
 
 /// That somebody waits for an operator, and what approving does.
@@ -116,40 +167,6 @@ fn list(agents: &[AgentBody], now: i64, look: Look) -> String {
     table.text()
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Make a token with which agents enrol. It is shown once.
-    Create(Create),
-}
-
-/// Options of `sentinel token create`.
-#[derive(Debug, Args)]
-pub(crate) struct Create {
-    /// How many agents may enrol with it.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    uses: u32,
-    /// How long it is valid.
-    #[arg(long, value_name = "DURATION", default_value = "1h")]
-    valid_for: Millis,
-}
-
-pub(super) async fn token(
-    command: TokenCommand,
-    client: &Client,
-    printer: &Printer,
-) -> Result<(), Failure> {
-    let TokenCommand::Create(Create { uses, valid_for }) = command;
-    let request = TokenRequest { uses, valid_for: valid_for.to_string() };
-    let made: TokenBody = client.post("/v1/tokens", &request).await?;
-    printer.data(&made, |_| made.token.clone())?;
-    printer.say(&format!(
-        "{} may enrol with it until {}",
-        human::plural(uses.into(), "agent"),
-        human::moment(made.expires_at)
-    ));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +202,8 @@ mod tests {
         ];
         let said: Vec<String> = agents.iter().filter_map(waits).collect();
         insta::assert_snapshot!(said.join("\n"));
+        assert_eq!(code("K7QM2XHD").as_deref(), Some("K7QM-2XHD"));
+        assert_eq!(code("k7qm-2xhd"), None, "that may be an agent's id");
         let look = Look { color: false, width: 100 };
         insta::assert_snapshot!(list(&agents, 1_700_000_060_000, look));
     }

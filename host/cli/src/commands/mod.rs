@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod alerts;
 pub(crate) mod attention;
+pub(crate) mod audit;
 pub(crate) mod bus;
 pub(crate) mod fleet;
 pub(crate) mod force;
@@ -17,6 +18,7 @@ pub(crate) mod registry;
 pub(crate) mod rules;
 pub(crate) mod secret;
 mod status;
+pub(crate) mod tokens;
 pub(crate) mod wal;
 
 use std::io;
@@ -69,7 +71,10 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
             ask(&global, async |client| agents::run(command, client, printer).await)
         }
         Command::Token(command) => {
-            ask(&global, async |client| agents::token(command, client, printer).await)
+            ask(&global, async |client| tokens::run(command, client, printer).await)
+        }
+        Command::Audit(command) => {
+            ask(&global, async |client| audit::run(command, client, printer).await)
         }
         Command::Plugin(command) => plugin::run(command, &global, printer),
         Command::Fleet(command) => fleet::run(command, &global, printer),

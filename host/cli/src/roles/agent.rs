@@ -52,6 +52,9 @@ pub(crate) struct AgentArgs {
     /// File with an enrolment token, needed the first time
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Enrol without a token, the first time: shows a code that an admin approves on the server
+    #[arg(long, conflicts_with = "token_file")]
+    claim: bool,
     /// Configuration: the part `agent` is used
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -82,7 +85,10 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
     let data =
         DataFolder::open(&args.data.clone().unwrap_or_else(|| default_folder().join("agent")))?;
     let mut stop = StopSignal::listen()?;
-    let token = args.token_file.as_deref().map(join::token).transpose()?;
+    let token = match args.claim {
+        true => join::claimed(&data)?,
+        false => args.token_file.as_deref().map(join::token).transpose()?,
+    };
     // Where the file is wrong, that is said below with all that is.
     let shaped = shape(&args.config).ok();
     let servers = servers(&args, shaped.as_ref().map(|config| &config.agent));

@@ -13,6 +13,8 @@ use sentinel_model::document::{Document, Problem, Problems};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
+use sentinel_server::access::jwt::JwtProvider;
+use sentinel_server::rate::Limits;
 use sentinel_server::{Listeners, TlsFiles};
 use sentinel_trust::{Grants, Kind};
 use sentinel_worker::config::WorkerConfig;
@@ -36,7 +38,7 @@ const SLOT_LISTS: [(&str, Kind); 4] = [
 pub(crate) const DEFAULT: &str = include_str!("default.yaml");
 
 /// What is said where something else changed that is read at the start only.
-pub(super) const READ_AT_START: &str = "`keep`, `hosts`, `tls`, `keys`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
+pub(super) const READ_AT_START: &str = "`keep`, `hosts`, `tls`, `auth`, `keys`, `limits`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +53,12 @@ pub(crate) struct ConfigFile {
     /// The server's certificate, for both its listeners; without one it listens on loopback alone.
     #[serde(default)]
     pub(crate) tls: Option<TlsFiles>,
+    /// Who may call the REST API, beside the holders of API tokens.
+    #[serde(default)]
+    pub(crate) auth: AuthConfig,
+    /// How often agents and callers may ask each server.
+    #[serde(default)]
+    pub(crate) limits: Limits,
     /// Certificates of CAs (PEM) that an agent trusts for its server, in place of the system's.
     #[serde(default)]
     pub(crate) ca: Option<PathBuf>,
@@ -100,6 +108,14 @@ impl Default for KeepConfig {
     fn default() -> Self {
         Self { raw: Millis(7 * 86_400_000), rollups: Millis(90 * 86_400_000) }
     }
+}
+
+/// Who may call the REST API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AuthConfig {
+    /// Whose tokens (JWT) are taken.
+    pub(crate) jwt: Vec<JwtProvider>,
 }
 
 /// A configuration that was read, and how its file looked then.
@@ -202,7 +218,8 @@ impl Loaded {
 impl ConfigFile {
     /// What is read at the start only.
     pub(super) fn at_start(&self) -> impl PartialEq {
-        (&self.keep, &self.hosts, &self.tls, &self.keys, &self.store, &self.bus, &self.nats)
+        let access = (&self.hosts, &self.tls, &self.auth, &self.limits, &self.keys);
+        (&self.keep, access, &self.store, &self.bus, &self.nats)
     }
 
     /// What an agent trusts and shows.
@@ -297,6 +314,9 @@ async fn sound(
         Part::Worker => Findings::default(),
     };
     found.problems.extend(own_problems(config, document));
+    let limits = config.limits.problems().into_iter();
+    let limits = limits.map(|(at, text)| document.problem(&format!("/limits{at}"), text));
+    found.problems.extend(limits);
     let beats = config.heartbeat.iter().flat_map(HeartbeatConfig::problems);
     let beats = beats.map(|(at, text)| document.problem(&format!("/heartbeat{at}"), text));
     found.problems.extend(beats);

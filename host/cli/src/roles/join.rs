@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 use sentinel_agent::enrol::{self, ENROLMENT, EnrolError, GivenToken};
 use sentinel_agent::{IDENTITY, LinkTls, ServerAddress};
 use sentinel_fleet::{HostEnrolment, Pins};
+use sentinel_server::access::hash;
+use sentinel_server::code::code;
+use sentinel_server::enrolment::{ASKING, fresh};
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ use zeroize::Zeroizing;
 
 /// Where a registry is unless anybody says otherwise.
 const REGISTRY: &str = "http://127.0.0.1:5000";
+/// The file of a token that the host made itself.
+const CLAIM: &str = "claim.token";
 /// Most bytes of a token's file.
 const MAX_TOKEN: usize = 4096;
 /// How long it waits for a server that does not take it yet.
@@ -50,6 +55,23 @@ pub(super) fn token(file: &Path) -> Result<Zeroizing<String>> {
     let text = std::str::from_utf8(&bytes);
     let text = text.with_context(|| format!("the token file {} is no text", file.display()))?;
     Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+/// A token that this host made itself, whose code it shows; `None` where it is enrolled. The same
+/// after a restart, so that what was approved meanwhile counts.
+pub(super) fn claimed(data: &DataFolder) -> Result<Option<Zeroizing<String>>> {
+    let file = data.join(CLAIM);
+    if data.join(IDENTITY).exists() {
+        // Good for nothing any more.
+        let _ = std::fs::remove_file(file);
+        return Ok(None);
+    }
+    let made = data.secret_text(CLAIM, || fresh(ASKING))?;
+    eprintln!(
+        "This agent asks to be let in. Where its server is: sentinel agents approve {}",
+        code(&hash(&made))
+    );
+    Ok(Some(Zeroizing::new(made)))
 }
 
 /// What was kept, or is got from the server now; `None` where it is to stop before.
@@ -138,5 +160,22 @@ async fn join(
             () = stop.asked() => return Ok(false),
             () = tokio::time::sleep(AGAIN) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_asks_with_one_token_until_it_is_enrolled() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(dir.path()).unwrap();
+        let first = claimed(&data).unwrap().unwrap();
+        assert!(first.starts_with(ASKING), "{}", first.len());
+        assert_eq!(claimed(&data).unwrap().unwrap(), first, "after a restart");
+        std::fs::write(data.join(IDENTITY), "{}").unwrap();
+        assert!(claimed(&data).unwrap().is_none());
+        assert!(!data.join(CLAIM).exists());
     }
 }

@@ -66,7 +66,8 @@ impl Enrolment for OwnAgent {
 
     async fn token(&self) -> Result<Zeroizing<String>, String> {
         let now = SystemClock.now();
-        let token = self.tokens.create(1, now + TOKEN_MS, now).map_err(|e| e.to_string())?;
+        let token = self.tokens.create(1, now + TOKEN_MS, "sentinel up", now).await;
+        let token = token.map_err(|e| e.to_string())?;
         Ok(Zeroizing::new(token))
     }
 
@@ -121,7 +122,7 @@ mod tests {
             let store = SqliteStore::open(dir.path().join("db"), StoreOptions::default());
             let store: Arc<dyn Store> = Arc::new(store.await.unwrap());
             let wrap = Arc::new(KeyWrap::open(&dir.path().join("server.key")).unwrap());
-            let tokens = EnrolmentTokens::open(&dir.path().join("tokens")).unwrap();
+            let tokens = EnrolmentTokens::new(Arc::clone(&store));
             let keys = KeyRing::new(Arc::clone(&store), Arc::clone(&wrap));
             let own = OwnAgent { store, tokens: Arc::new(tokens), keys };
             Self { own, wrap, id: AgentId::new("a").unwrap(), dir }

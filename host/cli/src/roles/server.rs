@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use sentinel_bus::Bus as _;
 use sentinel_fleet::HostEnrolment;
+use sentinel_server::access::jwt::Jwt;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_trust::repository::Enrolment;
@@ -83,7 +84,7 @@ async fn start(
         store: Arc::clone(&apart.store),
         bus: Arc::clone(&apart.bus) as Arc<_>,
         wrap: Arc::clone(&apart.wrap),
-        tokens: Arc::new(EnrolmentTokens::open(&apart.data.join("enrolment.json"))?),
+        tokens: Arc::new(EnrolmentTokens::new(Arc::clone(&apart.store))),
         operators: apart.operators.clone(),
         enrolment: promised,
         rules: Arc::new(Checks(Arc::clone(evaluators))),
@@ -91,6 +92,8 @@ async fn start(
         registry: apart.metrics.clone(),
         clock: Arc::new(move || SystemClock.now()),
     };
+    let jwt = Jwt::open(&apart.config.config.auth.jwt)?;
     let hosts = apart.config.config.hosts.clone();
-    Ok(Server::start(ServerOptions { listeners, hosts, token }, parts).await?)
+    let limits = apart.config.config.limits;
+    Ok(Server::start(ServerOptions { listeners, hosts, token, jwt, limits }, parts).await?)
 }

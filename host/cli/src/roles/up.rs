@@ -26,6 +26,7 @@ use sentinel_registry_client::{
 };
 use sentinel_registry_service::{Listener, Options};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
+use sentinel_server::access::jwt::Jwt;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
@@ -263,14 +264,21 @@ async fn start(
     )
     .await?;
 
-    let tokens = Arc::new(EnrolmentTokens::open(&data.join("enrolment.json"))?);
+    let tokens = Arc::new(EnrolmentTokens::new(Arc::clone(&store)));
     let own = OwnAgent {
         store: Arc::clone(&store),
         tokens: Arc::clone(&tokens),
         keys: KeyRing::new(Arc::clone(&store), Arc::clone(&wrap)),
     };
+    let jwt = Jwt::open(&config.config.auth.jwt)?;
     let server = Server::start(
-        ServerOptions { listeners, hosts: config.config.hosts.clone(), token: token.to_owned() },
+        ServerOptions {
+            listeners,
+            hosts: config.config.hosts.clone(),
+            token: token.to_owned(),
+            jwt,
+            limits: config.config.limits,
+        },
         ServerParts {
             store: Arc::clone(&store),
             bus: Arc::clone(&bus),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
 use sentinel_model::ids::SlotName;
+use sentinel_server::access::jwt::Jwt;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
@@ -98,10 +99,10 @@ impl Drop for Served {
 async fn serve(folder: &Path, store: Arc<dyn Store>, wishes: Wishes) -> Server {
     let bus = EmbeddedBus::open(&folder.join("bus"), EmbeddedOptions::default());
     let parts = ServerParts {
-        store,
+        store: Arc::clone(&store),
         bus: Arc::new(bus.unwrap()),
         wrap: Arc::new(KeyWrap::open(&folder.join("server.key")).unwrap()),
-        tokens: Arc::new(EnrolmentTokens::open(&folder.join("enrolment.json")).unwrap()),
+        tokens: Arc::new(EnrolmentTokens::new(Arc::clone(&store))),
         operators: wishes.operators,
         enrolment: None,
         rules: Arc::new(Rules),
@@ -111,6 +112,12 @@ async fn serve(folder: &Path, store: Arc<dyn Store>, wishes: Wishes) -> Server {
     };
     let any = "127.0.0.1:0".parse().unwrap();
     let listeners = Listeners::bind(any, any, None).await.unwrap();
-    let options = ServerOptions { listeners, hosts: wishes.hosts, token: TOKEN.to_owned() };
+    let options = ServerOptions {
+        listeners,
+        hosts: wishes.hosts,
+        token: TOKEN.to_owned(),
+        jwt: Jwt::open(&[]).unwrap(),
+        limits: Default::default(),
+    };
     Server::start(options, parts).await.unwrap()
 }

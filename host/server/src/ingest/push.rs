@@ -16,6 +16,9 @@ impl IngestService {
         sealed: &sentinel_wire::v1::Envelope,
         progress: &mut Progress,
     ) -> Result<(), Refused> {
+        let now = self.now();
+        let all = |wait| Refused::busy("the server gets as many batches as it takes", wait);
+        self.rates.batch(now).map_err(all)?;
         let agent = AgentId::new(&sealed.agent_id)
             .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
         progress.belongs_to(&agent)?;
@@ -28,6 +31,9 @@ impl IngestService {
             };
             Refused::new(kind, e.to_string())
         })?;
+        // Only what the agent signed counts against it.
+        let too_many = |wait| Refused::busy("the agent sends more batches than it may", wait);
+        self.rates.agent(&agent, now).map_err(too_many)?;
         self.judge(sealed.sent_at_ms, &sealed.nonce)?;
         let epoch = record.position.epoch;
         let state = progress.state(self, &agent, epoch).await?;

@@ -13,9 +13,10 @@ mod query;
 mod rules;
 mod silences;
 mod status;
+mod tokens;
 
 use crate::RuleChecker;
-use crate::access::{Access, check_host, check_token};
+use crate::access::{Access, check_host, check_role, check_token};
 use crate::enrolment::EnrolmentTokens;
 use crate::fleet::FleetBoard;
 use crate::ingest::Clock;
@@ -62,6 +63,7 @@ pub struct Context {
     pub(crate) registry: Registry,
     pub(crate) started_at: i64,
     pub(crate) clock: Clock,
+    pub(crate) access: Access,
 }
 
 impl Context {
@@ -84,7 +86,12 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(agents::approve))
         .routes(routes!(agents::block))
         .routes(routes!(keys::rotate))
-        .routes(routes!(agents::create_token))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(tokens::approve))
+        .routes(routes!(tokens::list_api, tokens::create_api))
+        .routes(routes!(tokens::revoke_api))
+        .routes(routes!(tokens::audit))
         .routes(routes!(query::query))
         .routes(routes!(query::names))
         .routes(routes!(rules::current))
@@ -114,12 +121,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     described().split_for_parts().1
 }
 
-/// All routes: `/v1` behind the token and the bounds, health and metrics open to answer also
+/// All routes: `/v1` behind the token, the bounds and the table of roles, health and metrics open to answer also
 /// when there is too much to do, everything behind the check of the Host header. A request is
 /// counted once it may be made at all, and its time runs while it waits.
 pub(crate) fn router(context: Context, access: Access) -> Router {
     let (api, description) = described().split_for_parts();
     let api = api
+        .route_layer(from_fn_with_state(access.clone(), check_role))
         .route_layer(from_fn_with_state(Bounds::new(MAX_RUNNING, MAX_WAITING), bound))
         .route_layer(from_fn_with_state(access.clone(), check_token));
     let open = Router::new()
@@ -138,10 +146,25 @@ pub(crate) fn router(context: Context, access: Access) -> Router {
 
 #[cfg(test)]
 mod tests {
+    use crate::access::roles::TABLE;
+
     #[test]
     fn every_described_route_is_under_v1() {
         let description = super::openapi();
         assert!(description.paths.paths.len() >= 12);
         assert!(description.paths.paths.keys().all(|path| path.starts_with("/v1/")));
+    }
+
+    #[test]
+    fn every_route_has_its_decision_and_every_decision_its_route() {
+        let description = serde_json::to_value(super::openapi()).unwrap();
+        let mut routes = std::collections::BTreeSet::new();
+        for (path, item) in description["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                routes.insert((method.to_ascii_uppercase(), path.clone()));
+            }
+        }
+        let decided = TABLE.iter().map(|one| (one.method.to_owned(), one.path.to_owned()));
+        assert_eq!(routes, decided.collect());
     }
 }

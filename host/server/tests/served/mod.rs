@@ -5,9 +5,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sentinel_bus::{EmbeddedBus, EmbeddedOptions};
 use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
+use sentinel_server::access::jwt::Jwt;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::ingest::Clock;
 use sentinel_server::keywrap::KeyWrap;
+use sentinel_server::rate::Limits;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_wire::envelope::{Content, Record, seal};
@@ -22,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) const NOW: i64 = 1_800_000_000_000;
 
 /// The API token.
-pub(crate) const TOKEN: &str = "a-token-of-the-tests";
+pub(crate) const TOKEN: &str = "tttttttttttttttttttt";
 
 struct NoRules;
 
@@ -58,19 +60,33 @@ pub(crate) async fn serve_by(clock: Clock) -> Served {
     let any = "127.0.0.1:0".parse().unwrap();
     let listeners = Listeners::bind(any, any, None).await.unwrap();
     let channel = format!("http://{}", listeners.addresses().grpc);
-    serve_with(listeners, channel.parse::<Endpoint>().unwrap(), clock).await
+    serve_with(listeners, channel.parse().unwrap(), Limits::default(), clock).await
 }
 
 /// The same at other listeners, with the way to them.
 pub(crate) async fn serve_at(listeners: Listeners, endpoint: Endpoint) -> Served {
-    serve_with(listeners, endpoint, Arc::new(|| NOW)).await
+    serve_with(listeners, endpoint, Limits::default(), Arc::new(|| NOW)).await
 }
 
-async fn serve_with(listeners: Listeners, endpoint: Endpoint, clock: Clock) -> Served {
+/// The same with other limits.
+pub(crate) async fn serve_limited(
+    listeners: Listeners,
+    endpoint: Endpoint,
+    limits: Limits,
+) -> Served {
+    serve_with(listeners, endpoint, limits, Arc::new(|| NOW)).await
+}
+
+async fn serve_with(
+    listeners: Listeners,
+    endpoint: Endpoint,
+    limits: Limits,
+    clock: Clock,
+) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let store = Arc::new(SqliteStore::open(path("db"), StoreOptions::default()).await.unwrap());
-    let tokens = Arc::new(EnrolmentTokens::open(&path("enrolment.json")).unwrap());
+    let tokens = Arc::new(EnrolmentTokens::new(store.clone()));
     let bus = Arc::new(EmbeddedBus::open(&path("bus"), EmbeddedOptions::default()).unwrap());
     let parts = ServerParts {
         store: store.clone(),
@@ -84,7 +100,13 @@ async fn serve_with(listeners: Listeners, endpoint: Endpoint, clock: Clock) -> S
         registry: prometheus::Registry::new(),
         clock,
     };
-    let options = ServerOptions { listeners, hosts: Vec::new(), token: TOKEN.to_owned() };
+    let options = ServerOptions {
+        listeners,
+        hosts: Vec::new(),
+        token: TOKEN.to_owned(),
+        jwt: Jwt::open(&[]).unwrap(),
+        limits,
+    };
     let server = Server::start(options, parts).await.unwrap();
     let client = IngestClient::new(endpoint.connect().await.unwrap());
     Served { _folder: folder, store, bus, tokens, server, client }
@@ -99,7 +121,7 @@ impl Served {
     /// Enrols an agent on the machine of a digit.
     pub(crate) async fn enrol_as(&mut self, id: &str, machine: &str) -> (bool, AgentKey) {
         let request = RegisterRequest {
-            token: self.tokens.create(1, NOW + 1_000, NOW).unwrap(),
+            token: self.tokens.create(1, NOW + 1_000, "owner", NOW).await.unwrap(),
             agent_id: id.into(),
             hw_id: machine.repeat(64),
             nonce: vec![1; 16],

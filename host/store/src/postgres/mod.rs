@@ -21,6 +21,7 @@
 //! Texts of other people are written in another way where they have a U+0000, which PostgreSQL
 //! cannot keep.
 
+mod access;
 mod agents;
 mod alerting;
 mod cache;

@@ -114,6 +114,7 @@ impl PostgresStore {
         for (sql, before) in [
             ("DELETE FROM dead_letters WHERE at < $1", history),
             ("DELETE FROM transitions WHERE at < $1", history),
+            ("DELETE FROM audit WHERE at < $1", history),
             (
                 "DELETE FROM attempts WHERE notification IN (SELECT id FROM notifications \
                  WHERE decided_at < $1 AND state IN ('delivered', 'dead', 'dropped'))",

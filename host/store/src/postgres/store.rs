@@ -3,7 +3,8 @@
 use super::failure::{Again, retried};
 use super::ledger::read_stream;
 use super::{PostgresStore, closed};
-use crate::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
+use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
+use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use crate::fleet::StoredSet;
 use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
@@ -231,6 +232,69 @@ impl Store for PostgresStore {
 
     async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError> {
         self.set_of(number).await
+    }
+
+    async fn save_api_token(&self, token: ApiToken) -> Result<(), StoreError> {
+        self.keep_api_token(&token).await
+    }
+
+    async fn api_tokens(&self) -> Result<Vec<ApiToken>, StoreError> {
+        self.all_api_tokens().await
+    }
+
+    async fn api_token(&self, hash: &TokenHash) -> Result<Option<ApiToken>, StoreError> {
+        self.api_token_of(hash).await
+    }
+
+    async fn revoke_api_token(&self, id: &str) -> Result<bool, StoreError> {
+        self.drop_token("api_tokens", id).await
+    }
+
+    async fn save_enrolment_token(
+        &self,
+        token: EnrolmentToken,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.keep_enrolment_token(&token, now).await
+    }
+
+    async fn enrolment_tokens(&self, now: i64) -> Result<Vec<EnrolmentToken>, StoreError> {
+        self.open_enrolment_tokens(now).await
+    }
+
+    async fn spend_enrolment_token(
+        &self,
+        hash: TokenHash,
+        claim: Claim,
+        now: i64,
+    ) -> Result<Spent, StoreError> {
+        self.spend_token(hash, claim, now).await
+    }
+
+    async fn approve_enrolment_token(
+        &self,
+        id: &str,
+        by: &str,
+        now: i64,
+        expires_at: i64,
+    ) -> Result<bool, StoreError> {
+        self.approve_token(id, by, now, expires_at).await
+    }
+
+    async fn revoke_enrolment_token(&self, id: &str) -> Result<bool, StoreError> {
+        self.drop_token("enrolment_tokens", id).await
+    }
+
+    async fn begin_audit(&self, entry: NewAudit) -> Result<i64, StoreError> {
+        self.write_down(&entry).await
+    }
+
+    async fn end_audit(&self, id: i64, outcome: &str) -> Result<(), StoreError> {
+        self.write_outcome(id, outcome).await
+    }
+
+    async fn audit(&self, before: i64, limit: u32) -> Result<Vec<Audit>, StoreError> {
+        self.read_audit(before, limit).await
     }
 
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {

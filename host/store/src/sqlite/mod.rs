@@ -20,6 +20,7 @@
 //! (held within ±2^38, so that no time is refused). A process owns the file alone, by a lock
 //! on `<file>.lock`: what is in memory is what is stored.
 
+mod access;
 mod agents;
 mod alerting;
 mod attention;

@@ -163,6 +163,8 @@ impl SqliteStore {
             .bind(history)
             .sql("DELETE FROM transitions WHERE at < ?;")
             .bind(history)
+            .sql("DELETE FROM audit WHERE at < ?;")
+            .bind(history)
             .sql(
                 "DELETE FROM attempts WHERE notification IN (SELECT id FROM notifications \
                  WHERE decided_at < ? AND state IN ('delivered', 'dead', 'dropped'));",

@@ -1,6 +1,7 @@
 //! What every engine must do, written against the trait alone. An engine takes part by a
 //! function and a line below; each test gets an empty store of its own.
 
+mod access;
 mod agents;
 mod alerting;
 mod attention;
@@ -137,4 +138,8 @@ contract![
     lease::a_lease_whose_time_is_over_is_kept_where_nobody_took_it,
     lease::the_tail_has_what_was_committed_since_once_and_in_order,
     lease::what_was_committed_a_moment_ago_is_not_packed_away_from_the_tail,
+    access::an_api_token_is_found_by_its_hash_until_it_is_revoked,
+    access::an_enrolment_token_serves_as_often_and_as_long_as_it_says,
+    access::a_token_that_an_agent_asked_for_serves_once_it_is_approved,
+    access::a_change_is_written_down_before_it_is_made,
 ];

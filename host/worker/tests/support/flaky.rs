@@ -7,7 +7,10 @@ use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, Epoch, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
-use sentinel_store::agents::{AgentRecord, AgentState, Enrolled, Heartbeat, NewAgent, WrappedKey};
+use sentinel_store::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
+use sentinel_store::agents::{
+    AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey,
+};
 use sentinel_store::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use sentinel_store::fleet::StoredSet;
 use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
@@ -267,6 +270,57 @@ impl Store for FlakyStore {
     }
     async fn fleet_set(&self, number: u64) -> Result<Option<StoredSet>, StoreError> {
         self.inner.fleet_set(number).await
+    }
+    async fn save_api_token(&self, token: ApiToken) -> Result<(), StoreError> {
+        self.inner.save_api_token(token).await
+    }
+    async fn api_tokens(&self) -> Result<Vec<ApiToken>, StoreError> {
+        self.inner.api_tokens().await
+    }
+    async fn api_token(&self, hash: &TokenHash) -> Result<Option<ApiToken>, StoreError> {
+        self.inner.api_token(hash).await
+    }
+    async fn revoke_api_token(&self, id: &str) -> Result<bool, StoreError> {
+        self.inner.revoke_api_token(id).await
+    }
+    async fn save_enrolment_token(
+        &self,
+        token: EnrolmentToken,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.inner.save_enrolment_token(token, now).await
+    }
+    async fn enrolment_tokens(&self, now: i64) -> Result<Vec<EnrolmentToken>, StoreError> {
+        self.inner.enrolment_tokens(now).await
+    }
+    async fn spend_enrolment_token(
+        &self,
+        hash: TokenHash,
+        claim: Claim,
+        now: i64,
+    ) -> Result<Spent, StoreError> {
+        self.inner.spend_enrolment_token(hash, claim, now).await
+    }
+    async fn approve_enrolment_token(
+        &self,
+        id: &str,
+        by: &str,
+        now: i64,
+        expires_at: i64,
+    ) -> Result<bool, StoreError> {
+        self.inner.approve_enrolment_token(id, by, now, expires_at).await
+    }
+    async fn revoke_enrolment_token(&self, id: &str) -> Result<bool, StoreError> {
+        self.inner.revoke_enrolment_token(id).await
+    }
+    async fn begin_audit(&self, entry: NewAudit) -> Result<i64, StoreError> {
+        self.inner.begin_audit(entry).await
+    }
+    async fn end_audit(&self, id: i64, outcome: &str) -> Result<(), StoreError> {
+        self.inner.end_audit(id, outcome).await
+    }
+    async fn audit(&self, before: i64, limit: u32) -> Result<Vec<Audit>, StoreError> {
+        self.inner.audit(before, limit).await
     }
     async fn maintain(&self, now: i64) -> Result<(Maintenance, bool), StoreError> {
         self.inner.maintain(now).await
