@@ -126,7 +126,6 @@ mod tests {
             windows: Default::default(),
             rules: Default::default(),
             notifications: Vec::new(),
-            keeps_alerts: true,
         };
         status.rules.as_of = as_of;
         status.rules.store_trouble = trouble.map(str::to_owned);
