@@ -83,14 +83,14 @@ fn extrapolated(
 }
 
 /// A sum and what was rounded away of it (Kahan, Neumaier).
-#[derive(Default)]
-struct Sum {
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Sum {
     sum: f64,
     lost: f64,
 }
 
 impl Sum {
-    fn add(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64) {
         let total = self.sum + value;
         if self.sum.abs() >= value.abs() {
             self.lost += (self.sum - total) + value;
@@ -102,6 +102,25 @@ impl Sum {
 
     fn total(&self) -> f64 {
         self.sum + self.lost
+    }
+
+    /// Adds what was summed elsewhere.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
+    /// The sum. Of infinities nothing is lost: theirs is what adding them gives.
+    pub(super) fn value(&self) -> f64 {
+        if self.sum.is_finite() { self.total() } else { self.sum }
+    }
+}
+
+impl FromIterator<f64> for Sum {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        let mut sum = Self::default();
+        values.into_iter().for_each(|value| sum.add(value));
+        sum
     }
 }
 

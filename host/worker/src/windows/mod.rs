@@ -8,6 +8,7 @@
 //! evaluations under way, and what lies in the future, at most [`samples::MAX_SAMPLES`]. Series
 //! that have none left are forgotten once they are more than half.
 
+mod blocks;
 mod estimate;
 pub mod load;
 pub mod samples;
@@ -150,7 +151,8 @@ impl Windows {
         self.places.fill(Place::Unknown);
         for kept in std::mem::take(&mut self.kept) {
             if let Place::At(at) = self.register(kept.id, || kept.key) {
-                self.kept[at as usize].samples = kept.samples;
+                let place = &mut self.kept[at as usize];
+                place.samples = kept.samples.with_span(place.span);
             }
         }
     }
@@ -176,7 +178,7 @@ impl Windows {
             let at = self.kept.len() as u32;
             self.places[index] = Place::At(at);
             let span = takers.iter().map(|&t| millis(self.selected[t].window)).max().unwrap_or(0);
-            self.kept.push(Kept { id, key, samples: Samples::default(), span, takers: Vec::new() });
+            self.kept.push(Kept { id, key, samples: Samples::new(span), span, takers: Vec::new() });
             for &taker in &takers {
                 self.selected[taker].add(&self.kept, at);
             }

@@ -1,6 +1,7 @@
 //! The recent samples of one series, and one number out of them.
 
-use super::estimate;
+use super::blocks::{Blocks, Summary};
+use super::estimate::{self, Sum};
 use sentinel_runtime::evaluator::Aggregate;
 
 /// The most samples of one series that are kept; beyond, the oldest go. A day at one a second.
@@ -13,11 +14,47 @@ pub(crate) struct Samples {
     values: Vec<f64>,
     /// Samples before it are gone.
     head: usize,
+    /// Samples up to this time are gone.
+    forgotten: Option<i64>,
+    /// Longest window that reads it, in milliseconds.
+    span: i64,
+    /// Where there are more than [`DIRECT`]: what a long window is made of.
+    blocks: Option<Box<Blocks>>,
 }
 
+/// Windows with so many samples are made of the samples, longer ones of blocks of them.
+const DIRECT: usize = 1_000;
+
 impl Samples {
+    /// Without samples, for windows of at most `span` milliseconds.
+    pub(crate) fn new(span: i64) -> Self {
+        Self { span, ..Self::default() }
+    }
+
+    /// For windows of another length.
+    pub(crate) fn with_span(self, span: i64) -> Self {
+        let blocks = if span == self.span { self.blocks } else { None };
+        let mut samples = Self { span, blocks, ..self };
+        samples.block();
+        samples
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.times.len() - self.head
+    }
+
+    fn kept(&self) -> (&[i64], &[f64]) {
+        (&self.times[self.head..], &self.values[self.head..])
+    }
+
+    /// Makes blocks where they are worth it, and drops them where they no longer are.
+    fn block(&mut self) {
+        if self.blocks.is_none() && self.len() > DIRECT {
+            let (times, values) = self.kept();
+            self.blocks = Some(Box::new(Blocks::new(self.span, times, values)));
+        } else if self.blocks.is_some() && self.len() <= DIRECT / 2 {
+            self.blocks = None;
+        }
     }
 
     /// Adds a sample; of several at one time the last added counts.
@@ -25,6 +62,9 @@ impl Samples {
         if self.times.last().is_none_or(|&last| last < time) || self.len() == 0 {
             self.times.push(time);
             self.values.push(value);
+            if let Some(blocks) = &mut self.blocks {
+                blocks.append(time, value);
+            }
         } else {
             match self.times[self.head..].binary_search(&time) {
                 Ok(at) => self.values[self.head + at] = value,
@@ -33,10 +73,14 @@ impl Samples {
                     self.values.insert(self.head + at, value);
                 }
             }
+            if let Some(blocks) = &mut self.blocks {
+                blocks.renew(time, &self.times[self.head..], &self.values[self.head..]);
+            }
         }
         if self.len() > MAX_SAMPLES {
             self.drop_front(self.len() - MAX_SAMPLES);
         }
+        self.block();
     }
 
     /// Puts stored samples, strictly increasing in time, under those that are here: at a time
@@ -60,10 +104,11 @@ impl Samples {
             merged_times.push(t);
             merged_values.push(v);
         }
-        *self = Self { times: merged_times, values: merged_values, head: 0 };
+        *self = Self { times: merged_times, values: merged_values, ..Self::new(self.span) };
         if self.len() > MAX_SAMPLES {
             self.drop_front(self.len() - MAX_SAMPLES);
         }
+        self.block();
     }
 
     /// Forgets samples up to and including `until`.
@@ -71,11 +116,16 @@ impl Samples {
         let gone = self.times[self.head..].partition_point(|&t| t <= until);
         if gone > 0 {
             self.drop_front(gone);
+            self.block();
         }
     }
 
     fn drop_front(&mut self, count: usize) {
         self.head += count;
+        self.forgotten = self.times.get(self.head - 1).copied();
+        if let (Some(blocks), Some(first)) = (&mut self.blocks, self.times.get(self.head)) {
+            blocks.forget(*first);
+        }
         if self.head * 2 >= self.times.len() {
             self.times.drain(..self.head);
             self.values.drain(..self.head);
@@ -85,23 +135,50 @@ impl Samples {
 
     /// One number out of `start < time <= end`; `None` where there is none.
     pub(crate) fn aggregate(&self, start: i64, end: i64, aggregate: Aggregate) -> Option<f64> {
-        let times = &self.times[self.head..];
-        let to = times.partition_point(|&t| t <= end);
+        let (times, values) = self.kept();
+        let is_over = times.last().is_some_and(|&last| last <= end);
+        let to = if is_over { times.len() } else { times.partition_point(|&t| t <= end) };
         let (first, of_times) = match aggregate {
             Aggregate::Estimate { estimate, closed } => {
                 (start.saturating_sub(i64::from(closed)), Some(estimate))
             }
             _ => (start, None),
         };
-        let from = times[..to].partition_point(|&t| t <= first);
-        if from == to {
+        if to == 0 || times[to - 1] <= first {
             return None;
         }
-        let (times, values) = (&times[from..to], &self.values[self.head..][from..to]);
-        match of_times {
-            Some(estimate) => estimate::estimate(estimate, times, values, (start, end)),
-            None => compute(times, values, aggregate),
+        if aggregate == Aggregate::Last {
+            return Some(values[to - 1]);
         }
+        let from = times[..to].partition_point(|&t| t <= first);
+        let within = (&times[from..to], &values[from..to]);
+        match (of_times, &self.blocks) {
+            (Some(estimate), _) => estimate::estimate(estimate, within.0, within.1, (start, end)),
+            (None, Some(blocks)) if to - from > DIRECT && is_summed_up(aggregate) => {
+                // A block of which the beginning is forgotten is not whole.
+                let whole_from = self.forgotten.map_or(start, |until| until.max(start));
+                of_summary(&blocks.summary(within, whole_from, end), aggregate)
+            }
+            (None, _) => compute(within.0, within.1, aggregate),
+        }
+    }
+}
+
+fn is_summed_up(aggregate: Aggregate) -> bool {
+    !matches!(aggregate, Aggregate::Last | Aggregate::Quantile(_) | Aggregate::Estimate { .. })
+}
+
+/// What [`compute`] would find, within rounding, of what [`is_summed_up`].
+fn of_summary(summary: &Summary, aggregate: Aggregate) -> Option<f64> {
+    match aggregate {
+        Aggregate::Avg => Some(summary.sum.value() / summary.count as f64),
+        Aggregate::Min => Some(summary.min),
+        Aggregate::Max => Some(summary.max),
+        Aggregate::Sum => Some(summary.sum.value()),
+        Aggregate::Count => Some(summary.count as f64),
+        Aggregate::Increase => summary.grown().map(|(grown, _)| grown),
+        Aggregate::Rate => summary.grown().map(|(grown, millis)| grown / (millis as f64 / 1000.0)),
+        Aggregate::Last | Aggregate::Quantile(_) | Aggregate::Estimate { .. } => None,
     }
 }
 
@@ -109,7 +186,7 @@ impl Samples {
 /// `count`, `avg` and `sum` take it as any value; the others leave it out, and answer NaN
 /// (`min`, `max`, `quantile`) or nothing (`increase`, `rate`) where nothing else is left.
 fn compute(times: &[i64], values: &[f64], aggregate: Aggregate) -> Option<f64> {
-    let sum = || values.iter().sum::<f64>();
+    let sum = || values.iter().copied().collect::<Sum>().value();
     Some(match aggregate {
         Aggregate::Last => *values.last()?,
         Aggregate::Avg => sum() / values.len() as f64,
@@ -152,167 +229,4 @@ fn quantile(values: &[f64], q: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    const NAN: f64 = f64::NAN;
-    const INF: f64 = f64::INFINITY;
-
-    fn of(values: &[f64]) -> Samples {
-        let mut samples = Samples::default();
-        for (i, &value) in values.iter().enumerate() {
-            samples.push((i as i64 + 1) * 1000, value);
-        }
-        samples
-    }
-
-    #[test]
-    fn aggregates_are_what_the_contract_says() {
-        use Aggregate::{Avg, Count, Increase, Last, Max, Min, Quantile, Rate, Sum};
-        let cases: &[(&[f64], Aggregate, Option<f64>)] = &[
-            (&[1.0, 3.0, 2.0], Last, Some(2.0)),
-            (&[1.0, 3.0, 2.0], Avg, Some(2.0)),
-            (&[1.0, 3.0, 2.0], Min, Some(1.0)),
-            (&[1.0, 3.0, 2.0], Max, Some(3.0)),
-            (&[1.0, 3.0, 2.0], Sum, Some(6.0)),
-            (&[1.0, NAN, 2.0], Count, Some(3.0)),
-            (&[NAN, 3.0, NAN], Min, Some(3.0)),
-            (&[5.0, 7.0, 1.0, 4.0], Increase, Some(6.0)),
-            (&[5.0, 7.0, 1.0, 4.0], Rate, Some(2.0)),
-            (&[5.0, NAN, 7.0], Rate, Some(1.0)),
-            (&[5.0], Increase, None),
-            (&[NAN, 5.0], Rate, None),
-            (&[1.0, 2.0, 3.0, 4.0], Quantile(0.5), Some(2.5)),
-            (&[4.0, NAN, 1.0], Quantile(1.0), Some(4.0)),
-            (&[INF, INF, INF], Quantile(0.25), Some(INF)),
-            (&[7.0], Quantile(0.9), Some(7.0)),
-            (&[], Count, None),
-        ];
-        for (values, aggregate, expected) in cases {
-            let found = of(values).aggregate(0, 1_000_000, *aggregate);
-            assert_eq!(found, *expected, "{aggregate:?} of {values:?}");
-        }
-        assert!(of(&[NAN, NAN]).aggregate(0, 9_000, Max).unwrap().is_nan());
-    }
-
-    #[test]
-    fn a_window_is_open_at_its_start_and_closed_at_its_end() {
-        let samples = of(&[1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(samples.aggregate(1000, 3000, Aggregate::Sum), Some(5.0));
-        assert_eq!(samples.aggregate(4000, 9000, Aggregate::Sum), None);
-    }
-
-    #[test]
-    fn a_series_keeps_a_bounded_number_of_samples() {
-        let mut samples = Samples::default();
-        for time in 0..(MAX_SAMPLES as i64 + 500) {
-            samples.push(time, 1.0);
-        }
-        assert_eq!(samples.len(), MAX_SAMPLES);
-        assert_eq!(samples.aggregate(-1, 499, Aggregate::Count), None);
-    }
-
-    /// From a map of all samples that ever came, looking at every one of them.
-    fn naive(all: &BTreeMap<i64, f64>, start: i64, end: i64, aggregate: Aggregate) -> Option<f64> {
-        let window: Vec<(i64, f64)> =
-            all.iter().map(|(t, v)| (*t, *v)).filter(|(t, _)| *t > start && *t <= end).collect();
-        let numbers: Vec<(i64, f64)> =
-            window.iter().copied().filter(|(_, v)| !v.is_nan()).collect();
-        let n = window.len() as f64;
-        if window.is_empty() {
-            return None;
-        }
-        let ordered = || {
-            let mut ordered: Vec<f64> = numbers.iter().map(|s| s.1).collect();
-            ordered.sort_by(|a, b| a.partial_cmp(b).unwrap());
-            ordered
-        };
-        let total: f64 = window.iter().map(|s| s.1).sum();
-        let grown = || {
-            let mut grown = 0.0;
-            for i in 1..numbers.len() {
-                let (before, after) = (numbers[i - 1].1, numbers[i].1);
-                grown += if after >= before { after - before } else { after };
-            }
-            (numbers.len() >= 2).then_some(grown)
-        };
-        match aggregate {
-            Aggregate::Last => Some(window[window.len() - 1].1),
-            Aggregate::Count => Some(n),
-            Aggregate::Sum => Some(total),
-            Aggregate::Avg => Some(total / n),
-            Aggregate::Min => Some(ordered().first().copied().unwrap_or(NAN)),
-            Aggregate::Max => Some(ordered().last().copied().unwrap_or(NAN)),
-            Aggregate::Increase => grown(),
-            Aggregate::Rate => {
-                let seconds = || (numbers[numbers.len() - 1].0 - numbers[0].0) as f64 / 1000.0;
-                grown().map(|g| g / seconds())
-            }
-            Aggregate::Quantile(q) => {
-                let ordered = ordered();
-                if ordered.is_empty() {
-                    return Some(NAN);
-                }
-                let rank = q * (ordered.len() - 1) as f64;
-                let below = ordered[rank.floor() as usize];
-                let above = ordered[rank.ceil() as usize];
-                Some(below + (above - below) * (rank - rank.floor()))
-            }
-            Aggregate::Estimate { .. } => unreachable!("not asked for here"),
-        }
-    }
-
-    fn value() -> impl Strategy<Value = f64> {
-        prop_oneof![8 => (-50i32..50).prop_map(f64::from), 1 => Just(NAN), 1 => -1e300f64..1e300]
-    }
-
-    fn aggregate() -> impl Strategy<Value = Aggregate> {
-        use Aggregate::{Avg, Count, Increase, Last, Max, Min, Quantile, Rate, Sum};
-        prop_oneof![
-            prop::sample::select(vec![Last, Avg, Min, Max, Sum, Count, Increase, Rate]),
-            (0.0f64..=1.0).prop_map(Quantile),
-        ]
-    }
-
-    fn close(a: f64, b: f64) -> bool {
-        a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
-    }
-
-    proptest! {
-        #[test]
-        fn answers_are_those_of_a_naive_reference(
-            pushed in prop::collection::vec((0i64..60, value()), 0..80),
-            stored in prop::collection::btree_map(0i64..60, value(), 0..40),
-            forgotten in 0i64..30,
-            asked in prop::collection::vec((0i64..40, 0i64..40, aggregate()), 1..20),
-        ) {
-            let (mut samples, mut all) = (Samples::default(), stored.clone());
-            let half = pushed.len() / 2;
-            let mut put = |samples: &mut Samples, part: &[(i64, f64)]| {
-                for (time, value) in part {
-                    samples.push(*time, *value);
-                    all.insert(*time, *value);
-                }
-            };
-            put(&mut samples, &pushed[..half]);
-            let (times, values): (Vec<_>, Vec<_>) = stored.into_iter().unzip();
-            samples.merge(&times, &values);
-            put(&mut samples, &pushed[half..]);
-            samples.forget(forgotten);
-            for (back, window, aggregate) in asked {
-                let end = 60 - back;
-                let start = (end - window).max(forgotten);
-                let found = samples.aggregate(start, end, aggregate);
-                let expected = naive(&all, start, end, aggregate);
-                let same = match (found, expected) {
-                    (Some(a), Some(b)) => close(a, b),
-                    (None, None) => true,
-                    (Some(_), None) | (None, Some(_)) => false,
-                };
-                prop_assert!(same, "{:?} in {}..{}: {:?}, expected {:?}", aggregate, start, end, found, expected);
-            }
-        }
-    }
-}
+mod tests;
