@@ -62,7 +62,7 @@ fn spike(series: usize, tick: i64) -> Option<f64> {
     let mut lot = (series as u64) << 32 | (tick / SPIKE_TICKS) as u64;
     lot = (lot ^ lot >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     lot = (lot ^ lot >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    ((lot ^ lot >> 33) % SPIKE_ONE_OF == 0).then_some(SPIKE)
+    (lot ^ lot >> 33).is_multiple_of(SPIKE_ONE_OF).then_some(SPIKE)
 }
 
 fn function(rule: usize) -> (&'static str, &'static str, &'static str) {
@@ -94,7 +94,7 @@ fn rule(at: usize) -> Value {
         "metric": metric, "match": { "agent": agent, "instance": instance },
         "fn": function, "window": window, "above": limit(at),
     });
-    if at % 2 == 0 {
+    if at.is_multiple_of(2) {
         condition["by"] = json!(["agent"]);
         condition["combine"] = json!("avg");
     }

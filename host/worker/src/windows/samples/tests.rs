@@ -175,8 +175,8 @@ fn week(seed: u64, count: usize) -> Vec<(i64, f64)> {
         counter = if next() % 97 == 0 { 0.0 } else { counter + (next() % 1_000) as f64 };
         let value = match next() % 400 {
             0..4 => NAN,
-            4 if seed % 3 == 0 => INF,
-            5 if seed % 3 == 0 => -INF,
+            4 if seed.is_multiple_of(3) => INF,
+            5 if seed.is_multiple_of(3) => -INF,
             6..9 => 1e300,
             9..12 => 1e-300,
             12..20 => -counter,
