@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(90);
 /// How many ports in a row it takes.
-const PORTS: u16 = 7;
+const PORTS: u16 = 9;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/local/up");
 
 /// What the configuration's agent collects beside the machine.

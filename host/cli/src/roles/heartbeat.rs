@@ -86,7 +86,12 @@ where
     let mut was_told = true;
     loop {
         every.tick().await;
-        let told = match trouble(&status().await, now()) {
+        let status = status().await;
+        if !status.keeps_alerts {
+            // Whoever keeps them tells it.
+            continue;
+        }
+        let told = match trouble(&status, now()) {
             Some(why) => Err(why),
             None => match client.get(&config.url).send().await {
                 Ok(answer) if answer.status().is_success() => Ok(()),

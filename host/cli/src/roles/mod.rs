@@ -7,6 +7,7 @@ pub(crate) mod config;
 mod connect;
 pub(crate) mod data;
 mod evaluators;
+mod health;
 pub(crate) mod heartbeat;
 mod join;
 mod keys;

@@ -6,6 +6,9 @@
 use super::StopSignal;
 use super::apart::{Apart, ApartArgs, Next, next};
 use super::connect::Keys;
+use super::health::Health;
+use super::heartbeat;
+use crate::commands::now;
 use anyhow::{Context, Result};
 use clap::Args;
 use sentinel_agent::secrets::SecretStore;
@@ -13,6 +16,7 @@ use sentinel_bus::Bus as _;
 use sentinel_server::keyring::KeyRing;
 use sentinel_worker::clock::SystemClock;
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The name of its data folder, unless another is given.
@@ -29,6 +33,9 @@ pub(crate) struct WorkerArgs {
     /// Where people reach the server's REST API, for links in notifications
     #[arg(long, value_name = "URL", default_value = "")]
     link: String,
+    /// Serve the worker's own health and metrics here (loopback)
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
 }
 
 /// Runs until it is asked to stop.
@@ -39,10 +46,25 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<()> {
     let mut stop = StopSignal::listen()?;
     let mut apart = args.apart.open(ROLE, false).await?;
     let fresh = apart.plugins.keep_fresh();
+    let health = Health::serve(args.listen, apart.metrics.clone()).await?;
     let worker = start(&args, &apart).await?;
     eprintln!("The worker {} is running. Ctrl-C stops it.", args.name);
+    let heartbeat = apart.config.config.heartbeat.clone();
+    let attended = async {
+        let beats = async {
+            if let Some(config) = heartbeat {
+                heartbeat::beat(config, now, || worker.status()).await;
+            }
+        };
+        tokio::join!(beats, health.follow(|| worker.status()));
+    };
+    let mut attended = Box::pin(attended);
     loop {
-        match next(&mut apart.config, &apart.plugins, || worker.needs(), &mut stop).await {
+        let next = tokio::select! {
+            () = &mut attended => continue,
+            next = next(&mut apart.config, &apart.plugins, || worker.needs(), &mut stop) => next,
+        };
+        match next {
             Next::Stop => break,
             Next::Apply => match worker.reconfigure(apart.config.config.worker.clone()).await {
                 Ok(problems) => {
@@ -54,12 +76,15 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<()> {
             },
         }
     }
+    drop(attended);
+    health.stopping();
     stop.doing("the worker was storing samples and ending notifications");
     worker.shutdown().await;
     stop.doing("the bus and the database were being closed");
     let closed = apart.bus.close().await;
     let store = apart.store.close().await;
     fresh.stop().await;
+    health.stop().await;
     closed.context("the bus did not close cleanly")?;
     store.context("the database did not close cleanly")
 }

@@ -78,6 +78,6 @@ async fn where_no_server_answers_nothing_is_lost() {
     assert!(!agent.status.lock().connected);
     two.second.closed.store(false, Ordering::SeqCst);
     two.script.until("the push", pushes(1)).await;
-    assert_eq!(two.script.pushed(), ["1@1 2@1 3@1"]);
+    assert_eq!(two.script.pushed(), ["1@1 2@1 3@1"], "{:?}", two.script.state.lock().asked);
     agent.stop().await;
 }
