@@ -78,6 +78,9 @@ async fn where_no_server_answers_nothing_is_lost() {
     assert!(!agent.status.lock().connected);
     two.second.closed.store(false, Ordering::SeqCst);
     two.script.until("the push", pushes(1)).await;
-    assert_eq!(two.script.pushed(), ["1@1 2@1 3@1"], "{:?}", two.script.state.lock().asked);
+    // Where the first answer that names the bus is that of a push, what was pushed comes once more, under the
+    // same attempt.
+    let pushed = two.script.pushed();
+    assert!(pushed.iter().all(|records| records == "1@1 2@1 3@1"), "{pushed:?}");
     agent.stop().await;
 }
