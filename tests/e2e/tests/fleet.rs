@@ -233,7 +233,7 @@ async fn operators_decide_by_commands_and_hosts_are_moved_to_another_key() -> Re
     command.arg("--operators").arg(&list);
     let up = home.start(command).await?;
     // The worker is told by `up`; hosts believe whom they enrolled with.
-    let said = home.sentinel(&["fleet", "resign", "--key", "new.key"])?;
+    let said = home.sentinel(["fleet", "resign", "--key", "new.key"])?;
     ensure!(said.code == 1 && said.err.contains("2 hosts refused set 2"), "{}", said.err);
     ensure!(said.err.contains("local runs set 2"), "{}", said.err);
     until(&up, &[&web, &db], "hosts refuse it, and go on", |status| {
