@@ -1,7 +1,12 @@
 //! `sentinel up`: every role in one process, over the same code paths as apart.
 
+mod attend;
+
+pub(super) use attend::keep_only;
+use attend::{attend, shut_down};
+
 use super::bus;
-use super::config::{DEFAULT, Loaded, Part, READ_AT_START, listeners};
+use super::config::{DEFAULT, Loaded, Part, listeners};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
 use super::heartbeat::{self, HeartbeatConfig};
@@ -11,7 +16,6 @@ use super::store;
 use super::{COMPILE_CHILD, StopSignal};
 use crate::commands::fleet::operators_file;
 use crate::commands::now;
-use crate::failure::with_causes;
 use crate::logging;
 use crate::running::{self, Running};
 use anyhow::{Context, Result};
@@ -32,20 +36,15 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::{Listeners, Server, ServerOptions, ServerParts};
 use sentinel_store::Store;
-use sentinel_trust::Digest;
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How often the configuration and the plugins are looked at.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// Run everything in one process.
 #[derive(Debug, Args)]
@@ -353,93 +352,4 @@ Ctrl-C stops it.",
         config.path.display(),
         data.path().display(),
     ));
-}
-
-/// Follows the configuration and the plugins until asked to stop.
-async fn attend(up: &Up, mut config: Loaded, folders: &mut Folders, stop: &mut StopSignal) {
-    let Plugins { own, host, .. } = &up.plugins;
-    let mut changes = host.changes();
-    let mut metadata = own.change();
-    loop {
-        tokio::select! {
-            () = stop.asked() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        publish(own, host, folders, false).await;
-        // What the owner revokes counts at once.
-        let now = own.change();
-        if now != metadata {
-            metadata = now;
-            if let Err(error) = host.refresh().await {
-                tracing::warn!(%error, "the registry was changed, and what it says now is not taken");
-            }
-        }
-        if let Some(fresh) = config.again(Part::Whole, &**host).await {
-            Box::pin(reconfigure(up, &mut config, fresh)).await;
-        }
-        if changes.has_changed().unwrap_or(false) {
-            changes.mark_unchanged();
-            // The agent looks by itself.
-            apply_to_worker(up, &config).await;
-        }
-        let mut needed = up.agent.needs();
-        needed.extend(up.worker.needs());
-        keep_only(host, &needed).await;
-    }
-}
-
-/// Removes plugins from this host's disk that nothing here needs any more.
-pub(super) async fn keep_only(host: &HostPlugins, needed: &BTreeSet<Digest>) {
-    match host.needs(needed).await {
-        Ok(0) => {}
-        Ok(plugins) => tracing::info!(plugins, "removed plugins that are needed no more"),
-        Err(error) => tracing::warn!(%error, "plugins that are needed no more stay on the disk"),
-    }
-}
-
-async fn reconfigure(up: &Up, config: &mut Loaded, fresh: Result<Loaded>) {
-    match fresh {
-        Ok(fresh) => {
-            if fresh.config.at_start() != config.config.at_start() {
-                tracing::warn!("{READ_AT_START}");
-            }
-            *config = fresh;
-            up.agent.reconfigure(config.config.agent.clone()).await;
-            apply_to_worker(up, config).await;
-            tracing::info!(file = %config.path.display(), "configuration applied");
-        }
-        Err(error) => {
-            tracing::error!("{}; the configuration before it stays in force", with_causes(&error));
-        }
-    }
-}
-
-async fn apply_to_worker(up: &Up, config: &Loaded) {
-    match up.worker.reconfigure(config.config.worker.clone()).await {
-        Ok(problems) => {
-            for (slot, problem) in problems {
-                tracing::error!(%slot, problem, "slot not as configured");
-            }
-        }
-        Err(error) => tracing::error!(%error, "the worker stays as it was"),
-    }
-}
-
-/// Stops in the order of the way of a sample, so that what is under way gets through.
-async fn shut_down(up: Up, stop: &StopSignal) -> Result<()> {
-    stop.doing("the agent was ending its collectors and closing its log");
-    let agent = up.agent.shutdown().await;
-    stop.doing("the server was ending requests");
-    up.server.shutdown().await;
-    stop.doing("the worker was storing samples and ending notifications");
-    up.worker.shutdown().await;
-    stop.doing("the bus and the database were being closed");
-    let bus_closed = up.bus.close().await;
-    let store = up.store.close().await;
-    stop.doing("the registry was ending its requests");
-    up.plugins.fresh.stop().await;
-    up.plugins.serving.shutdown().await;
-    agent.context("the agent did not stop cleanly")?;
-    bus_closed.context("the bus did not stop cleanly")?;
-    store.context("the database did not close cleanly")
 }
