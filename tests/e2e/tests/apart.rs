@@ -17,6 +17,27 @@ async fn samples_since(apart: &Apart<'_>, server: &Up<'_>, since: i64, what: &st
         .with_context(|| ["server", "one", "two", "agent"].map(|name| apart.log(name)).join("\n"))
 }
 
+fn config(store: &str, bus: &str) -> String {
+    format!(
+        "version: 1
+store: {store}
+bus: {bus}
+nats: {{partitions: 3, max_bytes: 67108864}}
+agent:
+  interval: 100ms
+  heartbeat: 500ms
+  collectors:
+    - slot: counter
+      plugin: sentinel/counter
+      config: {{slot: counter, rows: 200, series: 7}}
+      grants: {{kv: {{max_bytes: 4096}}}}
+worker:
+  settle: 0s
+  transforms: [{{slot: rows, plugin: sentinel/rows, config: {{rules: []}}}}]
+"
+    )
+}
+
 /// The workers by name, and whether each keeps alerts.
 async fn keeping(server: &Up<'_>) -> Result<Vec<(bool, String)>> {
     let status = server.get("/v1/status").await?;
@@ -34,6 +55,30 @@ async fn keeping(server: &Up<'_>) -> Result<Vec<(bool, String)>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_up_whose_bus_and_store_are_elsewhere_is_one_worker_among_others() -> Result<()> {
+    let services = Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?;
+    let home = Home::new()?;
+    let nats = Nats::start(&services, &home.path().join("nats"))?;
+    let postgres = Postgres::start(&services, &[])?;
+    let config = config(&postgres.database()?, &nats.url());
+    home.configure(&config)?;
+    let began = now() - 60_000;
+    let up = home.up().await?;
+    std::fs::copy(home.data().join("server.key"), home.path().join("agents.key"))?;
+    let apart = Apart::new(&home, &up, &config)?;
+    let _one = apart.worker("one")?;
+    eventually("one of both keeps alerts", SOON, || async {
+        Ok((keeping(&up).await? == [(true, "local".to_owned()), (false, "one".to_owned())])
+            .then_some(()))
+    })
+    .await
+    .with_context(|| apart.log("one"))?;
+    let last = samples_since(&apart, &up, now() + 1000, "samples with two workers").await?;
+    Counted::since(&up, began).await?.assert_each_once(last, "no seed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_dies_and_a_nats_that_comes_back_empty_lose_and_double_no_sample()
 -> Result<()> {
     let services = Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?;
@@ -43,26 +88,7 @@ async fn a_worker_that_dies_and_a_nats_that_comes_back_empty_lose_and_double_no_
     // It lends its registry, to which the checkout's plugins are published.
     home.configure("version: 1\n")?;
     let up = home.up().await?;
-    let config = format!(
-        "version: 1
-store: {}
-bus: {}
-nats: {{partitions: 3, max_bytes: 67108864}}
-agent:
-  interval: 100ms
-  heartbeat: 500ms
-  collectors:
-    - slot: counter
-      plugin: sentinel/counter
-      config: {{slot: counter, rows: 200, series: 7}}
-      grants: {{kv: {{max_bytes: 4096}}}}
-worker:
-  settle: 0s
-  transforms: [{{slot: rows, plugin: sentinel/rows, config: {{rules: []}}}}]
-",
-        postgres.database()?,
-        nats.url()
-    );
+    let config = config(&postgres.database()?, &nats.url());
     let apart = Apart::new(&home, &up, &config)?;
     let began = now() - 60_000;
     let server = apart.server().await?;

@@ -222,6 +222,12 @@ impl ConfigFile {
         (&self.keep, access, &self.store, &self.bus, &self.nats)
     }
 
+    /// Whether workers of other processes may have the same bus and the same store.
+    pub(super) fn may_have_other_workers(&self) -> bool {
+        let is_bus_elsewhere = matches!(self.bus, BusPlace::Nats(_));
+        is_bus_elsewhere && matches!(self.store, StorePlace::Postgres(_))
+    }
+
     /// What an agent trusts and shows.
     pub(super) fn client_tls(self) -> ClientTls {
         let Self { ca, client_cert, client_key, .. } = self;

@@ -84,6 +84,9 @@ impl UpArgs {
 /// The folder below the data folder with what this host has of the registry.
 pub(crate) const INSTALLED: &str = "installed";
 
+/// The name of its worker.
+const WORKER: &str = "local";
+
 /// Everything that runs, in the order in which it was started.
 struct Up {
     plugins: Plugins,
@@ -243,9 +246,10 @@ async fn start(
     let runtime = Runtime::start(RuntimeOptions::new(data.path(), compiler, registry.clone()))?;
     let wrap = Arc::new(KeyWrap::open(&data.join("server.key"))?);
 
-    let mut worker_options = WorkerOptions::new("local", config.config.worker.clone());
+    let mut worker_options = WorkerOptions::new(WORKER, config.config.worker.clone());
     worker_options.forbidden_paths = vec![data.path().to_owned()];
     worker_options.link = listeners.addresses().rest_url();
+    worker_options.shares = config.config.may_have_other_workers();
     let file = data.join("worker.fleet");
     worker_options.fleet = Some(FleetOptions { operators: operators.clone(), file });
     let worker = Worker::start(
