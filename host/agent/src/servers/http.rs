@@ -10,6 +10,7 @@ use sentinel_wire::v1::{
     RegisterRequest, RegisterResponse,
 };
 use serde::Deserialize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The type of bodies.
@@ -26,7 +27,9 @@ const MAX_SHOWN: usize = 200;
 #[derive(Clone)]
 pub(super) struct HttpLink {
     base: Url,
-    client: Client,
+    tls: LinkTls,
+    /// Made when it is first needed, which is seldom: the system's certificates take a megabyte.
+    client: Arc<OnceLock<Client>>,
 }
 
 /// What the server says when it refuses.
@@ -43,19 +46,26 @@ impl HttpLink {
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(none());
         }
+        Ok(Self { base, tls: tls.clone(), client: Arc::default() })
+    }
+
+    fn client(&self) -> Result<&Client, LinkError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let mut builder = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
             .timeout(REQUEST)
             .user_agent(concat!("sentinel-agent/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(&base) {
+        if is_loopback(&self.base) {
             builder = builder.no_proxy();
         }
-        if base.scheme() == "https" {
-            builder = tls.http(builder)?;
+        if self.base.scheme() == "https" {
+            builder = self.tls.http(builder)?;
         }
         let client = builder.build().map_err(|error| LinkError::Http(chain(&error)))?;
-        Ok(Self { base, client })
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// Its address, for people.
@@ -99,7 +109,7 @@ impl HttpLink {
         let failed = |error: reqwest::Error| LinkError::Http(chain(&error.without_url()));
         let url = self.base.join(path).map_err(|error| LinkError::Http(error.to_string()))?;
         let body = request.encode_to_vec();
-        let request = self.client.post(url).header(CONTENT_TYPE, PROTOBUF).body(body);
+        let request = self.client()?.post(url).header(CONTENT_TYPE, PROTOBUF).body(body);
         let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status();
         let ours = answer.headers().get(CONTENT_TYPE) == Some(&HeaderValue::from_static(PROTOBUF));
