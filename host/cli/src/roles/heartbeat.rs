@@ -190,4 +190,23 @@ mod tests {
         assert!(asked.load(Ordering::SeqCst) > before + 3, "it goes on looking");
         beating.abort();
     }
+
+    #[tokio::test]
+    async fn who_does_not_keep_alerts_tells_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/ping/1", listener.local_addr().unwrap());
+        let config = HeartbeatConfig { url, every: Millis(10) };
+        let asked = Arc::new(AtomicI64::new(0));
+        let counted = Arc::clone(&asked);
+        let status = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(WorkerStatus { keeps_alerts: false, ..status(0, None) })
+        };
+        let beating = tokio::spawn(beat(config, || 0, status));
+        while asked.load(Ordering::SeqCst) < 3 {
+            let told = tokio::time::timeout(Duration::from_millis(5), listener.accept()).await;
+            assert!(told.is_err(), "whoever keeps alerts tells it");
+        }
+        beating.abort();
+    }
 }
