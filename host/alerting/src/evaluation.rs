@@ -93,6 +93,12 @@ impl Effects {
     pub fn is_silent(&self) -> bool {
         self.store.is_empty() && self.forgotten.is_empty() && self.transitions.is_empty()
     }
+
+    /// Whether nothing at all changes, in memory neither.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.is_silent() && self.refreshed.is_empty() && self.ignored == 0
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -235,6 +241,9 @@ impl RuleAlerts {
     fn hold(&self, step: &mut Step, rule: &Rule, active: &[Instance]) -> BTreeSet<Fingerprint> {
         let mut holding = BTreeSet::new();
         step.effects.ignored = active.len().saturating_sub(MAX_INSTANCES);
+        if active.is_empty() {
+            return holding;
+        }
         let (own_labels, words) = (rule.own_labels(), rule.own_annotations());
         for instance in active.iter().take(MAX_INSTANCES) {
             let labels = identity(&rule.name, &own_labels, &instance.labels);

@@ -119,7 +119,7 @@ impl Alerts {
         self.router.next()
     }
 
-    /// What an evaluation as of `at` means for a rule.
+    /// What an evaluation as of `at` means for a rule; `None` where it changes nothing.
     #[must_use]
     pub fn decide(&self, rule: &str, at: i64, observation: &Observation) -> Option<Decision> {
         let kept = self.rules.get(rule)?;
@@ -127,7 +127,7 @@ impl Alerts {
             (Some(rule), true) => kept.alerts.step(at, rule, self.version, observation),
             (Some(_) | None, _) => kept.alerts.withdraw(at, self.version),
         };
-        Some(Decision { rule: rule.to_owned(), at, effects })
+        (!effects.is_nothing()).then(|| Decision { rule: rule.to_owned(), at, effects })
     }
 
     /// What time alone changes: alerts of rules that are gone or have other labels.

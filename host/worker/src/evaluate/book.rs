@@ -20,10 +20,21 @@ const CHECKED_AT_ONCE: usize = 8;
 /// The rules of one evaluator.
 pub(super) struct Chapter {
     pub(super) evaluator: Arc<dyn Evaluator>,
-    /// Indexes into the book's rules, in the order in which conditions are loaded.
+    /// Indexes into the book's rules, ascending: the order in which conditions are loaded.
     pub(super) rules: Vec<usize>,
     /// Whether the conditions are loaded.
     pub(super) loaded: bool,
+    /// None of its rules is due before, unless the clock is set back before `looked_at`.
+    pub(super) next: i64,
+    /// When `next` was found.
+    pub(super) looked_at: i64,
+}
+
+impl Chapter {
+    /// Whether a rule of it may be due.
+    pub(super) fn is_time(&self, now: i64) -> bool {
+        now >= self.next || now < self.looked_at
+    }
 }
 
 /// Rules that were checked, by evaluator.
@@ -91,6 +102,8 @@ impl Preparing {
                             evaluator: Arc::clone(&stage.evaluator),
                             rules: Vec::new(),
                             loaded: false,
+                            next: i64::MIN,
+                            looked_at: i64::MIN,
                         });
                     chapter.rules.push(at);
                 }

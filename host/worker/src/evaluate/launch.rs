@@ -2,8 +2,12 @@
 
 use super::Evaluation;
 use super::calls::{self, Call};
+use sentinel_model::ids::SlotName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Index of the condition and of the rule, by the time of evaluation.
+type Due = BTreeMap<i64, Vec<(u32, usize)>>;
 
 /// How long after the first sample that came the rules that read it are evaluated, in
 /// milliseconds: what comes meanwhile is evaluated with it.
@@ -31,41 +35,69 @@ impl Evaluation {
             return;
         }
         let now = self.parts.clock.now();
-        for (slot, chapter) in &self.book.chapters {
-            if !chapter.loaded || self.busy.contains(slot) {
+        let slots: Vec<SlotName> = self.book.chapters.keys().cloned().collect();
+        for slot in slots {
+            let chapter = &self.book.chapters[&slot];
+            if !chapter.loaded || self.busy.contains(&slot) {
                 continue;
             }
-            // Index of the condition and of the rule, by the time of evaluation.
-            let mut due: BTreeMap<i64, Vec<(u32, usize)>> = BTreeMap::new();
-            for (index, &at) in chapter.rules.iter().enumerate() {
-                let rule = &self.book.rules[at];
-                let Some(schedule) = self.schedules.get_mut(&rule.name) else { continue };
-                let is_fresh = self.fresh.remove(&at);
-                if let Some(taken) = schedule.take(now) {
-                    if taken.missed > 0 {
-                        self.missed += taken.missed as u64;
-                        self.missed_at.insert(rule.name.clone(), now);
-                        let missed = self.parts.metrics.evaluations.with_label_values(&["missed"]);
-                        missed.inc_by(taken.missed as u64);
-                    }
-                    // What came since counts as well.
-                    let as_of = if is_fresh { now } else { taken.at };
-                    due.entry(as_of).or_default().push((index as u32, at));
-                } else if is_fresh {
-                    due.entry(now).or_default().push((index as u32, at));
-                }
-            }
+            let due = if chapter.is_time(now) {
+                self.due(&slot, now)
+            } else {
+                self.due_for_samples(&slot, now)
+            };
             let mut calls = Vec::new();
             for (at, rules) in due {
                 let parts = rules.chunks(CONDITIONS_A_CALL);
                 calls.extend(parts.map(|part| Call { at, rules: part.to_vec() }));
             }
             if !calls.is_empty() {
-                let evaluator = Arc::clone(&chapter.evaluator);
+                let evaluator = Arc::clone(&self.book.chapters[&slot].evaluator);
                 let metrics = self.parts.metrics.clone();
                 self.busy.insert(slot.clone());
-                self.in_flight.push(Box::pin(calls::call(slot.clone(), evaluator, calls, metrics)));
+                self.in_flight.push(Box::pin(calls::call(slot, evaluator, calls, metrics)));
             }
         }
+    }
+
+    /// The rules of a chapter that are due, be it for samples that came: looks at all of them.
+    fn due(&mut self, slot: &SlotName, now: i64) -> Due {
+        let mut due = Due::new();
+        let Some(chapter) = self.book.chapters.get_mut(slot) else { return due };
+        (chapter.next, chapter.looked_at) = (i64::MAX, now);
+        for (index, &at) in chapter.rules.iter().enumerate() {
+            let schedule = &mut self.schedules[at];
+            let is_fresh = self.fresh.remove(&at);
+            let taken = schedule.take(now);
+            chapter.next = chapter.next.min(schedule.next());
+            if let Some(taken) = taken {
+                if taken.missed > 0 {
+                    self.missed += taken.missed as u64;
+                    self.missed_at.insert(self.book.rules[at].name.clone(), now);
+                    let missed = self.parts.metrics.evaluations.with_label_values(&["missed"]);
+                    missed.inc_by(taken.missed as u64);
+                }
+                // What came since counts as well.
+                let as_of = if is_fresh { now } else { taken.at };
+                due.entry(as_of).or_default().push((index as u32, at));
+            } else if is_fresh {
+                due.entry(now).or_default().push((index as u32, at));
+            }
+        }
+        due
+    }
+
+    /// The rules of a chapter that read samples which came: looks at those alone.
+    fn due_for_samples(&mut self, slot: &SlotName, now: i64) -> Due {
+        let mut due = Due::new();
+        let chapter = &self.book.chapters[slot];
+        self.fresh.retain(|at| match chapter.rules.binary_search(at) {
+            Ok(index) => {
+                due.entry(now).or_default().push((index as u32, *at));
+                false
+            }
+            Err(_) => true,
+        });
+        due
     }
 }

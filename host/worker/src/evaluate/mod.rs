@@ -67,7 +67,8 @@ pub struct Evaluation {
     patience: Arc<Patience>,
     alerts: Alerts,
     book: Book,
-    schedules: BTreeMap<String, Schedule>,
+    /// Of each rule, by its index in the book.
+    schedules: Vec<Schedule>,
     /// Errors of the last evaluation of each rule.
     errors: BTreeMap<String, String>,
     missed: u64,
@@ -121,7 +122,7 @@ impl Evaluation {
             patience: Arc::new(patience),
             alerts: Alerts::restore(stored, groups),
             book: Book::default(),
-            schedules: BTreeMap::new(),
+            schedules: Vec::new(),
             errors: BTreeMap::new(),
             missed: 0,
             missed_at: BTreeMap::new(),
@@ -211,9 +212,8 @@ impl Evaluation {
         let now = self.parts.clock.now();
         let idle =
             |chapter: &(&SlotName, &Chapter)| chapter.1.loaded && !self.busy.contains(chapter.0);
-        let rules = self.book.chapters.iter().filter(idle).flat_map(|(_, c)| &c.rules);
-        let next = rules.filter_map(|&at| self.schedules.get(&self.book.rules[at].name));
-        let next = next.map(|schedule| schedule.next()).chain(self.alerts.next());
+        let chapters = self.book.chapters.iter().filter(idle);
+        let next = chapters.map(|(_, chapter)| chapter.next).chain(self.alerts.next());
         let next = next.chain(self.gather_at);
         let wait = next.map(|at| at.saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
         // A clock may be set meanwhile.
@@ -279,9 +279,11 @@ impl Evaluation {
         }
         book.chapters = chapters;
         let now = self.parts.clock.now();
+        let before = self.book.rules.iter().map(|rule| rule.name.as_str()).zip(&self.schedules);
+        let before: BTreeMap<&str, &Schedule> = before.collect();
         let schedule = |rule: &Arc<Rule>| {
-            let before = self.schedules.get(&rule.name).copied();
-            (rule.name.clone(), Schedule::new(rule.interval.0, now).or(before))
+            let before = before.get(rule.name.as_str()).map(|schedule| **schedule);
+            Schedule::new(rule.interval.0, now).or(before)
         };
         self.schedules = book.rules.iter().map(schedule).collect();
         tracing::info!(
@@ -320,18 +322,22 @@ impl Evaluation {
         }
         let settled = self.is_settled();
         let mut decisions = Vec::new();
+        let (mut done, mut failed) = (0, 0);
         for answered in finished.answers {
             for (rule, outcome) in answered.rules {
                 let name = &self.book.rules[rule].name;
                 if answered.took_ms > self.book.rules[rule].interval.0 {
                     self.slow.insert(name.clone(), answered.took_ms);
-                } else {
+                } else if !self.slow.is_empty() {
                     self.slow.remove(name);
                 }
-                let (observation, counted) = match outcome {
+                let observation = match outcome {
                     Ok(outcome) => {
-                        self.errors.remove(name);
-                        (calls::observation(outcome, settled), "done")
+                        done += 1;
+                        if !self.errors.is_empty() {
+                            self.errors.remove(name);
+                        }
+                        calls::observation(outcome, settled)
                     }
                     Err(why) => {
                         if self.errors.insert(name.clone(), why.clone()).as_ref() != Some(&why) {
@@ -341,12 +347,15 @@ impl Evaluation {
                                 "a rule could not be evaluated; its alerts stay as they are"
                             );
                         }
-                        (Observation::Failed, "failed")
+                        failed += 1;
+                        Observation::Failed
                     }
                 };
-                self.parts.metrics.evaluations.with_label_values(&[counted]).inc();
                 decisions.extend(self.alerts.decide(name, answered.at, &observation));
             }
+        }
+        for (outcome, count) in [("done", done), ("failed", failed)] {
+            self.parts.metrics.evaluations.with_label_values(&[outcome]).inc_by(count);
         }
         self.commit(decisions).await;
         self.report();
