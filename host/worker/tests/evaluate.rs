@@ -139,6 +139,29 @@ async fn a_new_evaluator_gets_the_rules_and_the_alerts_go_on() {
 }
 
 #[tokio::test]
+async fn a_timer_that_runs_goes_on_when_the_evaluator_is_replaced() {
+    let rig = Rig::new().await;
+    let holds = Arc::new(AtomicBool::new(true));
+    let (first, second) = (evaluator(&holds), evaluator(&holds));
+    stage(&rig, 1, &first);
+    apply(&rig, 1, vec![Rule { hold: "20s".parse().unwrap(), ..rule("high") }]).await;
+    let running = Running::start(&rig, Duration::ZERO).await;
+    let alert = async || rig.store.alerts(0).await.unwrap().into_iter().next();
+    until("it is pending", async || alert().await.is_some()).await;
+    assert_eq!(alert().await.unwrap().state, AlertState::Pending);
+    stage(&rig, 2, &second);
+    running.look();
+    until("the other makes it fire", async || {
+        running.advance(&rig, 10_000);
+        second.evaluated.lock().contains_key("high")
+            && alert().await.is_some_and(|alert| alert.state == AlertState::Firing)
+    })
+    .await;
+    assert_eq!(alert().await.unwrap().active_since, START, "it began to count at the first");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_start_no_alert_ends_before_all_samples_can_be_there() {
     let rig = Rig::new().await;
     let holds = Arc::new(AtomicBool::new(true));
