@@ -162,6 +162,36 @@ async fn a_timer_that_runs_goes_on_when_the_evaluator_is_replaced() {
 }
 
 #[tokio::test]
+async fn each_rule_is_evaluated_at_its_own_times_also_after_the_clock_was_set_back() {
+    let rig = Rig::new().await;
+    let evaluator = evaluator(&Arc::new(AtomicBool::new(false)));
+    stage(&rig, 1, &evaluator);
+    let every =
+        |name: &str, interval: &str| Rule { interval: interval.parse().unwrap(), ..rule(name) };
+    apply(&rig, 1, vec![every("often", "10s"), every("seldom", "1m")]).await;
+    let running = Running::start(&rig, Duration::ZERO).await;
+    let count = |rule: &str| evaluator.evaluated.lock().get(rule).map_or(0, Vec::len);
+    let evaluated = async |often: usize, seldom: usize| {
+        until(&format!("they were evaluated {often} and {seldom} times"), async || {
+            count("often") == often && count("seldom") == seldom
+        })
+        .await;
+    };
+    evaluated(1, 1).await;
+    for often in 2..=6 {
+        running.advance(&rig, 10_000);
+        until("the one is due", async || count("often") == often).await;
+    }
+    running.advance(&rig, 10_000);
+    evaluated(7, 2).await;
+    running.advance(&rig, -3_600_000);
+    evaluated(8, 3).await;
+    running.advance(&rig, 10_000);
+    evaluated(9, 3).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_start_no_alert_ends_before_all_samples_can_be_there() {
     let rig = Rig::new().await;
     let holds = Arc::new(AtomicBool::new(true));

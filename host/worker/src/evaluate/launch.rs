@@ -1,10 +1,12 @@
 //! Which rules are evaluated when: at their intervals, and when samples came that they read.
 
-use super::Evaluation;
+use super::book::Chapter;
 use super::calls::{self, Call};
+use super::{Evaluation, MIN_INTERVAL_MS};
 use sentinel_model::ids::SlotName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Index of the condition and of the rule, by the time of evaluation.
 type Due = BTreeMap<i64, Vec<(u32, usize)>>;
@@ -16,6 +18,19 @@ pub(super) const GATHER_MS: i64 = 200;
 const CONDITIONS_A_CALL: usize = 1_000;
 
 impl Evaluation {
+    /// How long until the next rule is due, or somebody has to be told.
+    pub(super) fn wait(&self) -> Duration {
+        let now = self.parts.clock.now();
+        let idle =
+            |chapter: &(&SlotName, &Chapter)| chapter.1.loaded && !self.busy.contains(chapter.0);
+        let chapters = self.book.chapters.iter().filter(idle);
+        let next = chapters.map(|(_, chapter)| chapter.next).chain(self.alerts.next());
+        let next = next.chain(self.gather_at);
+        let wait = next.map(|at| at.saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
+        // A clock may be set meanwhile.
+        Duration::from_millis(wait.clamp(1, MIN_INTERVAL_MS) as u64)
+    }
+
     /// Finds out which rules read the samples that came, once it is time.
     pub(super) fn gather(&mut self) {
         let now = self.parts.clock.now();

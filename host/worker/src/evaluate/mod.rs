@@ -29,7 +29,7 @@ use crate::patience::Patience;
 use crate::stages::EvaluatorError;
 use crate::stop::stopped;
 use alerts::Alerts;
-use book::{Book, Chapter, Preparing};
+use book::{Book, Preparing};
 use calls::{Finished, joined};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -205,19 +205,6 @@ impl Evaluation {
         while let Some(finished) = self.in_flight.next().await {
             self.finish(finished).await;
         }
-    }
-
-    /// How long until the next rule is due, or somebody has to be told.
-    fn wait(&self) -> Duration {
-        let now = self.parts.clock.now();
-        let idle =
-            |chapter: &(&SlotName, &Chapter)| chapter.1.loaded && !self.busy.contains(chapter.0);
-        let chapters = self.book.chapters.iter().filter(idle);
-        let next = chapters.map(|(_, chapter)| chapter.next).chain(self.alerts.next());
-        let next = next.chain(self.gather_at);
-        let wait = next.map(|at| at.saturating_sub(now)).min().unwrap_or(MIN_INTERVAL_MS);
-        // A clock may be set meanwhile.
-        Duration::from_millis(wait.clamp(1, MIN_INTERVAL_MS) as u64)
     }
 
     async fn look_for_rules(&mut self) {
