@@ -132,6 +132,8 @@ fn has_nextest(checkout: &Checkout) -> bool {
 /// Where tests find what `prepare` made.
 fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection<'_>) {
     command
+        // A test that fails says why in words; a trace of the runner's frames would bury them.
+        .env("RUST_LIB_BACKTRACE", "0")
         .env("SENTINEL_BIN", checkout.host_program(HostProfile::Dev, "sentinel"))
         .env("SENTINEL_PLUGINS", checkout.target("plugins"))
         .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))

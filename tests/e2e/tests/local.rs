@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use sentinel_e2e::counter::{Counted, now};
 use sentinel_e2e::sentinel::{Home, Up, publisher_key};
 use sentinel_e2e::{eventually, given};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(90);
+/// How long all of it may take to start beside other tests: each process may take 90 s by itself.
+const STARTED: Duration = Duration::from_secs(180);
+/// How many of the last lines of a log are shown.
+const LAST_LINES: usize = 25;
 /// How many ports in a row it takes.
 const PORTS: u16 = 9;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/local/up");
@@ -61,7 +66,10 @@ fn plugins(home: &Home) -> Result<PathBuf> {
 }
 
 fn command(home: &Home, folder: &Path) -> Command {
-    let mut command = Command::new(SCRIPT);
+    // A shell cannot trap a signal that was ignored when it began, and whoever runs tests in the
+    // background ignores Ctrl-C.
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal=INT").arg(SCRIPT);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", home.path()).env("SENTINEL_BIN", home.command().get_program());
     command.env("SENTINEL_PLUGINS", home.path().join("plugins"));
@@ -83,23 +91,42 @@ fn said(home: &Home) -> String {
     fs::read_to_string(home.path().join("local.out")).unwrap_or_default()
 }
 
+/// The last lines of every process's log, for whoever asks why something did not come.
+fn last_words(home: &Home, folder: &Path) -> String {
+    let mut all = said(home);
+    let mut logs: Vec<PathBuf> = fs::read_dir(folder.join("logs"))
+        .map(|files| files.filter_map(|file| Some(file.ok()?.path())).collect())
+        .unwrap_or_default();
+    logs.push(home.path().join("second.log"));
+    logs.sort();
+    for log in logs {
+        let text = fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().rev().take(LAST_LINES).collect();
+        all.push_str(&format!("\n==> {} <==\n", log.display()));
+        lines.iter().rev().for_each(|line| all.push_str(&format!("{line}\n")));
+    }
+    all
+}
+
 /// Starts it and waits until it says that it runs.
 async fn start<'h>(home: &'h Home, folder: &Path, arguments: &[String]) -> Result<Up<'h>> {
     let out = home.path().join("local.out");
     let file = File::create(&out)?;
-    let mut child =
+    let child =
         command(home, folder).args(arguments).stdout(file.try_clone()?).stderr(file).spawn()?;
-    let running = eventually("it runs", SOON, || async {
-        let said = said(home);
-        ensure!(!said.contains("deploy/local/up:") && !said.contains("did not start"), "{said}");
-        Ok(said.contains("Ctrl-C stops it.").then_some(()))
+    let child = RefCell::new(child);
+    let running = eventually("it runs or has ended", STARTED, || async {
+        let is_over = child.borrow_mut().try_wait()?.is_some();
+        Ok((is_over || said(home).contains("Ctrl-C stops it.")).then_some(!is_over))
     })
     .await;
-    if running.is_err() {
+    let mut child = child.into_inner();
+    if !matches!(running, Ok(true)) {
         child.kill()?;
         child.wait()?;
     }
-    running.with_context(|| said(home))?;
+    ensure!(running?, "it has ended: {}", said(home));
     let word = |name| exported(folder, name);
     Ok(home.serving(child, word("SENTINEL_SERVER")?, word("SENTINEL_TOKEN")?))
 }
@@ -157,15 +184,19 @@ async fn everything_runs_through_both_servers_survives_a_worker_stops_and_goes_o
     open_to_others(home.path())?;
     plugins(&home)?;
     let folder = home.path().join("local");
+    scene(&home, &folder).await.with_context(|| last_words(&home, &folder))
+}
+
+async fn scene(home: &Home, folder: &Path) -> Result<()> {
     let first = ports()?;
     let began = now() - 60_000;
-    let up = start(&home, &folder, &["--ports".to_owned(), first.to_string()]).await?;
+    let up = start(home, folder, &["--ports".to_owned(), first.to_string()]).await?;
     let config = folder.join("sentinel.yaml");
     let text = fs::read_to_string(&config)?.replace("  collectors:\n", COUNTER);
     fs::write(&config, text.replace("interval: 10s", "interval: 200ms"))?;
     samples(&up, "counter", began, "samples through the first server").await?;
     let port = |n| format!("http://127.0.0.1:{}", first + n);
-    let second = second_agent(&home, &folder, &port(4), &port(5)).await?;
+    let second = second_agent(home, folder, &port(4), &port(5)).await?;
     samples(&up, "second", began, "samples through the second server").await?;
 
     // The worker that works dies; another goes on, and the dead one is started again.
@@ -173,29 +204,29 @@ async fn everything_runs_through_both_servers_survives_a_worker_stops_and_goes_o
     let workers = status["workers"].as_array().context("workers")?;
     let mut names = workers.iter().filter_map(|one| one["name"].as_str()?.strip_prefix("worker/"));
     let working = names.next().context("a worker")?.to_owned();
-    let before = processes(&folder)?;
+    let before = processes(folder)?;
     let (_, pid) = before.iter().find(|(name, _)| *name == working).context("its process")?;
     let kill = Command::new("kill").args(["-9", &pid.to_string()]).status()?;
     ensure!(kill.success());
     samples(&up, "counter", now() + 1000, "samples by another worker").await?;
     samples(&up, "second", now() + 1000, "samples by another worker").await?;
-    ensure!(said(&home).contains(&format!("{working} has ended (status 137)")), "{}", said(&home));
+    ensure!(said(home).contains(&format!("{working} has ended (status 137)")), "{}", said(home));
     drop(second);
 
-    let running = processes(&folder)?;
+    let running = processes(folder)?;
     ensure!(running.len() == 8, "{running:?}");
-    ensure!(up.stop().await?.success(), "{}", said(&home));
-    ensure!(said(&home).contains("Stopped.") && !said(&home).contains("killed"), "{}", said(&home));
+    ensure!(up.stop().await?.success(), "{}", said(home));
+    ensure!(said(home).contains("Stopped.") && !said(home).contains("killed"), "{}", said(home));
     for (name, pid) in running {
         ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} still runs");
     }
-    ensure!(processes(&folder)?.is_empty());
+    ensure!(processes(folder)?.is_empty());
 
     // It goes on where it was: nothing is missing, and nothing twice.
-    let up = start(&home, &folder, &[]).await?;
+    let up = start(home, folder, &[]).await?;
     let last = samples(&up, "counter", now() + 1000, "samples after a restart").await?;
     Counted::of_slot(&up, "counter", began).await?.assert_each_once(last, "no seed");
-    ensure!(up.stop().await?.success(), "{}", said(&home));
+    ensure!(up.stop().await?.success(), "{}", said(home));
     Ok(())
 }
 
