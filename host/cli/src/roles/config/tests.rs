@@ -1,14 +1,19 @@
+use super::loaded::RETRY;
 use super::*;
 use async_trait::async_trait;
 use sentinel_registry_client::{ClientError, SourceError, VerifiedComponent};
 use sentinel_trust::repository::{PluginRange, ResolveError};
 use sentinel_trust::{Digest, PluginName, TrustPolicy};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// Has no plugin.
-struct NoPlugins(watch::Sender<u64>);
+struct NoPlugins {
+    changes: watch::Sender<u64>,
+    asked: AtomicU32,
+}
 
 fn none(name: &PluginName) -> SourceError {
     ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
@@ -17,6 +22,7 @@ fn none(name: &PluginName) -> SourceError {
 #[async_trait]
 impl PluginSource for NoPlugins {
     async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
+        self.asked.fetch_add(1, Relaxed);
         Err(none(&wanted.name))
     }
 
@@ -33,7 +39,7 @@ impl PluginSource for NoPlugins {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
+        self.changes.subscribe()
     }
 }
 
@@ -48,7 +54,7 @@ const GOOD: &str = "version: 1\nagent: {interval: 5s}\n";
 impl Case {
     fn new(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let plugins = NoPlugins(watch::channel(0).0);
+        let plugins = NoPlugins { changes: watch::channel(0).0, asked: AtomicU32::new(0) };
         let case = Self { dir, plugins };
         case.write(text);
         case
@@ -192,9 +198,26 @@ async fn a_plugin_that_cannot_be_loaded_is_a_warning_at_the_start_and_refuses_a_
     for _ in 0..3 {
         assert_eq!(case.look(&mut loaded).await, Look::Nothing);
     }
-    case.plugins.0.send_modify(|count| *count += 1);
+    case.plugins.changes.send_modify(|count| *count += 1);
     case.look(&mut loaded).await;
     assert!(matches!(case.look(&mut loaded).await, Look::Refused(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_was_out_of_reach_is_asked_for_again_after_a_while_and_silently() {
+    let case = Case::new(GOOD);
+    let mut loaded = case.read().await.unwrap();
+    case.look(&mut loaded).await;
+    case.write("version: 1\nagent: {collectors: [{slot: s, plugin: sentinel/nowhere}]}\n");
+    case.look(&mut loaded).await;
+    assert!(matches!(case.look(&mut loaded).await, Look::Refused(_)));
+    for asked in 2..4 {
+        tokio::time::advance(RETRY).await;
+        for _ in 0..4 {
+            assert_eq!(case.look(&mut loaded).await, Look::Nothing);
+        }
+        assert_eq!(case.plugins.asked.load(Relaxed), asked);
+    }
 }
 
 #[tokio::test]
