@@ -28,9 +28,32 @@ fn of_postgres(state: &str, text: String) -> StoreError {
     }
 }
 
+/// What TLS found wrong, in words of the address; none where it was not TLS.
+fn of_tls(error: &sqlx::Error) -> Option<String> {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext, UnknownIssuer};
+    let source: &(dyn std::error::Error + 'static) = match error {
+        sqlx::Error::Io(error) => error.get_ref()?,
+        sqlx::Error::Tls(error) => &**error,
+        _ => return None,
+    };
+    Some(match source.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer)) => {
+            "the database's certificate is from no authority that sslrootcert names".to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(
+            why @ (NotValidForName | NotValidForNameContext { .. }),
+        )) => format!("the database's certificate is for another name than its address has: {why}"),
+        Some(other) => format!("TLS to the database failed: {other}"),
+        None if matches!(error, sqlx::Error::Tls(_)) => {
+            format!("TLS to the database, which its address asks for, failed: {source}")
+        }
+        None => return None,
+    })
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let text = error.to_string();
+        let text = of_tls(&error).unwrap_or_else(|| error.to_string());
         match &error {
             sqlx::Error::Database(database)
                 if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() =>
@@ -47,6 +70,7 @@ impl From<sqlx::Error> for StoreError {
                 }
             }
             sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
