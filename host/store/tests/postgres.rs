@@ -1,4 +1,4 @@
-//! What goes wrong with PostgreSQL, two processes at once, and what SQL sees.
+//! What goes wrong with PostgreSQL, and two processes at once.
 
 #[path = "server/mod.rs"]
 mod server;
@@ -8,7 +8,7 @@ use sentinel_model::columns::Kind;
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::ingest::{Commit, CommitOutcome, Content};
-use sentinel_store::postgres::{Level, PostgresOptions, PostgresStore, PostgresUrl};
+use sentinel_store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use sentinel_store::query::TimeRange;
 use sentinel_store::{Store, StoreError};
 use sentinel_test_services::Postgres;
@@ -254,53 +254,6 @@ async fn a_statement_that_takes_too_long_is_given_up_and_writes_nothing() {
     }
     store.commit(vec![record("a", 2)], T0).await.unwrap();
     assert_eq!(check(&store, "a").await, 2);
-}
-
-#[tokio::test]
-async fn people_read_every_sample_with_sql_packed_or_not() {
-    let server = server::shared();
-    let url = server.database().unwrap();
-    let database = url.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
-    let store =
-        PostgresStore::open(PostgresUrl::new(&url).unwrap(), PostgresOptions::default()).await;
-    let store = store.unwrap();
-    for seq in 1..=90 {
-        store.commit(vec![record("a", seq)], T0 + seq as i64 * MINUTE).await.unwrap();
-    }
-    // Values of every form: whole, with decimals, wide, odd.
-    let odd = [f64::NAN, -0.0, f64::INFINITY, 0.1 + 0.2, 1e17, -4e9, 12.25, 4096.0];
-    let mut builder = BatchBuilder::new();
-    for (i, value) in (0..).zip(odd) {
-        builder.push("odd", [("nul", "a\0b")], Kind::Gauge, value, T0 + i);
-    }
-    builder.push("far", [], Kind::Gauge, 1.0, i64::MAX);
-    let batch = Content::Samples(Arc::new(builder.build().unwrap()));
-    store.commit(vec![Commit { content: batch, ..record("b", 1) }], T0).await.unwrap();
-    let ask = |sql: &str| server.query(&database, sql).unwrap();
-    for round in 0..2 {
-        let sum: f64 = (1..=90).map(|seq| value(3, seq)).sum();
-        let found = ask("SELECT count(*), sum(value), min(time), max(hour) FROM metrics_time \
-                         WHERE name = 'm' AND labels->>'i' = '3'");
-        let expected = format!("90|{sum}|2025-01-01 00:01:00+00|2025-01-01 01:00:00+00");
-        assert_eq!(found.replace(".000", ""), expected, "round {round}");
-        let found = ask("SELECT count(*) FROM metrics_time WHERE name = 'm' \
-                         AND hour = '2025-01-01 00:00+00' AND time > '2025-01-01 00:30+00'");
-        assert_eq!(found, (29 * SERIES).to_string(), "round {round}");
-        let found = ask("SELECT string_agg(value::text, ' ' ORDER BY time) FROM metrics_time \
-                         WHERE name = 'odd'");
-        assert_eq!(found, "NaN -0 Infinity 0.30000000000000004 1e+17 -4000000000 12.25 4096");
-        assert_eq!(ask("SELECT count(*) FROM metrics_time WHERE name = 'far'"), "1");
-        while store.maintain(T0 + 3 * HOUR).await.unwrap().1 {}
-    }
-    assert_eq!(ask("SELECT count(*) FROM metrics_raw"), "0");
-    let found = ask("SELECT hour, count, min, max, last FROM metrics_hourly WHERE name = 'm' \
-                     AND labels->>'i' = '0' ORDER BY hour LIMIT 1");
-    assert_eq!(found, "2025-01-01 00:00:00+00|59|0.25|14.75|14.75");
-    // A label with what PostgreSQL cannot keep comes back as it was.
-    let series = store.series(&"odd".parse().unwrap()).await.unwrap();
-    assert_eq!(series[0].key.labels.get("nul"), Some("a\0b"));
-    assert_eq!(store.level(), Level::Plain);
-    assert!(store.describe().starts_with("PostgreSQL 1"), "{}", store.describe());
 }
 
 #[tokio::test]

@@ -75,14 +75,15 @@ impl Rows {
         }
     }
 
-    /// Sends them; `table` with its columns, in the order in which they were put.
+    /// Sends them into columns of a table, in the order in which they were put.
     pub(super) async fn send(
         mut self,
         conn: &mut PgConnection,
-        table: &'static str,
+        table: &str,
+        columns: &str,
     ) -> Result<(), StoreError> {
         self.0.extend_from_slice(&TRAILER);
-        let statement = format!("COPY {table} FROM STDIN (FORMAT binary)");
+        let statement = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
         let mut copy = conn.copy_in_raw(&statement).await?;
         for part in self.0.chunks(PART) {
             copy.send(part).await?;

@@ -15,6 +15,8 @@
 //! | `chunks`, `chunk_times` | a series in an hour | [`PostgresOptions::keep_raw`]; a partition a day |
 //! | `rollups` | the same, reduced | [`PostgresOptions::keep_rollups`]; a partition a week |
 //!
+//! With TimescaleDB the last three are hypertables (see [`Level`]).
+//!
 //! Samples are arrays that SQL reads: see the views of `migrations/postgres`. Samples are never
 //! deleted by age: their partitions are dropped.
 //!
@@ -32,6 +34,7 @@ mod failure;
 mod fleet;
 mod lease;
 mod ledger;
+mod level;
 mod maintain;
 mod open;
 mod pack;
@@ -48,7 +51,7 @@ mod tail;
 mod text;
 mod url;
 
-pub use open::Level;
+pub use level::Level;
 pub use url::PostgresUrl;
 
 use crate::StoreError;
@@ -121,8 +124,7 @@ struct Shared {
     url: PostgresUrl,
     options: PostgresOptions,
     connect: PgConnectOptions,
-    level: Level,
-    version: String,
+    found: level::Found,
     pool: PgPool,
     /// None after closing.
     writer: tokio::sync::Mutex<Option<Writer>>,
@@ -148,7 +150,7 @@ impl PostgresStore {
     /// What the database offers beyond tables.
     #[must_use]
     pub fn level(&self) -> Level {
-        self.0.level
+        self.0.found.level
     }
 
     fn still_open(&self) -> Result<(), StoreError> {

@@ -6,9 +6,10 @@ use super::columns::{Arrays, Numbers};
 use super::copy::Rows;
 use super::failure::{Did, Failure};
 use super::ledger::stored_times;
-use super::partitions::{CHUNKS, ROLLUPS, TIMES, ensure};
+use super::level::Layout;
+use super::partitions::{AHEAD, CHUNKS, ROLLUPS, TIMES, ensure};
 use super::series::{keep_shape, numbers};
-use crate::samples::buckets::{bucket, day, key, series};
+use crate::samples::buckets::{bucket as hour_of, day, key, series};
 use crate::samples::gather::{Hour, Picked, Round, Slice};
 use crate::samples::pick::pick;
 use crate::samples::tail::Entry;
@@ -19,8 +20,14 @@ use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// How far ahead of now a time may lie and still get a partition of its own, in hours.
-const AHEAD: i64 = 24;
+/// Where an hour is written.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    bucket: i64,
+    layout: Layout,
+    /// So far ahead that it gets no partition.
+    is_ahead: bool,
+}
 
 impl PostgresStore {
     /// Packs what is due of one unit's batches; whether more of it is.
@@ -54,15 +61,15 @@ impl PostgresStore {
             tracing::warn!(bucket, "samples older than raw retention are dropped");
             done.dropped += batches.len() as u64;
         }
-        for &hour in kept.keys().filter(|hour| **hour < bucket(now) + AHEAD) {
+        for &hour in kept.keys().filter(|hour| **hour < hour_of(now) + AHEAD) {
             for parted in [TIMES, CHUNKS, ROLLUPS] {
-                ensure(conn, parted, hour).await?;
+                ensure(conn, self.0.found.layout, parted, hour).await?;
             }
         }
         // What stays has shapes, and those transactions of their own.
         let rest = self.rest(conn, &round).await?;
         let start = Instant::now();
-        let packed = self.write_round(conn, round, kept, rest).await?;
+        let packed = self.write_round(conn, round, kept, rest, now).await?;
         done.longest_lock_us = done.longest_lock_us.max(start.elapsed().as_micros() as u64);
         done.batches_packed += packed.batches_packed;
         done.samples_packed += packed.samples_packed;
@@ -87,11 +94,14 @@ impl PostgresStore {
         mut round: Round<Arrays>,
         hours: BTreeMap<i64, Vec<usize>>,
         rest: Vec<(i64, Entry)>,
+        now: i64,
     ) -> Did<Maintenance> {
         let mut done = Maintenance::default();
         let mut seen: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         let mut tx = conn.begin().await?;
         for (bucket, batches) in hours {
+            let is_ahead = bucket >= hour_of(now) + AHEAD;
+            let place = Place { bucket, layout: self.0.found.layout, is_ahead };
             let sql = "SELECT EXISTS (SELECT 1 FROM hours WHERE bucket = $1)";
             let is_known: bool = sqlx::query_scalar(sql).bind(bucket).fetch_one(&mut *tx).await?;
             let next = match is_known {
@@ -114,7 +124,7 @@ impl PostgresStore {
                 (round, hour, slice) = work.await.map_err(|e| StoreError::Engine(e.to_string()))?;
                 done.dropped += slice.dropped;
                 done.samples_packed += slice.added.max(0) as u64;
-                write_slice(&mut tx, bucket, slice, &replaced).await?;
+                write_slice(&mut tx, place, slice, &replaced).await?;
                 let day = day(bucket);
                 seen.entry(day)
                     .or_default()
@@ -148,13 +158,15 @@ async fn next_times(conn: &mut PgConnection, bucket: i64) -> Did<i64> {
 /// Writes chunks and rollups; those that were there already are replaced.
 async fn write_slice(
     conn: &mut PgConnection,
-    bucket: i64,
+    place: Place,
     slice: Slice<Arrays>,
     replaced: &[u32],
 ) -> Did<()> {
+    let Place { bucket, layout, is_ahead } = place;
     if !replaced.is_empty() {
-        for table in ["DELETE FROM chunks", "DELETE FROM rollups"] {
-            let sql = format!("{table} WHERE bucket = $1 AND series = ANY($2)");
+        // Another process's clock may have put them elsewhere.
+        for table in CHUNKS.homes(layout).chain(ROLLUPS.homes(layout)) {
+            let sql = format!("DELETE FROM {table} WHERE bucket = $1 AND series = ANY($2)");
             let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(bucket).bind(numbers(replaced));
             query.execute(&mut *conn).await?;
         }
@@ -164,7 +176,7 @@ async fn write_slice(
     for (id, times) in &slice.times {
         rows.row(3).number(bucket).number(*id).array(times);
     }
-    rows.send(conn, "chunk_times (bucket, id, times)").await?;
+    rows.send(conn, TIMES.home(layout, is_ahead), "bucket, id, times").await?;
     let mut rows = Rows::new();
     for (key, times, column) in &slice.chunks {
         rows.row(9).number(bucket).number(*times).number(column.base).number(column.step);
@@ -177,14 +189,16 @@ async fn write_slice(
         };
         rows.optional(small).optional(wide).optional(raw);
     }
-    rows.send(conn, "chunks (bucket, times, base, step, series, scale, small, wide, raw)").await?;
+    let columns = "bucket, times, base, step, series, scale, small, wide, raw";
+    rows.send(conn, CHUNKS.home(layout, is_ahead), columns).await?;
     let mut rows = Rows::new();
     for r in &slice.rollups {
         debug_assert_eq!(r.key, key(bucket, series(r.key)));
         rows.row(8).number(bucket).number(series(r.key) as i32).number(r.count as i32);
         rows.number(r.min).number(r.max).number(r.sum).number(r.last).number(r.last_at);
     }
-    rows.send(conn, "rollups (bucket, series, count, min, max, sum, last, last_at)").await?;
+    let columns = "bucket, series, count, min, max, sum, last, last_at";
+    rows.send(conn, ROLLUPS.home(layout, is_ahead), columns).await?;
     let sql = "INSERT INTO hours (bucket, chunks, samples) VALUES ($1, $2, $3) \
                ON CONFLICT (bucket) DO UPDATE SET chunks = hours.chunks + excluded.chunks, \
                samples = hours.samples + excluded.samples";

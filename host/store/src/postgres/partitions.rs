@@ -1,7 +1,9 @@
-//! Partitions: made before they are needed, dropped with everything in them.
+//! Partitions: made before they are needed, dropped with everything in them. Hypertables make theirs
+//! themselves.
 
 use super::PostgresStore;
 use super::failure::{Did, Failure};
+use super::level::Layout;
 use sqlx::postgres::PgConnection;
 use sqlx::{Acquire, AssertSqlSafe, Row};
 
@@ -9,6 +11,8 @@ use sqlx::{Acquire, AssertSqlSafe, Row};
 const LOCK: i64 = 0x53_454e_5449_0001;
 /// The most hours that are remembered.
 const MAX_HOURS: usize = 64;
+/// How far ahead of now a time may lie and still get a partition of its own, in hours.
+pub(super) const AHEAD: i64 = 24;
 
 /// A table that is partitioned by ranges of hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +21,53 @@ pub(super) struct Parted {
     pub(super) table: &'static str,
     /// Hours of one partition.
     pub(super) hours: i64,
-    /// There is a partition for what lies outside all others.
-    has_default: bool,
+    /// Where rows stand that lie outside all others.
+    ahead: Option<&'static str>,
+    /// The hypertable that is there instead, of which `table` is then a view with `ahead`.
+    hyper: Option<&'static str>,
 }
 
-pub(super) const BATCHES: Parted = Parted { table: "batches", hours: 1, has_default: false };
-pub(super) const TIMES: Parted = Parted { table: "chunk_times", hours: 24, has_default: true };
-pub(super) const CHUNKS: Parted = Parted { table: "chunks", hours: 24, has_default: true };
-pub(super) const ROLLUPS: Parted = Parted { table: "rollups", hours: 168, has_default: true };
+/// These stay partitions on every level: one goes when its last row was deleted, not by its age.
+pub(super) const BATCHES: Parted = Parted { table: "batches", hours: 1, ahead: None, hyper: None };
+pub(super) const TIMES: Parted = Parted {
+    table: "chunk_times",
+    hours: 24,
+    ahead: Some("chunk_times_ahead"),
+    hyper: Some("chunk_times_hyper"),
+};
+pub(super) const CHUNKS: Parted =
+    Parted { table: "chunks", hours: 24, ahead: Some("chunks_ahead"), hyper: Some("chunks_hyper") };
+pub(super) const ROLLUPS: Parted = Parted {
+    table: "rollups",
+    hours: 168,
+    ahead: Some("rollups_ahead"),
+    hyper: Some("rollups_hyper"),
+};
 
 impl Parted {
+    /// The table that stands for it in a layout; none where `table` itself does.
+    fn hyper(self, layout: Layout) -> Option<&'static str> {
+        self.hyper.filter(|_| layout != Layout::Partitions)
+    }
+
+    /// Where rows of an hour are written. PostgreSQL finds partitions itself.
+    pub(super) fn home(self, layout: Layout, is_ahead: bool) -> &'static str {
+        match self.hyper(layout) {
+            Some(_) if is_ahead => self.ahead.unwrap_or(self.table),
+            Some(hyper) => hyper,
+            None => self.table,
+        }
+    }
+
+    /// All tables in which rows of an hour may stand already.
+    pub(super) fn homes(self, layout: Layout) -> impl Iterator<Item = &'static str> {
+        let own = self.home(layout, false);
+        [Some(own), self.ahead]
+            .into_iter()
+            .flatten()
+            .filter(move |t| *t == own || own != self.table)
+    }
+
     /// The first hour of the partition in which an hour lies.
     fn start(self, hour: i64) -> i64 {
         hour.div_euclid(self.hours) * self.hours
@@ -72,15 +113,49 @@ pub(super) async fn list(conn: &mut PgConnection, parted: Parted) -> Did<Vec<i64
 }
 
 /// Makes the partition for an hour, and moves into it what lay ahead.
-pub(super) async fn ensure(conn: &mut PgConnection, parted: Parted, hour: i64) -> Did<()> {
+pub(super) async fn ensure(
+    conn: &mut PgConnection,
+    layout: Layout,
+    parted: Parted,
+    hour: i64,
+) -> Did<()> {
+    match (parted.hyper(layout), parted.ahead) {
+        (Some(hyper), Some(ahead)) => take_in(conn, parted, hour, ahead, hyper).await,
+        _ => partition(conn, parted, hour).await,
+    }
+}
+
+/// Moves what lay ahead into the hypertable, which makes a chunk for it.
+async fn take_in(
+    conn: &mut PgConnection,
+    parted: Parted,
+    hour: i64,
+    ahead: &str,
+    hyper: &str,
+) -> Did<()> {
+    let start = parted.start(hour);
+    let rows =
+        format!("FROM {ahead} WHERE bucket >= {start} AND bucket < {}", start + parted.hours);
+    let sql = format!("SELECT EXISTS (SELECT 1 {rows})");
+    if !sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *conn).await? {
+        return Ok(());
+    }
+    let mut tx = conn.begin().await?;
+    lock(&mut tx).await?;
+    run(&mut tx, format!("INSERT INTO {hyper} SELECT * {rows}; DELETE {rows};")).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn partition(conn: &mut PgConnection, parted: Parted, hour: i64) -> Did<()> {
     let start = parted.start(hour);
     let (name, end, table) = (parted.name(start), start + parted.hours, parted.table);
     let mut tx = conn.begin().await?;
     lock(&mut tx).await?;
     if list(&mut tx, parted).await?.binary_search(&start).is_err() {
         let mut sql = format!("CREATE TABLE {name} (LIKE {table} INCLUDING ALL);");
-        if parted.has_default {
-            let rows = format!("FROM {table}_ahead WHERE bucket >= {start} AND bucket < {end}");
+        if let Some(ahead) = parted.ahead {
+            let rows = format!("FROM {ahead} WHERE bucket >= {start} AND bucket < {end}");
             sql += &format!("INSERT INTO {name} SELECT * {rows}; DELETE {rows};");
         }
         sql += &format!(
@@ -115,13 +190,28 @@ pub(super) async fn drop_one(
     Ok(true)
 }
 
+async fn drop_partitions(conn: &mut PgConnection, parted: Parted, floor: i64) -> Did<()> {
+    for start in list(conn, parted).await? {
+        if start + parted.hours > floor {
+            break;
+        }
+        match drop_one(conn, parted, start, false).await {
+            Ok(_) => {}
+            // Somebody reads it for long: it goes another time.
+            Err(failure) if failure.is_locked_out() => break,
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
 impl PostgresStore {
     /// Makes sure that batches of an hour of commits have their partition.
     pub(super) async fn ensure_hour(&self, conn: &mut PgConnection, hour: i64) -> Did<()> {
         if self.0.hours.lock().contains(&hour) {
             return Ok(());
         }
-        ensure(conn, BATCHES, hour).await?;
+        partition(conn, BATCHES, hour).await?;
         let mut hours = self.0.hours.lock();
         if hours.len() >= MAX_HOURS {
             hours.clear();
@@ -130,26 +220,28 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Drops the partitions that end at or below a floor; how many.
+    /// Drops the partitions that end at or below a floor.
     pub(super) async fn drop_below(
         &self,
         conn: &mut PgConnection,
         parted: Parted,
         floor: i64,
-    ) -> Did<u64> {
-        let mut dropped = 0;
-        for start in list(conn, parted).await? {
-            if start + parted.hours > floor {
-                break;
+    ) -> Did<()> {
+        let Some(hyper) = parted.hyper(self.0.found.layout) else {
+            return drop_partitions(conn, parted, floor).await;
+        };
+        let sql = match self.0.found.layout {
+            Layout::Hypertables => {
+                format!("SELECT drop_chunks('{hyper}', older_than => {floor}::bigint)")
             }
-            match drop_one(conn, parted, start, false).await {
-                Ok(_) => dropped += 1,
-                // Somebody reads it for long: it goes another time.
-                Err(failure) if failure.is_locked_out() => break,
-                Err(failure) => return Err(failure),
+            Layout::Partitions | Layout::Tables => {
+                format!("DELETE FROM {hyper} WHERE bucket < {floor}")
             }
+        };
+        match run(conn, sql).await {
+            Err(failure) if !failure.is_locked_out() => Err(failure),
+            _ => Ok(()),
         }
-        Ok(dropped)
     }
 
     /// Drops the partitions of batches of past hours that are packed.
@@ -189,5 +281,17 @@ mod tests {
         }
         assert_eq!(CHUNKS.start_of("chunks_ahead"), None);
         assert_eq!(CHUNKS.start_of("chunk_times_24"), None);
+    }
+
+    #[test]
+    fn a_row_is_written_to_one_table_and_sought_in_all_that_may_have_it() {
+        let homes = |layout| CHUNKS.homes(layout).collect::<Vec<_>>();
+        assert_eq!(homes(Layout::Partitions), ["chunks"]);
+        assert_eq!(CHUNKS.home(Layout::Partitions, true), "chunks");
+        for layout in [Layout::Hypertables, Layout::Tables] {
+            assert_eq!(homes(layout), ["chunks_hyper", "chunks_ahead"]);
+            assert_eq!(CHUNKS.home(layout, false), "chunks_hyper");
+            assert_eq!(CHUNKS.home(layout, true), "chunks_ahead");
+        }
     }
 }

@@ -302,7 +302,7 @@ impl Store for PostgresStore {
     }
 
     fn describe(&self) -> String {
-        format!("PostgreSQL {} ({}) at {}", self.0.version, self.0.level, self.0.url)
+        format!("{} at {}", self.0.found, self.0.url)
     }
 
     async fn sizes(&self) -> Result<Sizes, StoreError> {

@@ -1,5 +1,6 @@
 //! What every engine must do, written against the trait alone. An engine takes part by a
-//! function and a line below; each test gets an empty store of its own.
+//! function and a line below; each test gets an empty store of its own. The levels of TimescaleDB
+//! are engines of soak's: CI has none, and they fail where it is missing.
 
 mod access;
 mod agents;
@@ -12,6 +13,8 @@ mod lease;
 mod query;
 #[path = "../server/mod.rs"]
 mod server;
+#[path = "../server/timescale.rs"]
+mod timescale;
 mod upkeep;
 
 use sentinel_model::batch::{Batch, BatchBuilder};
@@ -23,6 +26,7 @@ use sentinel_store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_test_services::Postgres;
 use std::sync::Arc;
+use timescale::Edition;
 
 /// 2025-01-01 00:00 UTC, the start of an hour.
 pub(crate) const T0: i64 = 1_735_689_600_000;
@@ -74,10 +78,29 @@ async fn postgres() -> (Arc<Postgres>, PostgresStore) {
     (server, store)
 }
 
+async fn timescale_of(edition: Edition) -> (Arc<Postgres>, PostgresStore) {
+    let server = timescale::shared(edition);
+    let url = PostgresUrl::new(&timescale::database(&server)).unwrap();
+    let store = PostgresStore::open(url, PostgresOptions::default()).await.unwrap();
+    let said = store.describe();
+    assert!(said.contains(&format!("{edition:?}: hypertables")), "{said}");
+    (server, store)
+}
+
+async fn apache() -> (Arc<Postgres>, PostgresStore) {
+    timescale_of(Edition::Apache).await
+}
+
+async fn community() -> (Arc<Postgres>, PostgresStore) {
+    timescale_of(Edition::Community).await
+}
+
 macro_rules! contract {
     ($($module:ident :: $test:ident),* $(,)?) => {
         contract!(on_sqlite, sqlite, $($module::$test),*);
         contract!(on_postgres, postgres, $($module::$test),*);
+        contract!(soak_on_timescale_apache, apache, $($module::$test),*);
+        contract!(soak_on_timescale_community, community, $($module::$test),*);
     };
     ($engine:ident, $open:ident, $($module:ident :: $test:ident),*) => {
         mod $engine {
