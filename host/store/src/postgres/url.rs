@@ -127,7 +127,7 @@ impl PostgresUrl {
         let user = user.split(':').next().unwrap_or_default();
         let at = if user.is_empty() { "" } else { "@" };
         let socket = options.split('&').find_map(|o| o.strip_prefix("host="));
-        let host = socket.map_or_else(|| host.to_owned(), |s| plain(s));
+        let host = socket.map_or_else(|| host.to_owned(), plain);
         PgConnectOptions::from_str(url).map_err(|_| refuse("cannot be read"))?;
         check_tls(options)?;
         Ok(Self { url: url.to_owned(), shown: format!("postgres://{user}{at}{host}/{database}") })
