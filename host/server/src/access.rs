@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use jwt::Jwt;
 use parking_lot::Mutex;
 pub use roles::Role;
-use roles::{Effect, decision};
+use roles::{Effect, Need, decision};
 use sentinel_store::access::{NewAudit, TokenHash};
 use sentinel_store::{Store, StoreError};
 use sha2::{Digest, Sha256};
@@ -242,14 +242,17 @@ pub async fn check_role(State(access): State<Access>, request: Request, next: Ne
     let (Some(decision), Some(caller)) = (decision, request.extensions().get::<Caller>()) else {
         return refuse(StatusCode::FORBIDDEN, "nobody has decided who may do this");
     };
-    let denied = (caller.role < decision.role).then(|| {
+    let Need::Token(role) = decision.need else {
+        return refuse(StatusCode::FORBIDDEN, "this is for nobody with a token");
+    };
+    let denied = (caller.role < role).then(|| {
         let text = format!(
-            "this needs the role {}, and the token of {} has the role {}",
-            decision.role, caller.name, caller.role
+            "this needs the role {role}, and the token of {} has the role {}",
+            caller.name, caller.role
         );
         refuse(StatusCode::FORBIDDEN, text)
     });
-    if decision.effect == Effect::Reads {
+    if decision.effect != Effect::Changes {
         return match denied {
             Some(denied) => denied,
             None => next.run(request).await,

@@ -86,11 +86,16 @@ fn unavailable(error: &StoreError) -> Status {
 }
 
 /// Somebody asks too often; when to come again, milliseconds.
-fn too_often(wait: u32) -> Status {
+pub(crate) fn too_often(wait: u32) -> Status {
     let text = format!("there were too many enrolments from this address; again in {wait} ms");
     let mut status = Status::resource_exhausted(text);
     status.metadata_mut().insert(PUSHBACK, wait.into());
     status
+}
+
+/// After how many milliseconds to come again, where a refusal says so.
+pub(crate) fn pushback(status: &Status) -> Option<u32> {
+    status.metadata().get(PUSHBACK)?.to_str().ok()?.parse().ok()
 }
 
 impl IngestService {

@@ -4,13 +4,18 @@ mod served;
 
 use prost::Message;
 use reqwest::{Client, StatusCode};
+use sentinel_server::Listeners;
+use sentinel_server::access::hash;
+use sentinel_server::code::code;
+use sentinel_server::rate::{Limits, Rate};
+use sentinel_store::Store as _;
 use sentinel_wire::fleet;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::{
     FleetRequest, HeartbeatResponse, PushRequest, PushResponse, Refusal, RegisterRequest,
     RegisterResponse,
 };
-use served::{NOW, Served, beat, nonce, sealed, serve};
+use served::{NOW, Served, beat, nonce, sealed, serve, serve_limited};
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -70,6 +75,53 @@ async fn an_agent_enrols_pushes_and_beats_over_http_with_the_checks_of_grpc() {
     let unheard: HeartbeatResponse = http.ask("/v1/sync", &beat(&forged)).await;
     assert_eq!(unheard.refusal(), Refusal::Signature);
     assert_eq!(served.push(&key, 2).await.0, Refusal::None, "and gRPC goes on");
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_enrolment_over_http_has_the_rate_the_audit_and_the_codes_of_one_over_grpc() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners::bind(any, any, None).await.unwrap();
+    let url = listeners.addresses().grpc_url().parse().unwrap();
+    let limits = Limits { enrolments: Rate { per_second: 1, burst: 4 }, ..Limits::default() };
+    let mut served = serve_limited(listeners, url, limits).await;
+    let http = Posting::to(&served);
+    let mine = format!("sac_{}", "x".repeat(32));
+    let request = RegisterRequest {
+        token: mine.clone(),
+        agent_id: "web-1".into(),
+        hw_id: "a".repeat(64),
+        hostname: "web-1.example".into(),
+        nonce: vec![1; 16],
+        ..RegisterRequest::default()
+    };
+    let post = async || http.post("/v1/register", PROTOBUF, request.encode_to_vec()).await;
+    let said = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
+    let (status, body) = post().await;
+    assert_eq!(status, StatusCode::CONFLICT, "{}", said(&body));
+    assert!(said(&body).contains("waits for an operator's approval"), "{}", said(&body));
+    let asked = served.store.enrolment_tokens(NOW).await.unwrap().remove(0).asked.unwrap();
+    assert_eq!((asked.agent.as_str(), asked.address.as_str()), ("web-1", "127.0.0.1"));
+    assert!(served.tokens.approve(&code(&hash(&mine)), "ann", NOW).await.unwrap());
+    let (status, body) = post().await;
+    assert_eq!(status, StatusCode::OK, "{}", said(&body));
+    let audit = served.store.audit(i64::MAX, 9).await.unwrap().remove(0);
+    assert_eq!(
+        (audit.entry.address.as_str(), audit.entry.what.as_str(), audit.outcome.as_deref()),
+        ("127.0.0.1", "enrol web-1 on web-1.example", Some("enrolled"))
+    );
+    // One bucket for both ways: the third comes over gRPC, the fourth over HTTP, the fifth is too many.
+    served.client.register(request.clone()).await.unwrap();
+    assert_eq!(post().await.0, StatusCode::OK);
+    let over = http.client.post(format!("{}/v1/register", http.base));
+    let over = over.header("content-type", PROTOBUF).body(request.encode_to_vec());
+    let over = over.send().await.unwrap();
+    assert_eq!(
+        (over.status(), &over.headers()["retry-after"]),
+        (StatusCode::TOO_MANY_REQUESTS, &"1".parse().unwrap())
+    );
+    let refused = served.client.register(request.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
     served.server.shutdown().await;
 }
 

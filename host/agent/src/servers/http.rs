@@ -127,7 +127,10 @@ impl HttpLink {
                 Ok(Some(answer))
             }
             StatusCode::NO_CONTENT => Ok(None),
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => Err(refused(status, &body)),
+            StatusCode::BAD_REQUEST
+            | StatusCode::FORBIDDEN
+            | StatusCode::CONFLICT
+            | StatusCode::TOO_MANY_REQUESTS => Err(refused(status, &body)),
             other => Err(LinkError::Http(format!("it answers {other}: {}", shown(&body)))),
         }
     }

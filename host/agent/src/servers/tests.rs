@@ -125,7 +125,21 @@ async fn what_a_server_refuses_is_no_reason_to_go_elsewhere() {
     let error = link.register(RegisterRequest::default()).await.unwrap_err();
     assert!(matches!(&error, LinkError::Refused(text) if text == "the token was used up"));
     assert!(!is_way_closed(&error));
-    for (status, body) in [(403, "<html>blocked</html>"), (404, ""), (502, ""), (200, "welcome")] {
+    // An enrolment that waits for approval, or comes too often, is the same at every server.
+    for status in [400, 409, 429] {
+        let ours = refuse(status, r#"{"error":"the code waits"}"#).await;
+        let link = HttpLink::new(&ours, &LinkTls::default()).unwrap();
+        let error = link.register(RegisterRequest::default()).await.unwrap_err();
+        assert!(matches!(&error, LinkError::Refused(text) if text == "the code waits"), "{status}");
+        assert!(!is_way_closed(&error), "{status}");
+    }
+    let busy = [(429, "<html>slow down</html>"), (409, "")];
+    for (status, body) in busy.into_iter().chain([
+        (403, "<html>blocked</html>"),
+        (404, ""),
+        (502, ""),
+        (200, "welcome"),
+    ]) {
         let other = refuse(status, body).await;
         let link = HttpLink::new(&other, &LinkTls::default()).unwrap();
         let error = link.register(RegisterRequest::default()).await.unwrap_err();

@@ -67,11 +67,34 @@ impl FromStr for Role {
     }
 }
 
+/// What whoever calls a route must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// An agent's key, with which the message is signed; to enrol, an enrolment token.
+    Signature,
+    /// A token of this role or a higher one.
+    Token(Role),
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Signature => f.write_str("signature"),
+            Self::Token(role) => role.fmt(f),
+        }
+    }
+}
+
 /// Whether a route changes anything; what does is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// It only answers.
     Reads,
+    /// It takes what an agent measured or says of itself.
+    Takes,
     /// It changes something.
     Changes,
 }
@@ -83,22 +106,38 @@ pub struct Decision {
     pub method: &'static str,
     /// Its path, as it is described.
     pub path: &'static str,
-    /// The least role that may call it.
-    pub role: Role,
+    /// What whoever calls it must have.
+    pub need: Need,
     /// Whether it changes anything.
     pub effect: Effect,
 }
 
 const fn reads(path: &'static str, role: Role) -> Decision {
-    Decision { method: "GET", path, role, effect: Effect::Reads }
+    Decision { method: "GET", path, need: Need::Token(role), effect: Effect::Reads }
+}
+
+const fn open(path: &'static str) -> Decision {
+    Decision { method: "GET", path, need: Need::Nothing, effect: Effect::Reads }
+}
+
+const fn signed(path: &'static str, effect: Effect) -> Decision {
+    Decision { method: "POST", path, need: Need::Signature, effect }
 }
 
 const fn changes(method: &'static str, path: &'static str, role: Role) -> Decision {
-    Decision { method, path, role, effect: Effect::Changes }
+    Decision { method, path, need: Need::Token(role), effect: Effect::Changes }
 }
 
 /// The decisions. `host/server/ACCESS.md` says the same to people.
 pub const TABLE: &[Decision] = &[
+    open("/healthz"),
+    open("/ready"),
+    open("/metrics"),
+    open("/openapi.json"),
+    signed("/v1/register", Effect::Changes),
+    signed("/v1/push", Effect::Takes),
+    signed("/v1/sync", Effect::Takes),
+    signed("/v1/follow", Effect::Reads),
     reads("/v1/status", Role::Viewer),
     reads("/v1/query", Role::Viewer),
     reads("/v1/metrics", Role::Viewer),
@@ -112,7 +151,7 @@ pub const TABLE: &[Decision] = &[
     Decision {
         method: "POST",
         path: "/v1/silences/preview",
-        role: Role::Viewer,
+        need: Need::Token(Role::Viewer),
         effect: Effect::Reads,
     },
     reads("/v1/agents", Role::Viewer),
@@ -157,7 +196,7 @@ mod tests {
     /// A line of the page for people, of a table of three columns.
     fn line(one: &Decision) -> String {
         let audit = if one.effect == Effect::Changes { "yes" } else { "" };
-        format!("| `{} {}` | {} | {audit} |", one.method, one.path, one.role).replace("|  |", "| |")
+        format!("| `{} {}` | {} | {audit} |", one.method, one.path, one.need).replace("|  |", "| |")
     }
 
     #[test]
@@ -175,9 +214,9 @@ mod tests {
             let same = |other: &Decision| (other.method, other.path) == (one.method, one.path);
             assert!(!TABLE[i + 1..].iter().any(same), "{one:?}");
         }
-        assert_eq!(decision(&Method::GET, "/v1/rules").unwrap().role, Role::Viewer);
-        assert_eq!(decision(&Method::HEAD, "/v1/rules").unwrap().role, Role::Viewer);
-        assert_eq!(decision(&Method::PUT, "/v1/rules").unwrap().role, Role::Operator);
+        assert_eq!(decision(&Method::GET, "/v1/rules").unwrap().need, Need::Token(Role::Viewer));
+        assert_eq!(decision(&Method::HEAD, "/v1/rules").unwrap().need, Need::Token(Role::Viewer));
+        assert_eq!(decision(&Method::PUT, "/v1/rules").unwrap().need, Need::Token(Role::Operator));
         assert!(decision(&Method::POST, "/v1/rules").is_none());
     }
 

@@ -11,6 +11,7 @@ mod letters;
 pub(crate) mod posted;
 mod query;
 mod rules;
+mod secured;
 mod silences;
 mod status;
 mod tokens;
@@ -24,7 +25,6 @@ use crate::keyring::KeyRing;
 use crate::rotation::Rotation;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
 use bounds::{Bounds, bound};
 pub(crate) use failure::Failure;
 use prometheus::Registry;
@@ -75,7 +75,7 @@ impl Context {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Sentinel",
-    description = "What a Sentinel server answers. Every route under /v1 needs the API token."
+    description = "What a Sentinel server answers. Who may call what stands at each route: with a token of a role (`x-role`), with an agent's signature, or anybody."
 ))]
 struct Description;
 
@@ -115,26 +115,36 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(fleet::status))
 }
 
-/// The description of the API, OpenAPI 3.1.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    described().split_for_parts().1
+/// Routes that answer anybody.
+fn open() -> OpenApiRouter<Context> {
+    OpenApiRouter::default()
+        .routes(routes!(status::healthz))
+        .routes(routes!(status::ready))
+        .routes(routes!(status::metrics))
+        .routes(routes!(status::description))
 }
 
-/// All routes: `/v1` behind the token, the bounds and the table of roles, health and metrics open to answer also
-/// when there is too much to do, everything behind the check of the Host header. A request is
+/// The description of the API, OpenAPI 3.1: of every route that is served, since the routers are
+/// made of the same.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut description = described().into_openapi();
+    description.merge(open().into_openapi());
+    description.merge(posted::described().into_openapi());
+    secured::secure(&mut description);
+    description
+}
+
+/// All routes but those of agents: `/v1` behind the token, the bounds and the table of roles, health and metrics open
+/// to answer also when there is too much to do, everything behind the check of the Host header. A request is
 /// counted once it may be made at all, and its time runs while it waits.
 pub(crate) fn router(context: Context, access: Access) -> Router {
-    let (api, description) = described().split_for_parts();
+    let (api, _) = described().split_for_parts();
     let api = api
         .route_layer(from_fn_with_state(access.clone(), check_role))
         .route_layer(from_fn_with_state(Bounds::new(MAX_RUNNING, MAX_WAITING), bound))
         .route_layer(from_fn_with_state(access.clone(), check_token));
-    let open = Router::new()
-        .route("/healthz", get(status::healthz))
-        .route("/ready", get(status::ready))
-        .route("/metrics", get(status::metrics))
-        .route("/openapi.json", get(move || async move { axum::Json(description) }));
+    let (open, _) = open().split_for_parts();
     api.merge(open)
         .with_state(context)
         .layer(RequestBodyLimitLayer::new(MAX_BODY))
@@ -146,13 +156,14 @@ pub(crate) fn router(context: Context, access: Access) -> Router {
 
 #[cfg(test)]
 mod tests {
-    use crate::access::roles::TABLE;
+    use crate::access::roles::{Need, TABLE};
 
     #[test]
-    fn every_described_route_is_under_v1() {
-        let description = super::openapi();
-        assert!(description.paths.paths.len() >= 12);
-        assert!(description.paths.paths.keys().all(|path| path.starts_with("/v1/")));
+    fn what_is_not_under_v1_is_open_to_anybody_and_nothing_else_is() {
+        for one in TABLE {
+            let open = one.need == Need::Nothing;
+            assert_eq!(open, !one.path.starts_with("/v1/"), "{one:?}");
+        }
     }
 
     #[test]

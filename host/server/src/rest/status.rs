@@ -8,23 +8,34 @@ use axum::http::StatusCode;
 use prometheus::TextEncoder;
 use sentinel_bus::Depth;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// The process answers.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// The store answers, so that what is asked and sent can be served.
+#[utoipa::path(get, path = "/ready", responses((status = 200, body = String, content_type = "text/plain"), (status = 503, body = crate::api::ErrorBody)))]
 pub(super) async fn ready(State(context): State<Context>) -> Result<&'static str, Failure> {
     context.store.rules().await?;
     Ok("ready\n")
 }
 
 /// Prometheus text.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(context): State<Context>) -> Result<String, Failure> {
     TextEncoder::new()
         .encode_to_string(&context.registry.gather())
         .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
+pub(super) async fn description() -> Json<&'static utoipa::openapi::OpenApi> {
+    static DESCRIPTION: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(super::openapi);
+    Json(&DESCRIPTION)
 }
 
 /// Everything at a glance: agents, workers, slots, offsets, lag, sizes.
