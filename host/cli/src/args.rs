@@ -199,8 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn every_command_of_the_runbook_is_one() {
-        let text = deployed("RUNBOOK.md");
+    fn every_command_of_the_runbooks_is_one() {
+        let text = deployed("RUNBOOK.md") + &deployed("RUNBOOK-RULES.md");
         let commands = text.lines().filter_map(|line| line.strip_prefix("    "));
         let commands: Vec<&str> = commands.filter(|line| line.starts_with("sentinel ")).collect();
         assert!(commands.len() >= 12, "{commands:?}");

@@ -45,6 +45,52 @@ fn every_section_of_an_alert_is_of_one_that_is_shipped_and_says_how_to_look() ->
     Ok(())
 }
 
+/// The rules of deploy/rules: name and link.
+fn rules() -> Result<Vec<(String, String)>> {
+    let mut rules = Vec::new();
+    for entry in std::fs::read_dir(Path::new(ROOT).join("deploy/rules"))? {
+        let path = entry?.path();
+        let name = path.display().to_string();
+        if !name.ends_with(".yaml") || name.ends_with(".test.yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        for rule in text.split("\n  - name: ").skip(1) {
+            let (name, rest) = rule.split_once('\n').context("a rule")?;
+            let link = rest.lines().find_map(|line| line.strip_prefix("    runbook_url: "));
+            rules.push((
+                name.to_owned(),
+                link.with_context(|| format!("{name} has no link"))?.into(),
+            ));
+        }
+    }
+    Ok(rules)
+}
+
+#[test]
+fn every_shipped_rule_links_to_its_section_and_every_section_is_of_a_rule() -> Result<()> {
+    let rules = rules()?;
+    ensure!(rules.len() >= 20, "{} rules", rules.len());
+    let page = read("deploy/RUNBOOK-RULES.md")?;
+    let sections: Vec<(&str, &str)> = page
+        .split("\n### ")
+        .skip(1)
+        .filter_map(|one| one.split_once('\n'))
+        .map(|(heading, text)| (heading.trim_matches('`'), text))
+        .collect();
+    for (name, link) in &rules {
+        let (file, anchor) = link.split_once('#').with_context(|| format!("{name}: {link}"))?;
+        ensure!(anchor == name, "{name} links to {link}");
+        ensure!(read(file)?.contains(&format!("\n### `{name}`\n")), "{link} is not there");
+    }
+    for (name, text) in &sections {
+        ensure!(rules.iter().any(|(rule, _)| rule == name), "there is no rule {name}");
+        let is_told = text.contains("\n    sentinel query '") && text.contains("\n* ");
+        ensure!(is_told, "{name} does not say how to look and what to do");
+    }
+    Ok(())
+}
+
 #[test]
 fn every_figure_that_is_said_to_be_measured_names_a_row_of_the_results() -> Result<()> {
     let runbook = read("deploy/RUNBOOK.md")?;
