@@ -7,6 +7,8 @@ mod agent;
 mod alerts;
 mod built;
 mod cpu;
+mod deployed;
+mod ingest;
 mod notify;
 mod postgres;
 mod registry;
@@ -50,6 +52,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
         ],
         postgres::measure,
     ),
+    (&["server-ingest-batches-per-cpu-s"], ingest::measure),
     (&["wire-bytes-per-sample-scrape", "wire-bytes-per-sample-backlog"], wire::measure),
     (&["rules-round-cpu-s", "rules-cpu-vs-prometheus"], rules::measure),
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),

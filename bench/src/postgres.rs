@@ -28,30 +28,17 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Seconds on the processor of a server and of all that it has started.
 fn server_seconds(postmaster: u32) -> Result<f64> {
-    let mut ticks = 0;
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let Ok(fields) = stat(pid) else { continue };
-        // A child that has ended counts in its parent.
-        if pid == postmaster {
-            ticks += fields[11..15].iter().sum::<u64>();
-        } else if fields[1] == u64::from(postmaster) {
-            ticks += fields[11..13].iter().sum::<u64>();
-        }
+    // A child that has ended counts in its parent.
+    let mut ticks: u64 = cpu::stat(postmaster)?[11..15].iter().sum();
+    for child in cpu::children(postmaster)? {
+        ticks += cpu::stat(child).map_or(0, |fields| fields[11..13].iter().sum());
     }
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The fields of `/proc/PID/stat` after the name; what is no number is 0.
-fn stat(pid: u32) -> Result<Vec<u64>> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, fields) = text.rsplit_once(')').context("a name in brackets")?;
-    Ok(fields.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect())
-}
-
 /// Seconds of this process's children that have ended.
 fn children_seconds() -> Result<f64> {
-    let fields = stat(std::process::id())?;
+    let fields = cpu::stat(std::process::id())?;
     let ticks: u64 = fields[13..15].iter().sum();
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
