@@ -2,6 +2,7 @@
 
 mod heartbeat;
 mod push;
+mod streams;
 
 use crate::enrolment::{EnrolmentError, EnrolmentTokens, claim};
 use crate::fleet::FleetBoard;
@@ -28,6 +29,7 @@ use sentinel_wire::v1::{
     PushResponse, Refusal, RegisterRequest, RegisterResponse,
 };
 use std::sync::Arc;
+pub(crate) use streams::Streams;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -54,6 +56,7 @@ pub struct IngestService {
     pub(crate) wrap: Arc<KeyWrap>,
     pub(crate) tokens: Arc<EnrolmentTokens>,
     pub(crate) replay: Mutex<ReplayWindow>,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) rates: Arc<Rates>,

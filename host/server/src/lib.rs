@@ -27,7 +27,7 @@ use access::jwt::Jwt;
 use async_trait::async_trait;
 use enrolment::EnrolmentTokens;
 use fleet::FleetBoard;
-use ingest::{Clock, IngestService};
+use ingest::{Clock, IngestService, Streams};
 use keyring::KeyRing;
 use keywrap::KeyWrap;
 pub use listen::{Addresses, Listeners, Peer};
@@ -205,6 +205,7 @@ impl Server {
             wrap: parts.wrap,
             tokens: Arc::clone(&parts.tokens),
             replay: parking_lot::Mutex::default(),
+            streams: Streams::new(Arc::clone(&parts.store)),
             metrics,
             clock: Arc::clone(&parts.clock),
             rates: Arc::clone(&rates),

@@ -155,6 +155,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Where an agent's epoch stands; all zero where it is unknown.
     async fn stream_state(&self, agent: &AgentId, epoch: Epoch) -> Result<StreamState, StoreError>;
+    /// The same of several, in their order: in one question where the engine is elsewhere.
+    async fn stream_states(
+        &self,
+        streams: &[(AgentId, Epoch)],
+    ) -> Result<Vec<StreamState>, StoreError> {
+        let mut states = Vec::with_capacity(streams.len());
+        for (agent, epoch) in streams {
+            states.push(self.stream_state(agent, *epoch).await?);
+        }
+        Ok(states)
+    }
     /// Commits records in their order, each strictly after the one before in its (agent,
     /// epoch), all in one transaction: batch blob, ledger row and committed offset together.
     /// One outcome each; a record that is out of order is refused without harm to the others.

@@ -34,7 +34,8 @@ impl IngestService {
         let mut epochs = Vec::new();
         for offsets in &request.offsets {
             let Ok(bytes) = <[u8; 16]>::try_from(offsets.epoch.as_slice()) else { continue };
-            let state = self.store.stream_state(&agent, Epoch(bytes)).await.map_err(busy)?;
+            let state = self.streams.look_up(&agent, Epoch(bytes)).await;
+            let state = state.map_err(|error| Refused::busy(error, BUSY_MS))?;
             epochs.push(epoch_state(Epoch(bytes), 0, state));
         }
         let offer = self.rotation.heard(&agent, &access, request.key_id).await;

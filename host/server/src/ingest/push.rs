@@ -36,9 +36,8 @@ impl IngestService {
         self.rates.agent(&agent, now).map_err(too_many)?;
         self.judge(sealed.sent_at_ms, &sealed.nonce)?;
         let epoch = record.position.epoch;
-        let state = progress.state(self, &agent, epoch).await?;
         // What is in the database already needs no second way through the bus.
-        if record.last() > state.committed {
+        if !progress.is_stored(self, &agent, epoch, record.last()).await? {
             let id = MessageId { agent, epoch, seq: record.position.seq, attempt: record.attempt };
             let payload = Bytes::from(prost::Message::encode_to_vec(sealed));
             self.bus.publish(Message { id, payload }).await.map_err(|e| match e {
@@ -89,7 +88,16 @@ impl IngestService {
 #[derive(Default)]
 struct Progress {
     agent: Option<AgentId>,
-    epochs: BTreeMap<Epoch, (u64, StreamState)>,
+    epochs: BTreeMap<Epoch, Reached>,
+}
+
+/// How far it came in one epoch.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    accepted: u64,
+    state: StreamState,
+    /// Whether the store said so in this push: what is only remembered may be too low.
+    is_fresh: bool,
 }
 
 impl Progress {
@@ -105,27 +113,34 @@ impl Progress {
         }
     }
 
-    async fn state(
+    /// Whether a record is in the database already.
+    async fn is_stored(
         &mut self,
         service: &IngestService,
         agent: &AgentId,
         epoch: Epoch,
-    ) -> Result<StreamState, Refused> {
-        if let Some((_, state)) = self.epochs.get(&epoch) {
-            return Ok(*state);
-        }
-        let state = service
-            .store
-            .stream_state(agent, epoch)
-            .await
-            .map_err(|e| Refused::busy(e.to_string(), BUSY_MS))?;
-        self.epochs.insert(epoch, (0, state));
-        Ok(state)
+        last: u64,
+    ) -> Result<bool, Refused> {
+        let remembered = || {
+            let state = service.streams.remembered(agent, epoch)?;
+            Some(Reached { state, ..Reached::default() })
+        };
+        let known = self.epochs.get(&epoch).copied().or_else(remembered);
+        let reached = match known {
+            Some(reached) if reached.is_fresh || last > reached.state.committed => reached,
+            other => {
+                let state = service.streams.look_up(agent, epoch).await;
+                let state = state.map_err(|error| Refused::busy(error, BUSY_MS))?;
+                Reached { state, is_fresh: true, ..other.unwrap_or_default() }
+            }
+        };
+        self.epochs.insert(epoch, reached);
+        Ok(last <= reached.state.committed)
     }
 
     fn accepted(&mut self, epoch: Epoch, last: u64) {
-        if let Some((accepted, _)) = self.epochs.get_mut(&epoch) {
-            *accepted = last.max(*accepted);
+        if let Some(reached) = self.epochs.get_mut(&epoch) {
+            reached.accepted = last.max(reached.accepted);
         }
     }
 
@@ -133,9 +148,9 @@ impl Progress {
     async fn finish(self, service: &IngestService) -> Vec<EpochState> {
         let Some(agent) = self.agent else { return Vec::new() };
         let mut out = Vec::new();
-        for (epoch, (accepted, before)) in self.epochs {
-            let state = service.store.stream_state(&agent, epoch).await.unwrap_or(before);
-            out.push(epoch_state(epoch, accepted, state));
+        for (epoch, reached) in self.epochs {
+            let state = service.streams.look_up(&agent, epoch).await.unwrap_or(reached.state);
+            out.push(epoch_state(epoch, reached.accepted, state));
         }
         out
     }

@@ -5,7 +5,7 @@ use super::plan::{LedgerRow, NewBatch, Plan, SKIPPED, Stream, StreamKey, Verdict
 use crate::ingest::{Commit, StreamState};
 use crate::samples::tail::{Decoded, Times};
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
 /// A stream from the database.
 pub(super) async fn read_stream(conn: &mut PgConnection, key: &StreamKey) -> Did<Stream> {
@@ -17,6 +17,26 @@ pub(super) async fn read_stream(conn: &mut PgConnection, key: &StreamKey) -> Did
         rewind_attempt: row.try_get::<i64, _>(2)? as u32,
     };
     Ok(Stream { id: row.try_get(0)?, state })
+}
+
+/// Where streams stand, in their order; all zero where one is unknown.
+pub(super) async fn read_states(
+    conn: &mut PgConnection,
+    keys: &[StreamKey],
+) -> Did<Vec<StreamState>> {
+    let (agents, epochs): (Vec<&str>, Vec<&[u8]>) =
+        keys.iter().map(|(agent, epoch)| (agent.as_str(), &epoch.0[..])).unzip();
+    let sql = "SELECT coalesce(s.committed, 0), coalesce(s.rewind_attempt, 0) \
+               FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(agent, epoch, place) \
+               LEFT JOIN streams s ON s.agent = k.agent AND s.epoch = k.epoch ORDER BY k.place";
+    let rows = sqlx::query(sql).bind(agents).bind(epochs).fetch_all(conn).await?;
+    let state = |row: &PgRow| -> Did<StreamState> {
+        Ok(StreamState {
+            committed: row.try_get::<i64, _>(0)? as u64,
+            rewind_attempt: row.try_get::<i64, _>(1)? as u32,
+        })
+    };
+    rows.iter().map(state).collect()
 }
 
 /// The row of a stream, made where there is none.

@@ -1,7 +1,7 @@
 //! [`Store`] by PostgreSQL: each method is one call of the module that knows how.
 
 use super::failure::{Again, retried};
-use super::ledger::read_stream;
+use super::ledger::{read_states, read_stream};
 use super::{PostgresStore, closed};
 use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
 use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
@@ -78,6 +78,18 @@ impl Store for PostgresStore {
         retried(Again::Whenever, || async move {
             let mut conn = self.0.pool.acquire().await?;
             Ok(read_stream(&mut conn, key).await?.state)
+        })
+        .await
+    }
+
+    async fn stream_states(
+        &self,
+        streams: &[(AgentId, Epoch)],
+    ) -> Result<Vec<StreamState>, StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async move {
+            let mut conn = self.0.pool.acquire().await?;
+            read_states(&mut conn, streams).await
         })
         .await
     }

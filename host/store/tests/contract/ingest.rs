@@ -54,6 +54,22 @@ pub(crate) async fn records_are_committed_once_and_in_order(store: &dyn Store) {
     assert_eq!(points[1].times, [T0]);
 }
 
+pub(crate) async fn where_several_streams_stand_is_told_in_the_order_of_the_question(
+    store: &dyn Store,
+) {
+    one(store, samples("a", 1, &[(0, 1.0, T0)]), T0).await;
+    one(store, samples("b", 1, &[(1, 1.0, T0)]), T0).await;
+    one(store, samples("b", 2, &[(1, 2.0, T0 + 1)]), T0).await;
+    store.request_rewind(&agent("a"), EPOCH, 3).await.unwrap();
+    let other = Epoch([9; 16]);
+    let keys = [("b", EPOCH), ("none", EPOCH), ("a", EPOCH), ("a", other), ("b", EPOCH)];
+    let keys = keys.map(|(name, epoch)| (agent(name), epoch));
+    let states = store.stream_states(&keys).await.unwrap();
+    let states: Vec<_> = states.iter().map(|it| (it.committed, it.rewind_attempt)).collect();
+    assert_eq!(states, [(2, 0), (0, 0), (1, 3), (0, 0), (2, 0)]);
+    assert_eq!(store.stream_states(&[]).await.unwrap(), []);
+}
+
 pub(crate) async fn the_same_number_with_another_hash_is_refused_and_harms_no_other(
     store: &dyn Store,
 ) {

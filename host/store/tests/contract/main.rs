@@ -118,6 +118,7 @@ macro_rules! contract {
 
 contract![
     ingest::records_are_committed_once_and_in_order,
+    ingest::where_several_streams_stand_is_told_in_the_order_of_the_question,
     ingest::the_same_number_with_another_hash_is_refused_and_harms_no_other,
     ingest::skipped_ranges_commit_what_was_not_committed,
     ingest::dead_records_advance_the_stream,
