@@ -39,6 +39,16 @@ pub(crate) fn children(parent: u32) -> Result<Vec<u32>> {
     Ok(found)
 }
 
+/// The same of a process and of all that it has started.
+pub(crate) fn family(parent: u32) -> Result<f64> {
+    // A child that has ended counts in its parent.
+    let mut ticks: u64 = stat(parent)?[11..15].iter().sum();
+    for child in children(parent)? {
+        ticks += stat(child).map_or(0, |fields| fields[11..13].iter().sum());
+    }
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// Seconds that this process ran, to the microsecond.
 pub(crate) fn own() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

@@ -60,11 +60,18 @@ pub(crate) struct Enrolled {
 impl Installation {
     /// Starts everything but servers and workers.
     pub(crate) fn start() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// The same; `settings` are further lines as in `postgresql.conf`.
+    pub(crate) fn with(settings: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let sentinel = given("SENTINEL_BIN")?;
         let services = Services::read(&given("SENTINEL_SERVICES")?)?;
         let nats = Nats::start(&services, &dir.path().join("nats"))?;
-        let postgres = Postgres::start(&services, &["shared_buffers=256MB"])?;
+        let settings: Vec<&str> =
+            ["shared_buffers=256MB"].iter().chain(settings).copied().collect();
+        let postgres = Postgres::start(&services, &settings)?;
         let database = postgres.database()?;
         let folder = RegistryFolder::new(&sentinel, &dir.path().join("registry"))?;
         let (registry, enrolment) = (folder.serve()?, folder.path("registry/enrolment.json"));
@@ -81,8 +88,8 @@ impl Installation {
     }
 
     /// The servers' certificate, which agents trust.
-    pub(crate) fn certificate(&self) -> Result<Vec<u8>> {
-        Ok(std::fs::read(self.path(CERTIFICATE))?)
+    pub(crate) fn certificate_file(&self) -> PathBuf {
+        self.path(CERTIFICATE)
     }
 
     /// A role's command, with what all roles are told; `more` are lines of its configuration.
@@ -99,7 +106,8 @@ impl Installation {
         Ok(command)
     }
 
-    fn log(&self, name: &str) -> String {
+    /// What a role's process logged.
+    pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
     }
 
@@ -143,7 +151,7 @@ impl Installation {
         if !server.tls {
             return Ok(endpoint);
         }
-        let trusted = Certificate::from_pem(self.certificate()?);
+        let trusted = Certificate::from_pem(std::fs::read(self.certificate_file())?);
         Ok(endpoint.tls_config(ClientTlsConfig::new().ca_certificate(trusted))?)
     }
 
@@ -184,6 +192,16 @@ impl Installation {
             agents.push(Enrolled { id, key: AgentKey::new(answer.key_id, &answer.key)? });
         }
         Ok(agents)
+    }
+
+    /// What the database answers to a question for one number.
+    pub(crate) fn number(&self, sql: &str) -> Result<f64> {
+        Ok(self.postgres.query(&self.database, sql)?.parse()?)
+    }
+
+    /// Seconds on the processor of PostgreSQL, all its processes.
+    pub(crate) fn postgres_seconds(&self) -> Result<f64> {
+        cpu::family(self.postgres.pid().context("PostgreSQL runs")?)
     }
 
     /// Resident memory of PostgreSQL: what is its processes' own, and once what they share.

@@ -26,16 +26,6 @@ const ASKED: usize = 21;
 /// `COPY`'s first bytes, flags and extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// Seconds on the processor of a server and of all that it has started.
-fn server_seconds(postmaster: u32) -> Result<f64> {
-    // A child that has ended counts in its parent.
-    let mut ticks: u64 = cpu::stat(postmaster)?[11..15].iter().sum();
-    for child in cpu::children(postmaster)? {
-        ticks += cpu::stat(child).map_or(0, |fields| fields[11..13].iter().sum());
-    }
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
 /// Seconds of this process's children that have ended.
 fn children_seconds() -> Result<f64> {
     let fields = cpu::stat(std::process::id())?;
@@ -78,9 +68,9 @@ fn copy(server: &Postgres, folder: &Path) -> Result<(f64, f64)> {
     let file = folder.join("script");
     std::fs::write(&file, script)?;
     let pid = server.pid().context("the server runs")?;
-    let before = server_seconds(pid)? + children_seconds()?;
+    let before = cpu::family(pid)? + children_seconds()?;
     let status = server.psql(database).arg("--file").arg(&file).status()?;
-    let used = server_seconds(pid)? + children_seconds()? - before;
+    let used = cpu::family(pid)? + children_seconds()? - before;
     ensure!(status.success(), "psql failed: {status}");
     let samples = number(server, database, "SELECT count(*) FROM rows")?;
     let bytes = number(server, database, "SELECT pg_total_relation_size('rows')")?;
@@ -165,7 +155,7 @@ async fn worker(server: &Postgres) -> Result<Measured> {
     let mut generator = Generator::new();
     let pid = server.pid().context("the server runs")?;
     let (mut used, ticks) = (0.0, HOURS * HOUR_TICKS);
-    let server_before = server_seconds(pid)?;
+    let server_before = cpu::family(pid)?;
     for first in (1..=ticks).step_by(36) {
         let sealed: Vec<_> =
             (first..first + 36).map(|tick| bench.sealed(&mut generator, tick)).collect();
@@ -180,7 +170,7 @@ async fn worker(server: &Postgres) -> Result<Measured> {
     // The last hour is packed like those before it.
     while store.maintain(START + (ticks + 720) * TICK_MS).await?.1 {}
     used += cpu::own() - before;
-    let of_server = server_seconds(pid)? - server_before;
+    let of_server = cpu::family(pid)? - server_before;
     let samples = (ticks * (AGENTS * ROWS) as i64) as f64;
     let packed = store.sizes().await?.packed_samples as f64;
     ensure!(packed == samples, "{packed} of {samples} samples are packed");

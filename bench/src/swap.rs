@@ -4,7 +4,7 @@
 use crate::COMPILE_CHILD;
 use crate::built::Built;
 use crate::row::{Better, Row};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use prometheus::Registry;
 use sentinel_model::batch::{Batch, BatchBuilder};
 use sentinel_model::columns::Kind;
@@ -116,6 +116,19 @@ async fn collect(slot: Slot, stop: Arc<AtomicBool>) -> Result<(u64, u64, u64)> {
     Ok((calls, failed, out_of_order))
 }
 
+/// How late the system lets a thread go on that sleeps again and again and does nothing else, milliseconds, sorted: what
+/// of a pause is the machine's.
+fn lateness(stop: &AtomicBool) -> Vec<f64> {
+    let mut late = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let begun = Instant::now();
+        std::thread::sleep(BURST);
+        late.push(milliseconds(begun.elapsed().saturating_sub(BURST)));
+    }
+    late.sort_by(f64::total_cmp);
+    late
+}
+
 fn percentile(sorted: &[f64], of: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * of) as usize]
 }
@@ -157,6 +170,8 @@ async fn under_load(runtime: &Arc<Runtime>, plugins: &Built) -> Result<Vec<Row>>
     let stop = Arc::new(AtomicBool::new(false));
     let loading = tokio::spawn(load(called.clone(), Arc::clone(&stop)));
     let collecting = tokio::spawn(collect(collected.clone(), Arc::clone(&stop)));
+    let asleep = Arc::clone(&stop);
+    let machine = std::thread::spawn(move || lateness(&asleep));
     let started = Instant::now();
     let mut swaps = Vec::new();
     for n in 1..=SWAPS {
@@ -170,6 +185,8 @@ async fn under_load(runtime: &Arc<Runtime>, plugins: &Built) -> Result<Vec<Row>>
     let offered_for = started.elapsed();
     let calls = loading.await??;
     let (collections, failed_collections, out_of_order) = collecting.await??;
+    let late = machine.join().map_err(|_| anyhow!("the thread that sleeps panicked"))?;
+    ensure!(!late.is_empty(), "it never slept");
     let rate = calls.len() as f64 / offered_for.as_secs_f64();
     ensure!(
         rate >= 0.95 * f64::from(CALLS_A_SECOND),
@@ -194,6 +211,9 @@ async fn under_load(runtime: &Arc<Runtime>, plugins: &Built) -> Result<Vec<Row>>
         "wait_ms": {
             "p50": percentile(&waited, 0.5), "p99": percentile(&waited, 0.99),
             "p99.9": percentile(&waited, 0.999), "max": longest,
+        },
+        "the machine's own lateness_ms": {
+            "p99.9": percentile(&late, 0.999), "max": percentile(&late, 1.0),
         },
         "swap_ms": { "p50": percentile(&swaps, 0.5), "max": percentile(&swaps, 1.0) },
     });

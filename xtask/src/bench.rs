@@ -1,5 +1,7 @@
 //! `cargo xtask bench` and `cargo xtask soak`: what is measured, as committed JSON.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -36,7 +38,12 @@ const ORDER: &[&str] = &[
     "install-200-agents-s",
     "registry-pull-vs-nginx",
     "worker-postgres-vs-copy",
+    "server-ingest-batches-per-cpu-s",
+    "e2e-p99-ms",
+    "wire-bytes-per-sample-scrape",
+    "wire-bytes-per-sample-backlog",
     "store-bytes-per-sample-postgres",
+    "worker-restart-s",
     "postgres-bytes-vs-copy",
     "postgres-read-1-series-ms",
     "postgres-read-100-series-ms",
@@ -124,7 +131,7 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
         let said = packing::pack(checkout, step, &sentinel, &guests, &cores)?;
         Ok(((), said))
     })?;
-    let rows = steps.run("Measure", |step| {
+    let (rows, wrong) = steps.run("Measure", |step| {
         let mut command =
             Command::new(checkout.host_program(HostProfile::Release, "sentinel-bench"));
         command
@@ -134,9 +141,9 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
             .env("SENTINEL_PLUGINS", checkout.target("plugins"))
             .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
             .env("SENTINEL_SERVICES", services::list_path(checkout));
-        let rows = measure(&mut command, |line| step.note(line), |line| step.say(line))?;
-        let said = format!("{} rows", rows.len());
-        Ok((rows, said))
+        let measured = measure(&mut command, |line| step.note(line), |line| step.say(line))?;
+        let said = format!("{} rows", measured.0.len());
+        Ok((measured, said))
     })?;
     let path = checkout.root().join("bench/results.json");
     let mut results = read_results(&path)?;
@@ -144,12 +151,17 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
     results.machine = machine();
     merge(&mut results.rows, rows);
     write_json(&path, &results)?;
-    println!("{}", table(&results.rows));
+    println!("{}", table::table(&results.rows));
     eprintln!("written to bench/results.json: commit it with the change it measures");
-    Ok(())
+    wrong.map_or(Ok(()), |wrong| bail!("{wrong}"))
 }
 
-fn measure(command: &mut Command, note: impl Fn(&str), say: impl Fn(&str)) -> Result<Vec<Row>> {
+/// The rows that were measured, and why others were not.
+fn measure(
+    command: &mut Command,
+    note: impl Fn(&str),
+    say: impl Fn(&str),
+) -> Result<(Vec<Row>, Option<String>)> {
     let mut rows = Vec::new();
     let mut wrong = None;
     let mut said = String::new();
@@ -157,7 +169,7 @@ fn measure(command: &mut Command, note: impl Fn(&str), say: impl Fn(&str)) -> Re
         Stream::Out if line.trim_start().starts_with('{') => {
             match serde_json::from_str::<Row>(line) {
                 Ok(row) => {
-                    say(&format!("{} {} {}", row.name, number(row.value), row.unit));
+                    say(&format!("{} {} {}", row.name, table::number(row.value), row.unit));
                     rows.push(row);
                 }
                 Err(error) => wrong = Some(format!("{error}: {line}")),
@@ -172,10 +184,9 @@ fn measure(command: &mut Command, note: impl Fn(&str), say: impl Fn(&str)) -> Re
     if let Some(wrong) = wrong {
         bail!("the benches printed a row that cannot be read: {wrong}");
     }
-    if !status.success() {
-        bail!("{}\n`{}` failed ({status})", said.trim_end(), process::show(command));
-    }
-    Ok(rows)
+    let failed = (!status.success())
+        .then(|| format!("{}\n`{}` failed ({status})", said.trim_end(), process::show(command)));
+    Ok((rows, failed))
 }
 
 fn read_results(path: &Path) -> Result<Results> {
@@ -196,66 +207,6 @@ fn merge(rows: &mut Vec<Row>, new: Vec<Row>) {
     }
     let place = |row: &Row| ORDER.iter().position(|name| *name == row.name).unwrap_or(ORDER.len());
     rows.sort_by_key(place);
-}
-
-/// Columns padded to their widest cell, the figures to the right.
-fn table(rows: &[Row]) -> String {
-    let header = ["row", "value", "limit", "unit", "holds"].map(str::to_owned);
-    let mut lines = vec![header];
-    for row in rows {
-        let side = match row.better {
-            Better::Higher => "at least",
-            Better::Lower => "at most",
-        };
-        lines.push([
-            row.name.clone(),
-            number(row.value),
-            format!("{side} {}", number(row.limit)),
-            row.unit.clone(),
-            if row.holds { "yes" } else { "NO" }.to_owned(),
-        ]);
-    }
-    let mut widths = [0; 5];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let [name, value, limit, unit, holds] = widths;
-    lines
-        .iter()
-        .map(|[a, b, c, d, e]| {
-            format!("{a:<name$}  {b:>value$}  {c:>limit$}  {d:<unit$}  {e:<holds$}")
-                .trim_end()
-                .to_owned()
-        })
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// Three figures that count, thousands apart.
-fn number(value: f64) -> String {
-    if value.abs() >= 1000.0 {
-        let digits = format!("{value:.0}");
-        let (sign, digits) = match digits.strip_prefix('-') {
-            Some(digits) => ("-", digits.to_owned()),
-            None => ("", digits),
-        };
-        let mut spaced = String::new();
-        for (place, digit) in digits.chars().enumerate() {
-            if place > 0 && (digits.len() - place).is_multiple_of(3) {
-                spaced.push(' ');
-            }
-            spaced.push(digit);
-        }
-        format!("{sign}{spaced}")
-    } else if value.abs() >= 100.0 {
-        format!("{value:.0}")
-    } else if value.abs() >= 10.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.2}")
-    }
 }
 
 /// Runs the tests with long counts and writes what came of each.
@@ -339,7 +290,7 @@ fn machine() -> String {
 mod tests {
     use super::*;
 
-    fn row(name: &str, value: f64) -> Row {
+    pub(super) fn row(name: &str, value: f64) -> Row {
         Row {
             name: name.to_owned(),
             value,
@@ -360,37 +311,23 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_cut_to_what_a_reader_compares() {
-        for (value, text) in [
-            (0.345_6, "0.35"),
-            (15.96, "16.0"),
-            (249.6, "250"),
-            (1_234_567.8, "1 234 568"),
-            (-1_500.0, "-1 500"),
-        ] {
-            assert_eq!(number(value), text);
-        }
-    }
-
-    #[test]
-    fn a_missed_limit_is_marked_in_the_table() {
-        let expected = "\
-row  value         limit  unit   holds
-a     0.50  at most 1.00  ratio  yes
-b     2.00  at most 1.00  ratio  NO";
-        assert_eq!(table(&[row("a", 0.5), row("b", 2.0)]), expected);
-    }
-
-    #[test]
     fn rows_are_read_from_stdout_and_everything_else_is_talk() {
         let mut command = Command::new("sh");
         command.args([
             "-c",
             r#"echo warming; echo '{"name":"a","value":1,"limit":2,"unit":"x","better":"lower","holds":true,"detail":"d"}'"#,
         ]);
-        let rows = measure(&mut command, |_| {}, |_| {}).unwrap();
-        assert_eq!(rows.len(), 1);
+        let (rows, wrong) = measure(&mut command, |_| {}, |_| {}).unwrap();
+        assert_eq!((rows.len(), wrong), (1, None));
         assert_eq!((rows[0].name.as_str(), rows[0].holds), ("a", true));
+        let mut half = Command::new("sh");
+        half.args([
+            "-c",
+            r#"echo '{"name":"a","value":1,"limit":2,"unit":"x","better":"lower","holds":true}'; echo 'error: b: no disk' >&2; exit 1"#,
+        ]);
+        let (rows, wrong) = measure(&mut half, |_| {}, |_| {}).unwrap();
+        assert_eq!(rows.len(), 1, "what was measured counts");
+        assert!(wrong.unwrap().contains("b: no disk"));
         let mut broken = Command::new("sh");
         broken.args(["-c", r#"echo '{"name":"a"}'"#]);
         assert!(measure(&mut broken, |_| {}, |_| {}).is_err());
