@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// Everything that tests of rules need.
 pub(crate) struct Lab {
     pub(crate) rig: Rig,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) plugins: Arc<SignedFolder>,
     pub(crate) dir: tempfile::TempDir,
 }
 
@@ -42,8 +44,9 @@ impl Lab {
         assert_eq!(folder.refused().count(), 0);
         let metrics = prometheus::Registry::new();
         let options = RuntimeOptions::new(dir.path(), CompilerCommand::hooked(), metrics);
-        let rig = Rig::new(Runtime::start(options).unwrap(), Arc::new(folder));
-        Self { rig, dir }
+        let (runtime, plugins) = (Runtime::start(options).unwrap(), Arc::new(folder));
+        let rig = Rig::new(Arc::clone(&runtime), Arc::clone(&plugins) as Arc<_>);
+        Self { rig, runtime, plugins, dir }
     }
 
     /// Writes a file beside the others.

@@ -22,7 +22,8 @@ pub(crate) struct Samples {
     blocks: Option<Box<Blocks>>,
 }
 
-/// Windows with so many samples are made of the samples, longer ones of blocks of them.
+/// Windows with so many samples are made of the samples, longer ones of blocks of them. Quantiles
+/// and estimates read all samples of their window: at most [`MAX_SAMPLES`].
 const DIRECT: usize = 1_000;
 
 impl Samples {
@@ -224,9 +225,12 @@ fn quantile(values: &[f64], q: f64) -> f64 {
     sorted.sort_unstable_by(f64::total_cmp);
     let rank = q.clamp(0.0, 1.0) * top as f64;
     let (low, high) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
-    // The difference of two infinities is no number, hence no interpolation between equals.
-    if low == high { low } else { low + (high - low) * rank.fract() }
+    // Of each its part, as Prometheus does: the difference of two huge ones may be no number. Nor
+    // is no part of an infinity, hence nothing is made of equals.
+    if low == high { low } else { low * (1.0 - rank.fract()) + high * rank.fract() }
 }
 
+#[cfg(test)]
+mod estimates;
 #[cfg(test)]
 mod tests;
