@@ -6,11 +6,14 @@ mod server;
 #[path = "server/timescale.rs"]
 mod timescale;
 
+use sentinel_model::alert::{Alert, AlertState, Fingerprint};
 use sentinel_model::batch::BatchBuilder;
 use sentinel_model::columns::Kind;
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::series::Labels;
 use sentinel_store::Store;
+use sentinel_store::alerting::AlertingChange;
 use sentinel_store::ingest::{Commit, CommitOutcome, Content};
 use sentinel_store::postgres::{Level, PostgresOptions, PostgresStore, PostgresUrl};
 use sentinel_store::query::TimeRange;
@@ -115,6 +118,71 @@ impl Rig {
             "SELECT coalesce(string_agg(range_start_integer::text, ' ' ORDER BY range_start_integer), '') \
              FROM timescaledb_information.chunks WHERE hypertable_name = '{table}_hyper'"
         ))
+    }
+}
+
+fn alert(rule: &str, state: AlertState) -> Alert {
+    let labels: Labels = [("host", "web-1")].into_iter().collect();
+    Alert {
+        fingerprint: Fingerprint::of(rule, &labels),
+        rule: rule.into(),
+        state,
+        labels,
+        annotations: Labels::default(),
+        summary: "too much of it".into(),
+        value: 1.0,
+        active_since: T0,
+        fired_at: None,
+        last_active: T0,
+        resolved_at: (state == AlertState::Resolved).then_some(T0 + 5),
+        incident: 1,
+    }
+}
+
+/// The views of what counts most, of the newest values, and of alerts that are not over.
+async fn people_see_what_is_going_on(rig: &Rig) {
+    let store = rig.open().await;
+    // The view of the last day asks PostgreSQL's clock.
+    let now: i64 = rig.ask("SELECT (extract(epoch FROM now()) * 1000)::bigint").parse().unwrap();
+    for (seq, age) in [(1, 3 * HOUR), (2, 3 * HOUR - 1), (3, 0)] {
+        let mut builder = BatchBuilder::new();
+        for i in ["0", "1"] {
+            builder.push("many", [("i", i)], Kind::Gauge, seq as f64, now - age);
+        }
+        if seq == 1 {
+            builder.push("few", [], Kind::Gauge, 7.0, now - age);
+        }
+        commit(&store, record("a", seq, content(builder)), now - age).await;
+    }
+    maintain(&store, now).await;
+    let top = rig.ask("SELECT name, series, samples FROM metrics_top");
+    assert_eq!(top, "many|2|4\nfew|1|1");
+    let recent = "SELECT name, labels->>'i', value, extract(epoch FROM time) * 1000 = {} \
+                  FROM metrics_recent ORDER BY 1, 2";
+    assert_eq!(rig.ask(&recent.replace("{}", &now.to_string())), "many|0|3|t\nmany|1|3|t");
+    let alerts = vec![
+        alert("hot", AlertState::Firing),
+        alert("full", AlertState::Pending),
+        alert("over", AlertState::Resolved),
+    ];
+    store.save_alerting(AlertingChange { alerts, ..AlertingChange::default() }).await.unwrap();
+    let active = rig.ask(
+        "SELECT rule, state, labels->>'host', summary, since FROM alerts_active ORDER BY rule",
+    );
+    let rest = "web-1|too much of it|2025-01-01 00:00:00+00";
+    assert_eq!(active, format!("full|pending|{rest}\nhot|firing|{rest}"));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn people_see_with_sql_what_counts_most_what_is_newest_and_what_is_wrong() {
+    people_see_what_is_going_on(&Rig::plain()).await;
+}
+
+#[tokio::test]
+async fn soak_people_see_the_same_of_hypertables() {
+    for edition in [Edition::Apache, Edition::Community] {
+        people_see_what_is_going_on(&Rig::of(edition)).await;
     }
 }
 

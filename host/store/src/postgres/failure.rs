@@ -58,6 +58,16 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<&str> {
     Some(error.try_downcast_ref::<PgDatabaseError>()?.code())
 }
 
+/// A serialisation failure, or a deadlock.
+fn is_taken_back(state: &str) -> bool {
+    matches!(state, "40001" | "40P01")
+}
+
+/// No connection, or a server that ends or begins.
+fn is_gone(state: &str) -> bool {
+    state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03")
+}
+
 impl Failure {
     fn state(&self) -> &str {
         match self {
@@ -66,20 +76,16 @@ impl Failure {
         }
     }
 
-    /// PostgreSQL took everything back, and asks for it again: a serialisation failure, or a
-    /// deadlock.
+    /// PostgreSQL took everything back, and asks for it again.
     fn is_undone(&self) -> bool {
-        matches!(self, Self::Moved) || matches!(self.state(), "40001" | "40P01")
+        matches!(self, Self::Moved) || is_taken_back(self.state())
     }
 
     /// The connection is gone, or never was: whether what was asked is done is not known.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
-            Self::Sql(_) => {
-                let state = self.state();
-                state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03")
-            }
+            Self::Sql(_) => is_gone(self.state()),
             Self::Moved | Self::Store(_) => false,
         }
     }
@@ -141,4 +147,58 @@ where
         }
     }
     run().await.map_err(StoreError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again() {
+        for (state, undone, gone) in [
+            ("40001", true, false),
+            ("40P01", true, false),
+            ("08006", false, true),
+            ("57P01", false, true),
+            ("57P03", false, true),
+            // A timeout, a full disk, no lock, no right, a broken rule, a mistake of ours.
+            ("57014", false, false),
+            ("53100", false, false),
+            ("55P03", false, false),
+            ("28P01", false, false),
+            ("23505", false, false),
+            ("42601", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((is_taken_back(state), is_gone(state)), (undone, gone), "{state}");
+        }
+    }
+
+    fn lost() -> Failure {
+        Failure::Sql(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()))
+    }
+
+    /// How often something is run that fails so.
+    async fn runs(again: Again, fails: fn() -> Failure) -> u32 {
+        let count = AtomicU32::new(0);
+        let done: Result<(), _> = retried(again, || async {
+            count.fetch_add(1, Ordering::Relaxed);
+            Err(fails())
+        })
+        .await;
+        done.unwrap_err();
+        count.into_inner()
+    }
+
+    #[tokio::test]
+    async fn attempts_are_bounded_and_what_may_have_been_done_is_not_done_again() {
+        assert_eq!(runs(Again::Whenever, lost).await, ATTEMPTS);
+        assert_eq!(runs(Again::Undone, lost).await, 1);
+        assert_eq!(runs(Again::Undone, || Failure::Moved).await, ATTEMPTS);
+        let stays = || Failure::Store(StoreError::Conflict("taken".into()));
+        assert_eq!(runs(Again::Whenever, stays).await, 1);
+        let pauses: Vec<u128> = pauses().map(|pause| pause.as_millis()).collect();
+        assert_eq!(pauses, [20, 40, 80, 160]);
+    }
 }
