@@ -78,9 +78,40 @@ async fn a_push_carries_one_agents_records_up_to_the_first_that_is_refused() {
         sealed("web-1", &first, 2, NOW),
     ];
     let (refusal, text) = served.send(envelopes).await;
-    assert_eq!(refusal, Refusal::Malformed);
+    assert_eq!(refusal, Refusal::Signature);
     assert!(text.contains("one agent"), "{text}");
     assert_eq!(served.bus.depth().messages, 1, "those before it were taken");
+    served.server.shutdown().await;
+}
+
+/// An agent gives up a record that is called malformed, so nobody on the way may bring that about.
+#[tokio::test]
+async fn what_was_cut_or_changed_on_the_way_is_never_called_malformed() {
+    let mut served = serve().await;
+    let (_, key) = served.enrol().await;
+    type Change = fn(&mut sentinel_wire::v1::Envelope);
+    let changes: &[(&str, Change)] = &[
+        ("no agent", |e| e.agent_id.clear()),
+        ("an agent id that is none", |e| e.agent_id.push('/')),
+        ("a short epoch", |e| e.epoch.truncate(15)),
+        ("a long nonce", |e| e.nonce.push(0)),
+        ("no signature", |e| e.mac.clear()),
+        ("no number", |e| e.seq = 0),
+        ("no attempt", |e| e.attempt = 0),
+        ("no payload", |e| e.payload.clear()),
+        ("a skip in place of the payload", |e| {
+            e.payload.clear();
+            e.skipped_to = 9;
+        }),
+        ("a skip beside the payload", |e| e.skipped_to = 9),
+    ];
+    for (what, change) in changes {
+        let mut envelope = sealed("web-1", &key, 1, NOW);
+        change(&mut envelope);
+        let (refusal, text) = served.send(vec![envelope]).await;
+        assert_eq!(refusal, Refusal::Signature, "{what}: {text}");
+    }
+    assert_eq!(served.bus.depth().messages, 0);
     served.server.shutdown().await;
 }
 

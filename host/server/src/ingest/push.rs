@@ -5,7 +5,7 @@ use bytes::Bytes;
 use sentinel_bus::{BusError, Message, MessageId};
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::ingest::StreamState;
-use sentinel_wire::envelope::{self, EnvelopeError, WAY, batch_id, trace_id};
+use sentinel_wire::envelope::{self, WAY, batch_id, trace_id};
 use sentinel_wire::v1::{EpochState, PushRequest, PushResponse, Refusal};
 use std::collections::BTreeMap;
 
@@ -19,18 +19,14 @@ impl IngestService {
         let now = self.now();
         let all = |wait| Refused::busy("the server gets as many batches as it takes", wait);
         self.rates.batch(now).map_err(all)?;
-        let agent = AgentId::new(&sealed.agent_id)
-            .map_err(|e| Refused::new(Refusal::Malformed, e.to_string()))?;
+        // What the agent did not sign says nothing of the record that it has: called malformed, the
+        // agent would give that up for a byte that was lost on the way.
+        let unsigned = |text: String| Refused::new(Refusal::Signature, text);
+        let agent = AgentId::new(&sealed.agent_id).map_err(|e| unsigned(e.to_string()))?;
         progress.belongs_to(&agent)?;
         let access = self.access(&agent).await?;
         let key = self.key(&agent, &access, sealed.key_id)?;
-        let record = envelope::open(sealed, key).map_err(|e| {
-            let kind = match e {
-                EnvelopeError::Signature { .. } => Refusal::Signature,
-                _ => Refusal::Malformed,
-            };
-            Refused::new(kind, e.to_string())
-        })?;
+        let record = envelope::open(sealed, key).map_err(|e| unsigned(e.to_string()))?;
         // Only what the agent signed counts against it.
         let too_many = |wait| Refused::busy("the agent sends more batches than it may", wait);
         self.rates.agent(&agent, now).map_err(too_many)?;
@@ -104,7 +100,7 @@ impl Progress {
     fn belongs_to(&mut self, agent: &AgentId) -> Result<(), Refused> {
         match &self.agent {
             Some(first) if first != agent => {
-                Err(Refused::new(Refusal::Malformed, "a push carries one agent's records"))
+                Err(Refused::new(Refusal::Signature, "a push carries one agent's records"))
             }
             _ => {
                 self.agent = Some(agent.clone());
