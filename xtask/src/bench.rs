@@ -59,6 +59,7 @@ const ORDER: &[&str] = &[
 const SOAK: &[(&str, &str)] = &[
     ("SENTINEL_SEEDS", "2000"),
     ("SENTINEL_KILLS", "50"),
+    ("SENTINEL_FAULT_SECONDS", "60"),
     ("PROPTEST_CASES", "5000"),
     ("PROMQL_CASES", "1000"),
 ];

@@ -23,6 +23,7 @@ pub use smtp::{Mail, SmtpServer, SmtpTls};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -109,6 +110,18 @@ impl Services {
 /// Where none is free.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A port on which nobody listens, below those that the system gives to connections: one that is
+/// still free after its owner was killed, and that nobody reaches by connecting from it.
+///
+/// # Errors
+/// Where none is free.
+pub fn steady_port() -> Result<u16> {
+    (0..1_000)
+        .map(|_| 12_000 + (RandomState::new().build_hasher().finish() % 18_000) as u16)
+        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        .context("no port is free")
 }
 
 /// What a server on loopback answers, head and body.

@@ -1,6 +1,6 @@
 //! A real nats-server with JetStream.
 
-use crate::{Process, Services, free_port, wait};
+use crate::{Process, Services, steady_port, wait};
 use anyhow::{Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ impl Nats {
     /// As [`Nats::start`].
     pub fn with(services: &Services, folder: &Path, top: &str, jetstream: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let port = free_port()?;
+        let port = steady_port()?;
         let config = format!(
             "listen: 127.0.0.1:{port}\nmax_payload: {MAX_PAYLOAD}\n{top}\n\
              jetstream {{\n  store_dir: \"{}\"\n  {jetstream}\n}}\n",

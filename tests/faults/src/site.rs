@@ -1,0 +1,284 @@
+//! The production pair as real processes: NATS, PostgreSQL, two servers, two workers, two agents.
+
+mod begin;
+
+use crate::oracle::{self, kept};
+use crate::proxy::Proxy;
+use crate::role::Role;
+use crate::schedule::Strike;
+use crate::{SOON, number, until};
+use anyhow::{Context, Result, bail, ensure};
+use begin::command;
+use sentinel_test_services::{Nats, Postgres, RegistryProcess};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Whom [`Site::strike`] can kill.
+pub const VICTIMS: &[&str] =
+    &["agent-1", "agent-2", "server-1", "server-2", "worker-1", "worker-2", "nats", "postgres"];
+/// The agents, which are named as their processes are.
+const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
+/// How many of a log's lines are shown where something fails.
+const SHOWN: usize = 60;
+
+/// What a site is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// Of the proxies' lots.
+    pub seed: u64,
+    /// Lines as in `postgresql.conf`.
+    pub postgres: &'a [&'a str],
+    /// Further lines of the configuration's part `agent`, indented by two.
+    pub agent: &'a str,
+    /// Rows that each agent makes ten times a second.
+    pub rows: u32,
+}
+
+impl Options<'_> {
+    /// Small agents, and nothing special.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, postgres: &[], agent: "", rows: 20 }
+    }
+}
+
+/// Each pair of parts that speak to each other, by a proxy of their own.
+pub struct Wires {
+    /// From agents to the first server, and to the second.
+    pub agents_servers: [Proxy; 2],
+    /// From servers to NATS.
+    pub servers_bus: Proxy,
+    /// From workers to NATS.
+    pub workers_bus: Proxy,
+    /// From servers to PostgreSQL.
+    pub servers_store: Proxy,
+    /// From workers to PostgreSQL.
+    pub workers_store: Proxy,
+}
+
+impl Wires {
+    /// All of them, with their names.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, &Proxy); 6] {
+        [
+            ("agents to server-1", &self.agents_servers[0]),
+            ("agents to server-2", &self.agents_servers[1]),
+            ("servers to NATS", &self.servers_bus),
+            ("workers to NATS", &self.workers_bus),
+            ("servers to PostgreSQL", &self.servers_store),
+            ("workers to PostgreSQL", &self.workers_store),
+        ]
+    }
+}
+
+/// Everything, running.
+pub struct Site {
+    // In the order in which they end: who gives before who takes, the folder last.
+    roles: BTreeMap<&'static str, Role>,
+    /// What the processes are joined by.
+    pub wires: Wires,
+    _registry: RegistryProcess,
+    nats: Nats,
+    postgres: Postgres,
+    database: String,
+    rest: [u16; 2],
+    folder: TempDir,
+}
+
+impl Site {
+    /// What a command of the CLI prints, asked of the first server.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
+        let token = std::fs::read_to_string(self.folder.path().join("server-1/api.token"))?;
+        let mut command = command(self.folder.path());
+        command.args(words).args(["--server", &format!("http://127.0.0.1:{}", self.rest[0])]);
+        let output = command.env("SENTINEL_TOKEN", token.trim()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "sentinel {words:?}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// A role's process.
+    ///
+    /// # Panics
+    /// Where there is none of the name.
+    pub fn role_mut(&mut self, name: &str) -> &mut Role {
+        self.roles.get_mut(name).expect("a role's name")
+    }
+
+    /// NATS.
+    pub fn nats(&mut self) -> &mut Nats {
+        &mut self.nats
+    }
+
+    /// PostgreSQL.
+    pub fn postgres(&mut self) -> &mut Postgres {
+        &mut self.postgres
+    }
+
+    /// The database, as it is without any proxy.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The wire of a name, as [`Wires::all`] has it.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[must_use]
+    pub fn wire(&self, name: &str) -> &Proxy {
+        self.wires.all().into_iter().find(|(of, _)| *of == name).expect("a wire's name").1
+    }
+
+    /// Its folder, in which each process has one of its name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What each agent says it has kept.
+    #[must_use]
+    pub fn kept(&self) -> [u64; 2] {
+        AGENTS.map(|name| kept(&self.log(name)))
+    }
+
+    /// The greatest value of each agent that is stored.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub fn committed(&self) -> Result<[u64; 2]> {
+        let of = |agent: &str| -> Result<u64> {
+            let sql = format!(
+                "SELECT coalesce(max(value), 0)::bigint FROM metrics_time \
+                 WHERE name = 'sentinel_test_counter' AND labels->>'agent' = '{agent}'"
+            );
+            Ok(self.postgres.query(&self.database, &sql)?.parse()?)
+        };
+        Ok([of(AGENTS[0])?, of(AGENTS[1])?])
+    }
+
+    /// Waits until both agents count on from now.
+    ///
+    /// # Errors
+    /// Where they do not; the logs are in the message.
+    pub fn counts_on(&mut self) -> Result<()> {
+        let before = self.kept();
+        until("both agents count on", || {
+            Ok(self.kept().iter().zip(&before).all(|(now, before)| now > before).then_some(()))
+        })
+        .with_context(|| self.logs())
+    }
+
+    /// What a process logged.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        self.roles.get(name).map(Role::log).unwrap_or_default()
+    }
+
+    /// How many samples of counters are stored.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub fn stored(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM metrics_time WHERE name = 'sentinel_test_counter'";
+        Ok(self.postgres.query(&self.database, sql)?.parse()?)
+    }
+
+    /// Kills all of these at once, and starts them again after a while.
+    ///
+    /// # Errors
+    /// What does not start again.
+    pub fn strike(&mut self, strike: &Strike) -> Result<()> {
+        std::thread::sleep(strike.after);
+        for name in &strike.victims {
+            match name.as_str() {
+                "nats" => self.nats.kill(),
+                "postgres" => self.postgres.kill(),
+                role => self.role_mut(role).kill(),
+            }
+        }
+        std::thread::sleep(strike.down);
+        self.revive()
+    }
+
+    /// Starts whatever is dead, and what ended by itself.
+    ///
+    /// # Errors
+    /// What does not start.
+    pub fn revive(&mut self) -> Result<()> {
+        if self.postgres.pid().is_none() {
+            self.postgres.begin()?;
+        }
+        if self.nats.pid().is_none() {
+            self.nats.start_again()?;
+        }
+        for role in self.roles.values_mut() {
+            role.keep_alive()?;
+            if role.pid().is_none() {
+                role.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything runs again: waits until both agents count on, and asks the oracle.
+    ///
+    /// # Errors
+    /// The oracle's report, where something was lost or doubled, and the logs.
+    pub fn judge(&mut self) -> Result<String> {
+        let judged = self.judged();
+        judged.with_context(|| self.logs())
+    }
+
+    fn judged(&mut self) -> Result<String> {
+        self.revive()?;
+        let before = self.kept();
+        until("both agents count on", || {
+            self.revive()?;
+            Ok(self.kept().iter().zip(&before).all(|(now, before)| now > before).then_some(()))
+        })?;
+        let logs = AGENTS.map(|name| (name.to_owned(), self.roles[name].log_file().to_owned()));
+        let folder = self.folder.path().to_owned();
+        let asked = oracle::Asked::of(&self.database, &logs, &folder)?;
+        let start = Instant::now();
+        loop {
+            // What gave up while something was missing is started again, as it would be.
+            self.revive()?;
+            match asked.judge(Duration::from_secs(3)) {
+                Ok(report) => {
+                    self.no_panic()?;
+                    return Ok(report);
+                }
+                Err(error) if start.elapsed() > SOON => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn no_panic(&self) -> Result<()> {
+        for (name, role) in &self.roles {
+            if let Some(line) = role.log().lines().find(|line| line.contains("panicked at")) {
+                bail!("{name}: {line}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The last lines of every process.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let shown = number("SENTINEL_LINES", SHOWN as u64) as usize;
+        let tails = self.roles.iter().map(|(name, role)| {
+            let log = role.log();
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("counted: ")).collect();
+            let tail = lines[lines.len().saturating_sub(shown)..].join("\n");
+            format!("---- {name}, ended by itself {} times:\n{tail}\n", role.ended())
+        });
+        tails.collect()
+    }
+}

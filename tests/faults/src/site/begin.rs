@@ -1,0 +1,197 @@
+//! Starting a [`Site`]: the order in which its parts need each other.
+
+use super::{AGENTS, Options, Site, Wires};
+use crate::oracle::kept;
+use crate::proxy::{Place, Proxy};
+use crate::role::Role;
+use crate::{given, until};
+use anyhow::{Context, Result};
+use sentinel_test_services::{
+    Nats, Postgres, RegistryFolder, RegistryProcess, Services, steady_port,
+};
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The program, with nothing of this process's environment.
+pub(super) fn command(folder: &Path) -> Command {
+    let mut command = Command::new(given("SENTINEL_BIN", "debug/sentinel"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env("SENTINEL_LOG", "info");
+    command
+}
+
+/// A registry with the counter in it.
+fn registry(folder: &Path) -> Result<RegistryProcess> {
+    let registry = RegistryFolder::new(&given("SENTINEL_BIN", "debug/sentinel"), folder)?;
+    let serving = registry.serve()?;
+    let key = given("SENTINEL_PUBLISHER_KEY", "dev-keys/sentinel.key");
+    let trust = std::fs::read_to_string(key.with_file_name("trust.yaml"))?;
+    let public = trust.split(|c: char| c.is_whitespace() || c == '"' || c == '\'');
+    let public = public.into_iter().find(|word| word.starts_with("ed25519:"));
+    registry.approve(&serving, "sentinel", public.context("the publisher's public key")?)?;
+    registry.token("sentinel")?;
+    let plugin = given("SENTINEL_PLUGINS", "plugins").join("fixtures/counter.wasm");
+    let (plugin, key) = (plugin.to_str().context("a path")?, key.to_str().context("a path")?);
+    let url = serving.url();
+    let publish = ["plugin", "publish", plugin, "--key", key, "--token-file", "token"];
+    registry.run(&[&publish[..], &["--registry", &url]].concat())?;
+    Ok(serving)
+}
+
+/// Whether a server says that it is ready.
+fn is_ready(port: u16) -> Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // Servers answer to names that they know, of which localhost is none.
+    let head = format!("Host: 127.0.0.1:{port}\r\nConnection: close");
+    write!(stream, "GET /ready HTTP/1.1\r\n{head}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
+}
+
+/// The Unix socket of a PostgreSQL, in the folder that its URL names.
+fn socket(postgres: &Postgres) -> Result<PathBuf> {
+    let url = postgres.url("x");
+    let (_, folder) = url.split_once("host=").context("a socket")?;
+    Ok(PathBuf::from(folder.replace("%2F", "/")).join(".s.PGSQL.5432"))
+}
+
+/// A proxy of a database, in a folder of its own; the URL through it.
+fn database_wire(folder: &Path, name: &str, to: PathBuf, seed: u64) -> Result<(Proxy, String)> {
+    let folder = folder.join(name);
+    std::fs::create_dir(&folder)?;
+    let proxy = Proxy::on_socket(&folder.join(".s.PGSQL.5432"), Place::Socket(to), seed)?;
+    let host = folder.display().to_string().replace('/', "%2F");
+    Ok((proxy, format!("postgres://sentinel@localhost/test0?host={host}")))
+}
+
+impl Site {
+    /// Starts everything, and waits until both agents count.
+    ///
+    /// # Errors
+    /// Where something does not come up; the logs are in the message.
+    pub fn start(options: &Options<'_>) -> Result<Self> {
+        let services = Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?;
+        let folder = tempfile::tempdir()?;
+        let path = folder.path();
+        let nats = Nats::start(&services, &path.join("nats"))?;
+        let postgres = Postgres::start(&services, options.postgres)?;
+        let database = postgres.database()?;
+        let registry = registry(path)?;
+        let (rest, grpc) = ([steady_port()?, steady_port()?], [steady_port()?, steady_port()?]);
+        let seed = options.seed;
+        let at = socket(&postgres)?;
+        let (servers_store, servers_url) = database_wire(path, "ss", at.clone(), seed)?;
+        let (workers_store, workers_url) = database_wire(path, "ws", at, seed)?;
+        let port = |port, salt: u64| Proxy::on_port(Place::Port(port), seed ^ salt);
+        let wires = Wires {
+            agents_servers: [port(grpc[0], 1)?, port(grpc[1], 2)?],
+            servers_bus: port(nats.port(), 3)?,
+            workers_bus: port(nats.port(), 4)?,
+            servers_store,
+            workers_store,
+        };
+        for (file, store, bus) in [
+            ("servers.yaml", servers_url, &wires.servers_bus),
+            ("workers.yaml", workers_url, &wires.workers_bus),
+        ] {
+            let text = format!(
+                "version: 1\nstore: {store}\nbus: nats://127.0.0.1:{}\n\
+                 nats: {{partitions: 3, max_bytes: 67108864}}\n\
+                 worker: {{settle: 0s, self_watch: {{enabled: false}}}}\n",
+                bus.port()
+            );
+            std::fs::write(path.join(file), text)?;
+        }
+        let mut site = Self {
+            roles: BTreeMap::new(),
+            wires,
+            nats,
+            postgres,
+            database,
+            rest,
+            folder,
+            _registry: registry,
+        };
+        let url = site._registry.url();
+        let started = site.start_roles(&url, grpc, options);
+        started.with_context(|| site.logs())?;
+        Ok(site)
+    }
+
+    fn start_roles(&mut self, registry: &str, grpc: [u16; 2], options: &Options<'_>) -> Result<()> {
+        let path = self.folder.path().to_owned();
+        for (i, name) in ["server-1", "server-2"].into_iter().enumerate() {
+            let mut command = self.role(name, "servers.yaml", registry);
+            command.arg("--key").arg(path.join("agents.key"));
+            command.arg("--listen").arg(format!("127.0.0.1:{}", self.rest[i]));
+            command.arg("--grpc").arg(format!("127.0.0.1:{}", grpc[i]));
+            self.run(name, &command)?;
+            // The first makes the key and the tables.
+            self.until_ready(i)?;
+        }
+        for name in ["worker-1", "worker-2"] {
+            let mut command = self.role(name, "workers.yaml", registry);
+            command.arg("--key").arg(path.join("agents.key")).args(["--name", name]);
+            self.run(name, &command)?;
+        }
+        let ports = self.wires.agents_servers.each_ref().map(Proxy::port);
+        let join = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        for (i, name) in AGENTS.into_iter().enumerate() {
+            let config = format!(
+                "version: 1\nagent:\n  id: {name}\n  interval: 100ms\n  heartbeat: 500ms\n{}  \
+                 collectors:\n    - slot: counter\n      plugin: sentinel/counter\n      \
+                 config: {{slot: counter, rows: {}, series: 7}}\n      \
+                 grants: {{kv: {{max_bytes: 4096}}}}\n",
+                options.agent, options.rows
+            );
+            let file = format!("{name}.yaml");
+            std::fs::write(path.join(&file), config)?;
+            let token = path.join(format!("{name}.token"));
+            std::fs::write(&token, self.ask(&["token", "create"])?)?;
+            let mut command = self.role(name, &file, registry);
+            // Each prefers another server.
+            command.arg("--join").arg(format!("{},{}", join[i], join[1 - i]));
+            command.arg("--token-file").arg(token);
+            self.run(name, &command)?;
+        }
+        // They are of one machine: whichever enrols later waits to be let in.
+        let mut waits = AGENTS.to_vec();
+        until("both agents count, and what they count is stored", || {
+            waits.retain(|name| {
+                let asks = self.log(name).contains("an operator must approve it");
+                !asks || self.ask(&["agents", "approve", name]).is_err()
+            });
+            let counts = AGENTS.iter().all(|name| kept(&self.log(name)) > 0);
+            Ok((counts && self.committed()?.iter().all(|&value| value > 0)).then_some(()))
+        })
+    }
+
+    /// The command of a role with what all have.
+    fn role(&self, name: &str, config: &str, registry: &str) -> Command {
+        let path = self.folder.path();
+        let data = path.join(name);
+        let mut command = command(path);
+        command.arg(name.split('-').next().unwrap_or_default());
+        command.arg("--config").arg(path.join(config)).arg("--data").arg(data);
+        command.args(["--registry", registry]);
+        command.arg("--enrolment").arg(path.join("registry/enrolment.json"));
+        command
+    }
+
+    fn run(&mut self, name: &'static str, command: &Command) -> Result<()> {
+        let mut role = Role::new(command, &self.folder.path().join(format!("{name}.log")));
+        role.start()?;
+        self.roles.insert(name, role);
+        Ok(())
+    }
+
+    fn until_ready(&self, server: usize) -> Result<()> {
+        until("the server is ready", || Ok(is_ready(self.rest[server])?.then_some(())))
+    }
+}
