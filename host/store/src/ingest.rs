@@ -1,5 +1,6 @@
 //! Committing records: what is counted, and counted once.
 
+use crate::StoreError;
 use sentinel_model::batch::Batch;
 use sentinel_model::ids::{AgentId, Epoch};
 use std::sync::Arc;
@@ -82,4 +83,65 @@ pub struct DeadLetter {
     pub reason: String,
     /// The payload as it came.
     pub payload: Vec<u8>,
+}
+
+/// An opening of an agent's log, of which something was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentStream {
+    /// Which.
+    pub epoch: Epoch,
+    /// Highest record in the database.
+    pub committed: u64,
+    /// Unix milliseconds of the newest commit.
+    pub last_commit: i64,
+}
+
+/// What became of a committed record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordState {
+    /// Its samples are stored.
+    Samples,
+    /// The agent said that it, and those up to the last, are lost.
+    Skipped,
+    /// It could not be processed; its bytes are kept.
+    Dead,
+}
+
+/// A committed record as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Its number; of a skip, the first.
+    pub seq: u64,
+    /// The same number, but of a skip, the last.
+    pub last: u64,
+    /// Rows that it brought.
+    pub rows: u64,
+    /// What became of it.
+    pub state: RecordState,
+    /// SHA-256 of what the agent signed.
+    pub hash: [u8; 32],
+}
+
+impl LedgerEntry {
+    /// As both engines keep it.
+    pub(crate) fn stored(
+        (seq, last, rows): (i64, i64, i64),
+        state: i64,
+        hash: &[u8],
+    ) -> Result<Self, StoreError> {
+        let damaged = |what: &str| StoreError::Damaged { what: format!("ledger {seq}: {what}") };
+        let number = |n: i64| u64::try_from(n).map_err(|_| damaged("a number below 0"));
+        Ok(Self {
+            seq: number(seq)?,
+            last: number(last)?,
+            rows: number(rows)?,
+            state: match state {
+                0 => RecordState::Samples,
+                1 => RecordState::Skipped,
+                2 => RecordState::Dead,
+                _ => return Err(damaged("a state that is none")),
+            },
+            hash: hash.try_into().map_err(|_| damaged("a hash that is not 32 bytes"))?,
+        })
+    }
 }

@@ -24,7 +24,7 @@ use agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, Wrap
 use alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use async_trait::async_trait;
 use fleet::StoredSet;
-use ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use lease::Fence;
 use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_model::alert::{Alert, Delivery, Transition};
@@ -184,6 +184,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records that could not be processed, newest first.
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+    /// One of them, while it is kept.
+    async fn dead_letter(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        seq: u64,
+    ) -> Result<Option<DeadLetter>, StoreError>;
+    /// Openings of an agent's log, the one that was last committed into first.
+    async fn streams(&self, agent: &AgentId, limit: u32) -> Result<Vec<AgentStream>, StoreError>;
+    /// Committed records of one with numbers from `from` on, in their order, as far as the ledger
+    /// goes back.
+    async fn ledger(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError>;
 
     // ---- questions ----
 

@@ -42,6 +42,7 @@ mod partitions;
 mod plan;
 mod query;
 mod read;
+mod records;
 mod retain;
 mod series;
 mod slots;

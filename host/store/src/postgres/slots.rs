@@ -94,7 +94,7 @@ impl PostgresStore {
     }
 }
 
-fn dead_letter(row: &PgRow) -> Result<DeadLetter, StoreError> {
+pub(super) fn dead_letter(row: &PgRow) -> Result<DeadLetter, StoreError> {
     let damaged = |what: String| StoreError::Damaged { what };
     let epoch: &[u8] = row.try_get(1)?;
     Ok(DeadLetter {

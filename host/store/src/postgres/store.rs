@@ -7,7 +7,7 @@ use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash}
 use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use crate::fleet::StoredSet;
-use crate::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use crate::ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::tail::{TailPage, TailPosition};
@@ -114,6 +114,29 @@ impl Store for PostgresStore {
 
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         self.read_dead_letters(limit).await
+    }
+
+    async fn dead_letter(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        seq: u64,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        self.read_dead_letter(agent, epoch, seq).await
+    }
+
+    async fn streams(&self, agent: &AgentId, limit: u32) -> Result<Vec<AgentStream>, StoreError> {
+        self.read_streams(agent, limit).await
+    }
+
+    async fn ledger(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.read_ledger(agent, epoch, from, limit).await
     }
 
     async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {

@@ -35,6 +35,7 @@ mod open;
 mod pack;
 mod query;
 mod read;
+mod records;
 mod retain;
 mod script;
 mod slots;

@@ -76,7 +76,7 @@ impl SqliteStore {
     }
 }
 
-fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+pub(super) fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
     let damaged = |what: String| StoreError::Damaged { what };
     let epoch: &[u8] = row.try_get(1)?;
     Ok(DeadLetter {

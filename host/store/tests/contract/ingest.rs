@@ -3,7 +3,7 @@ use sentinel_model::batch::BatchBuilder;
 use sentinel_model::columns::Kind;
 use sentinel_model::ids::Epoch;
 use sentinel_store::Store;
-use sentinel_store::ingest::{Commit, CommitOutcome, Content, StreamState};
+use sentinel_store::ingest::{Commit, CommitOutcome, Content, RecordState, StreamState};
 use sentinel_store::query::TimeRange;
 use std::sync::Arc;
 
@@ -119,6 +119,46 @@ pub(crate) async fn dead_records_advance_the_stream(store: &dyn Store) {
     assert_eq!((letter.agent.as_str(), letter.epoch, letter.seq), ("a", EPOCH, 1));
     assert_eq!((letter.at, letter.reason.as_str()), (T0 + 5, "not a batch"));
     assert_eq!(letter.payload, [1, 2, 3]);
+}
+
+pub(crate) async fn committed_records_are_found_by_their_numbers(store: &dyn Store) {
+    let dead = Content::Dead { payload: vec![1, 2, 3], reason: "not a batch".into() };
+    let mut other_epoch = samples("a", 1, &[(0, 2.0, T0 + 1)]);
+    other_epoch.epoch = Epoch([8; 16]);
+    let records = vec![
+        samples("a", 1, &[(0, 1.0, T0), (1, 2.0, T0)]),
+        record("a", 2, Content::Skipped { to: 4 }),
+        record("a", 5, dead),
+        samples("b", 1, &[(0, 3.0, T0)]),
+    ];
+    store.commit(records, T0).await.unwrap();
+    one(store, other_epoch, T0 + 9).await;
+    let ledger = async |name: &str, epoch: Epoch, from: u64, limit: u32| {
+        let found = store.ledger(&agent(name), epoch, from, limit).await.unwrap();
+        found.into_iter().map(|it| (it.seq, it.last, it.rows, it.state)).collect::<Vec<_>>()
+    };
+    let all = [
+        (1, 1, 2, RecordState::Samples),
+        (2, 4, 0, RecordState::Skipped),
+        (5, 5, 0, RecordState::Dead),
+    ];
+    assert_eq!(ledger("a", EPOCH, 0, 9).await, all);
+    assert_eq!(ledger("a", EPOCH, 2, 1).await, all[1..2]);
+    assert_eq!(ledger("a", EPOCH, u64::MAX, 9).await, []);
+    assert_eq!(ledger("a", Epoch([9; 16]), 0, 9).await, []);
+    assert_eq!(ledger("c", EPOCH, 0, 9).await, []);
+    let signed = store.ledger(&agent("a"), EPOCH, 1, 1).await.unwrap().remove(0).hash;
+    assert_eq!(signed, samples("a", 1, &[(0, 1.0, T0), (1, 2.0, T0)]).hash);
+    let streams = store.streams(&agent("a"), 9).await.unwrap();
+    let streams: Vec<_> =
+        streams.iter().map(|it| (it.epoch, it.committed, it.last_commit)).collect();
+    assert_eq!(streams, [(Epoch([8; 16]), 1, T0 + 9), (EPOCH, 5, T0)]);
+    assert_eq!(store.streams(&agent("a"), 1).await.unwrap().len(), 1);
+    let letter = store.dead_letter(&agent("a"), EPOCH, 5).await.unwrap().unwrap();
+    assert_eq!((letter.seq, letter.payload), (5, vec![1, 2, 3]));
+    for (name, epoch, seq) in [("a", EPOCH, 1), ("b", EPOCH, 5), ("a", Epoch([8; 16]), 5)] {
+        assert_eq!(store.dead_letter(&agent(name), epoch, seq).await.unwrap(), None);
+    }
 }
 
 pub(crate) async fn epochs_and_agents_are_apart(store: &dyn Store) {

@@ -122,6 +122,7 @@ contract![
     ingest::the_same_number_with_another_hash_is_refused_and_harms_no_other,
     ingest::skipped_ranges_commit_what_was_not_committed,
     ingest::dead_records_advance_the_stream,
+    ingest::committed_records_are_found_by_their_numbers,
     ingest::epochs_and_agents_are_apart,
     ingest::a_rewind_is_kept_and_only_grows,
     ingest::a_series_keeps_its_id_whatever_the_order_of_labels,

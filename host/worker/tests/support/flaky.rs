@@ -13,7 +13,9 @@ use sentinel_store::agents::{
 };
 use sentinel_store::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use sentinel_store::fleet::StoredSet;
-use sentinel_store::ingest::{Commit, CommitOutcome, DeadLetter, StreamState};
+use sentinel_store::ingest::{
+    AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState,
+};
 use sentinel_store::lease::Fence;
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_store::tail::{TailPage, TailPosition};
@@ -146,6 +148,26 @@ impl Store for FlakyStore {
     }
     async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         self.inner.dead_letters(limit).await
+    }
+    async fn dead_letter(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        seq: u64,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.dead_letter(agent, epoch, seq).await
+    }
+    async fn streams(&self, agent: &AgentId, limit: u32) -> Result<Vec<AgentStream>, StoreError> {
+        self.inner.streams(agent, limit).await
+    }
+    async fn ledger(
+        &self,
+        agent: &AgentId,
+        epoch: Epoch,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        self.inner.ledger(agent, epoch, from, limit).await
     }
     async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
         self.inner.series(selector).await
