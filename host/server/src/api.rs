@@ -2,6 +2,8 @@
 
 mod access;
 mod attention;
+mod batches;
+mod notifiers;
 
 pub use access::{
     ApiTokenBody, ApiTokenRequest, AuditBody, DoneBody, EnrolmentTokenBody, MadeApiTokenBody,
@@ -10,6 +12,8 @@ pub use attention::{
     AcknowledgeBody, AcknowledgedBody, ByBody, NotificationBody, PreviewBody, SilenceBody,
     SilencedBody, SilencesBody, TestBody,
 };
+pub use batches::{BatchBody, BatchesBody, DeadBody, StreamBody};
+pub use notifiers::{DecidedBy, NotifierBody, NotifierWorkerBody, NotifiersBody};
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Acknowledgement;
 use sentinel_model::number::Number;

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod api;
 pub mod code;
+mod crowd;
 pub mod enrolment;
 pub mod fleet;
 pub mod ingest;
@@ -206,7 +207,7 @@ impl Server {
             tokens: Arc::clone(&parts.tokens),
             replay: parking_lot::Mutex::default(),
             streams: Streams::new(Arc::clone(&parts.store)),
-            metrics,
+            metrics: Arc::clone(&metrics),
             clock: Arc::clone(&parts.clock),
             rates: Arc::clone(&rates),
             fleet: Arc::clone(&fleet),
@@ -215,7 +216,7 @@ impl Server {
         });
         let service = IngestServer::from_arc(Arc::clone(&ingest))
             .max_decoding_message_size(MAX_PUSH + (1 << 20));
-        let (rest, grpc, accepting) = options.listeners.accept(&stop);
+        let (rest, grpc, accepting) = options.listeners.accept(&options.limits, &metrics, &stop);
         let grpc_served = tonic::transport::Server::builder()
             .layer(
                 tower::ServiceBuilder::new()

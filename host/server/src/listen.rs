@@ -4,6 +4,9 @@
 //! to other machines with TLS, it serves to its own agent and its user's commands on loopback.
 
 use crate::ServerError;
+use crate::crowd::{Crowd, Service, refusal};
+use crate::metrics::{Entered, Metrics};
+use crate::rate::Limits;
 use crate::tls::{Certificates, TlsError, TlsFiles};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,13 +16,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The most connections that one service has open; who comes then waits in the system's queue.
-const MAX_CONNECTIONS: usize = 8192;
 /// Connections that wait to be served.
 const MAX_READY: usize = 64;
 /// The longest that a TLS handshake may take.
@@ -158,20 +159,27 @@ impl Listeners {
     }
 
     /// What comes in for REST, and for gRPC, until it is told to stop.
-    pub(crate) fn accept(self, stop: &watch::Sender<bool>) -> (Incoming, Incoming, JoinSet<()>) {
+    pub(crate) fn accept(
+        self,
+        limits: &Limits,
+        metrics: &Arc<Metrics>,
+        stop: &watch::Sender<bool>,
+    ) -> (Incoming, Incoming, JoinSet<()>) {
         let mut tasks = JoinSet::new();
-        let mut incoming = |places: Vec<Place>| {
+        let mut incoming = |service: Service, places: Vec<Place>| {
             let (ready, coming) = mpsc::channel(MAX_READY);
-            let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+            let crowd = Crowd::new(limits.connections, limits.address_connections);
             for place in places {
                 let certificates = self.certificates.clone().filter(|_| place.tls);
-                let room = Arc::clone(&room);
-                let source = Source { place, certificates, room, ready: ready.clone() };
+                let (crowd, metrics) = (Arc::clone(&crowd), Arc::clone(metrics));
+                let ready = ready.clone();
+                let source = Source { service, place, certificates, crowd, metrics, ready };
                 tasks.spawn(source.run(stop.subscribe()));
             }
             coming
         };
-        let (rest, grpc) = (incoming(self.rest), incoming(self.grpc));
+        let rest = incoming(Service::Rest, self.rest);
+        let grpc = incoming(Service::Grpc, self.grpc);
         if let Some(certificates) = self.certificates {
             let mut stop = stop.subscribe();
             tasks.spawn(async move {
@@ -189,9 +197,11 @@ impl Listeners {
 pub(crate) type Incoming = mpsc::Receiver<Connection>;
 
 struct Source {
+    service: Service,
     place: Place,
     certificates: Option<Arc<Certificates>>,
-    room: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    metrics: Arc<Metrics>,
     ready: mpsc::Sender<Connection>,
 }
 
@@ -199,15 +209,11 @@ impl Source {
     async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut handshakes = JoinSet::new();
         loop {
-            let accepted = async {
-                let room = Arc::clone(&self.room).acquire_owned().await.ok();
-                (room, self.place.listener.accept().await)
-            };
-            let (room, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 // An error means that the server is gone.
                 _ = stop.wait_for(|stop| *stop) => return,
                 Some(_) = handshakes.join_next() => continue,
-                accepted = accepted => accepted,
+                accepted = self.place.listener.accept() => accepted,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
@@ -221,7 +227,19 @@ impl Source {
                 tracing::debug!(%error, "no TCP_NODELAY");
             }
             let config = self.certificates.as_ref().map(|it| it.current());
-            let (Some(room), ready) = (room, self.ready.clone()) else { return };
+            let taken = match self.crowd.enter(address.ip()) {
+                Ok(taken) => self.metrics.enters(self.service, taken),
+                Err(full) => {
+                    tracing::debug!(%address, why = full.as_str(), "a connection is refused");
+                    self.metrics.refused_connection(self.service, full);
+                    let said = refusal(self.service, config.is_some(), full);
+                    if let Some(telling) = self.crowd.tell(stream, said) {
+                        handshakes.spawn(telling);
+                    }
+                    continue;
+                }
+            };
+            let ready = self.ready.clone();
             handshakes.spawn(async move {
                 let peer = Peer { address, tls: config.is_some() };
                 let stream = match config {
@@ -235,7 +253,7 @@ impl Source {
                     },
                 };
                 // An error means that nobody serves any more.
-                let _ = ready.send(Connection { stream, peer, _room: room }).await;
+                let _ = ready.send(Connection { stream, peer, _taken: taken }).await;
             });
         }
     }
@@ -256,7 +274,7 @@ enum Stream {
 pub(crate) struct Connection {
     stream: Stream,
     pub(crate) peer: Peer,
-    _room: OwnedSemaphorePermit,
+    _taken: Entered,
 }
 
 impl Connection {

@@ -28,7 +28,9 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Batches of one agent.
+    /// Batches of one agent. About what a core of the server takes: an agent that comes back with a
+    /// backlog has it to itself, and no more than that. Beyond, the agent is told to wait, and waits
+    /// for 250 ms at least, so that it loses nothing but time.
     pub agent_batches: Rate,
     /// Batches of all agents together.
     pub batches: Rate,
@@ -38,17 +40,24 @@ pub struct Limits {
     pub requests: Rate,
     /// Requests to REST from one address with tokens that are not known yet.
     pub strangers: Rate,
+    /// Connections at once, of each listener (REST, gRPC); more are refused. An agent has two.
+    pub connections: u32,
+    /// The same from one address. Whoever stands behind one, such as a proxy or a whole site, needs
+    /// this many for all; the others' places are never taken by one.
+    pub address_connections: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let rate = |per_second, burst| Rate { per_second, burst };
         Self {
-            agent_batches: rate(2_000, 20_000),
+            agent_batches: rate(5_000, 50_000),
             batches: rate(100_000, 200_000),
             enrolments: rate(20, 200),
             requests: rate(200, 1_000),
             strangers: rate(20, 500),
+            connections: 8_192,
+            address_connections: 4_096,
         }
     }
 }
@@ -65,7 +74,14 @@ impl Limits {
             ("/strangers", self.strangers),
         ];
         let none = rates.into_iter().filter(|(_, rate)| rate.per_second == 0 || rate.burst == 0);
-        none.map(|(path, _)| (path, "nobody could ask at all; write at least 1".to_owned()))
+        let none = none.map(|(path, _)| path);
+        let connections = [
+            ("/connections", self.connections),
+            ("/address_connections", self.address_connections),
+        ];
+        let no = connections.into_iter().filter(|(_, most)| *most == 0).map(|(path, _)| path);
+        none.chain(no)
+            .map(|path| (path, "nobody could ask at all; write at least 1".to_owned()))
             .collect()
     }
 }
@@ -135,7 +151,7 @@ impl<K: Eq + Hash> Buckets<K> {
 
 /// What counts as one asker: an IPv4 address, or the 64 bits of an IPv6 address that one
 /// customer usually has whole.
-fn asker(address: IpAddr) -> IpAddr {
+pub(crate) fn asker(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
@@ -227,6 +243,15 @@ mod tests {
         assert_eq!(buckets.buckets.len(), 100);
         assert!(buckets.take(201, 10_000).is_ok(), "full buckets make room");
         assert_eq!(buckets.buckets.len(), 1);
+    }
+
+    #[test]
+    fn limits_that_let_nobody_ask_are_all_said() {
+        assert!(Limits::default().problems().is_empty());
+        let none = Rate { per_second: 1, burst: 0 };
+        let limits = Limits { requests: none, address_connections: 0, ..Limits::default() };
+        let paths: Vec<_> = limits.problems().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["/requests", "/address_connections"]);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use sentinel_server::code::code;
 use sentinel_server::rate::{Limits, Rate};
 use sentinel_wire::v1::RegisterRequest;
 use serde_json::{Value, json};
-use served::{Served, TOKEN, serve, serve_limited};
+use served::{NOW, Served, TOKEN, serve, serve_by, serve_limited};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tonic::Code;
 
 async fn ask(served: &Served, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
@@ -154,6 +156,39 @@ async fn an_agent_without_a_token_is_let_in_once_its_code_is_approved() {
     let (_, audit) = ask(&served, TOKEN, "GET", "/v1/audit", Value::Null).await;
     assert_eq!(audit[0]["what"], "enrol web-1 on web-1.example");
     assert_eq!(audit[0]["outcome"], "enrolled");
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_code_that_was_not_approved_in_time_lets_nobody_in_until_the_agent_asks_anew() {
+    let time = Arc::new(AtomicI64::new(NOW));
+    let clock = Arc::clone(&time);
+    let mut served = serve_by(Arc::new(move || clock.load(Ordering::SeqCst))).await;
+    let mine = format!("sac_{}", "x".repeat(32));
+    let shown = code(&hash(&mine));
+    let request = RegisterRequest {
+        token: mine,
+        agent_id: "web-1".into(),
+        hw_id: "a".repeat(64),
+        nonce: vec![1; 16],
+        ..RegisterRequest::default()
+    };
+    let path = format!("/v1/tokens/{shown}/approve");
+    const QUARTER: i64 = 15 * 60 * 1000;
+    let waits = served.client.register(request.clone()).await.unwrap_err();
+    assert_eq!(waits.code(), Code::FailedPrecondition);
+    time.fetch_add(QUARTER, Ordering::SeqCst);
+    assert_eq!(ask(&served, TOKEN, "POST", &path, Value::Null).await.0, 404, "its time is over");
+    // The agent comes again, and has as long once more; then as long to come once it is approved.
+    let waits = served.client.register(request.clone()).await.unwrap_err();
+    assert_eq!(waits.code(), Code::FailedPrecondition);
+    time.fetch_add(QUARTER - 1, Ordering::SeqCst);
+    assert_eq!(ask(&served, TOKEN, "POST", &path, Value::Null).await.0, 200);
+    time.fetch_add(QUARTER, Ordering::SeqCst);
+    let late = served.client.register(request.clone()).await.unwrap_err();
+    assert_eq!(late.code(), Code::FailedPrecondition, "it came too late, and asks anew: {late}");
+    assert_eq!(ask(&served, TOKEN, "POST", &path, Value::Null).await.0, 200);
+    assert!(served.client.register(request).await.unwrap().into_inner().approved);
     served.server.shutdown().await;
 }
 

@@ -5,9 +5,10 @@ mod served;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use sentinel_server::rate::Limits;
 use sentinel_server::{Listeners, ServerError, TlsFiles};
 use sentinel_wire::v1::Refusal;
-use served::{Served, TOKEN, serve_at};
+use served::{Served, TOKEN, serve_at, serve_limited};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -176,5 +177,22 @@ async fn a_server_with_tls_serves_its_own_machine_without_it_at_another_port() {
     assert_eq!(answer.status(), 200);
     let renamed = http.get(&url).bearer_auth(TOKEN).header("host", "evil.example").send().await;
     assert_eq!(renamed.unwrap().status(), 421);
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_has_too_many_connections_is_told_by_an_alert_before_any_handshake() {
+    let dir = tempfile::tempdir().unwrap();
+    make_certificates(dir.path());
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners::bind(any, any, Some(&files(dir.path(), false))).await.unwrap();
+    let url = listeners.addresses().grpc_url();
+    let limits = Limits { address_connections: 1, ..Limits::default() };
+    let served = serve_limited(listeners, endpoint(&url, dir.path(), false), limits).await;
+    let (mut open, _) = connect(dir.path(), served.server.rest()).await;
+    let url = format!("{}/healthz", served.server.addresses().rest_url());
+    let refused = client(dir.path(), true, false).get(url).send().await.unwrap_err();
+    assert!(format!("{refused:?}").contains("AccessDenied"), "{refused:?}");
+    assert!(is_healthy(&mut open).await, "the one that is there goes on");
     served.server.shutdown().await;
 }

@@ -21,6 +21,14 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, error)
     }
 
+    /// Everything that is wrong with what was sent.
+    pub(crate) fn problems(problems: Vec<ProblemBody>) -> Self {
+        let lines: Vec<String> =
+            problems.iter().map(|one| format!("{}: {}", one.path, one.message)).collect();
+        let error = format!("nothing was changed:\n{}", lines.join("\n"));
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ErrorBody { error, problems } }
+    }
+
     pub(crate) fn not_found(error: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
     }

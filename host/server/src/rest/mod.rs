@@ -3,11 +3,13 @@
 mod acknowledge;
 mod agents;
 mod alerts;
+mod batches;
 mod bounds;
 mod failure;
 mod fleet;
 mod keys;
 mod letters;
+mod notifiers;
 pub(crate) mod posted;
 mod query;
 mod rules;
@@ -94,6 +96,8 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(tokens::audit))
         .routes(routes!(query::query))
         .routes(routes!(query::names))
+        .routes(routes!(batches::list))
+        .routes(routes!(batches::show))
         .routes(routes!(rules::current))
         .routes(routes!(rules::apply))
         .routes(routes!(alerts::alerts))
@@ -109,6 +113,8 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(letters::retry))
         .routes(routes!(letters::put_away))
         .routes(routes!(letters::test))
+        .routes(routes!(notifiers::list))
+        .routes(routes!(notifiers::show, notifiers::put, notifiers::remove))
         .routes(routes!(fleet::put, fleet::sealed))
         .routes(routes!(fleet::history))
         .routes(routes!(fleet::set))

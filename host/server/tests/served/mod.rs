@@ -12,6 +12,7 @@ use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::rate::Limits;
 use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use sentinel_trust::fleet::Operators;
 use sentinel_wire::envelope::{Content, Record, seal};
 use sentinel_wire::heartbeat;
 use sentinel_wire::key::AgentKey;
@@ -60,12 +61,21 @@ pub(crate) async fn serve_by(clock: Clock) -> Served {
     let any = "127.0.0.1:0".parse().unwrap();
     let listeners = Listeners::bind(any, any, None).await.unwrap();
     let channel = format!("http://{}", listeners.addresses().grpc);
-    serve_with(listeners, channel.parse().unwrap(), Limits::default(), clock).await
+    serve_with(listeners, channel.parse().unwrap(), Limits::default(), (clock, None)).await
+}
+
+/// Of a fleet.
+pub(crate) async fn serve_fleet(operators: Operators) -> Served {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners::bind(any, any, None).await.unwrap();
+    let endpoint = listeners.addresses().grpc_url().parse().unwrap();
+    let clock: Clock = Arc::new(|| NOW);
+    serve_with(listeners, endpoint, Limits::default(), (clock, Some(operators))).await
 }
 
 /// The same at other listeners, with the way to them.
 pub(crate) async fn serve_at(listeners: Listeners, endpoint: Endpoint) -> Served {
-    serve_with(listeners, endpoint, Limits::default(), Arc::new(|| NOW)).await
+    serve_with(listeners, endpoint, Limits::default(), (Arc::new(|| NOW), None)).await
 }
 
 /// The same with other limits.
@@ -74,14 +84,14 @@ pub(crate) async fn serve_limited(
     endpoint: Endpoint,
     limits: Limits,
 ) -> Served {
-    serve_with(listeners, endpoint, limits, Arc::new(|| NOW)).await
+    serve_with(listeners, endpoint, limits, (Arc::new(|| NOW), None)).await
 }
 
 async fn serve_with(
     listeners: Listeners,
     endpoint: Endpoint,
     limits: Limits,
-    clock: Clock,
+    (clock, operators): (Clock, Option<Operators>),
 ) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -94,7 +104,7 @@ async fn serve_with(
         wrap: Arc::new(KeyWrap::open(&path("server.key")).unwrap()),
         tokens: Arc::clone(&tokens),
         rules: Arc::new(NoRules),
-        operators: None,
+        operators,
         enrolment: None,
         rotation: Default::default(),
         registry: prometheus::Registry::new(),
