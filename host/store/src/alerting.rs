@@ -1,6 +1,7 @@
 //! Alerts, their history and their notifications, written together; and what people decided
 //! about them.
 
+use crate::evaluations::Evaluation;
 use crate::lease::Fence;
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Fingerprint, Transition};
 use sentinel_model::attention::{Acknowledgement, Attempt, Silence};
@@ -25,6 +26,8 @@ pub struct AlertingChange {
     pub delivered: Vec<Delivery>,
     /// Attempts that ended, each with its notification's id.
     pub attempts: Vec<(String, Attempt)>,
+    /// What was evaluated since this was last written; one that is stored already changes nothing.
+    pub evaluations: Vec<Evaluation>,
     /// Under which lease it is written; none where one process is alone.
     pub fence: Option<Fence>,
 }
@@ -42,6 +45,7 @@ impl AlertingChange {
             decided,
             delivered,
             attempts,
+            evaluations,
             fence: _,
         } = self;
         alerts.is_empty()
@@ -52,6 +56,7 @@ impl AlertingChange {
             && decided.is_empty()
             && delivered.is_empty()
             && attempts.is_empty()
+            && evaluations.is_empty()
     }
 }
 

@@ -4,7 +4,10 @@
 //! its last bit, so the bits of each value stand beside it.
 
 use crate::StoreError;
+use crate::tail::TailPosition;
+use crate::windows::{MAX_PART_BYTES, WindowPart};
 use sentinel_model::alert::{Alert, DeliveryState, Notification, Transition};
+use sentinel_model::ids::SlotName;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -81,4 +84,27 @@ pub(crate) fn state_of(text: &str) -> Result<DeliveryState, StoreError> {
             return Err(StoreError::Damaged { what: format!("a notification is {other:?}") });
         }
     })
+}
+
+/// A position of the tail as it was kept.
+pub(crate) fn position_of(text: &str) -> Result<TailPosition, StoreError> {
+    let what = || StoreError::Damaged { what: format!("{text:?} as a position of the tail") };
+    TailPosition::from_text(text).ok_or_else(what)
+}
+
+/// A slot's name as it was kept.
+pub(crate) fn slot_of(text: &str) -> Result<SlotName, StoreError> {
+    SlotName::new(text).map_err(|e| StoreError::Damaged { what: format!("a slot's name: {e}") })
+}
+
+/// Whether parts of windows are as small as they have to be.
+pub(crate) fn fits(parts: &[WindowPart]) -> Result<(), StoreError> {
+    match parts.iter().map(|part| part.data.len()).max() {
+        Some(found) if found > MAX_PART_BYTES => Err(StoreError::TooMuch {
+            what: "bytes of a part of windows",
+            found: found as u64,
+            max: MAX_PART_BYTES as u64,
+        }),
+        Some(_) | None => Ok(()),
+    }
 }

@@ -8,6 +8,7 @@ pub mod access;
 pub mod agents;
 pub mod alerting;
 mod error;
+pub mod evaluations;
 pub mod fleet;
 pub mod format;
 pub mod ingest;
@@ -18,11 +19,13 @@ pub mod query;
 mod samples;
 pub mod sqlite;
 pub mod tail;
+pub mod windows;
 
 use access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
 use agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
 use async_trait::async_trait;
+use evaluations::Evaluation;
 use fleet::StoredSet;
 use ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use lease::Fence;
@@ -35,6 +38,7 @@ use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use std::collections::BTreeMap;
 use tail::{TailPage, TailPosition};
+use windows::{WindowChange, WindowPart};
 
 /// Why the store did not do what was asked. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -227,6 +231,16 @@ pub trait Store: Send + Sync + 'static {
     async fn tail_end(&self) -> Result<TailPosition, StoreError>;
     /// At most `limit` batches (at least 1) that were committed since, whoever did it.
     async fn tail(&self, after: &TailPosition, limit: u32) -> Result<TailPage, StoreError>;
+    /// Whether all that was committed since is still in the tail; not so where some of it is packed, or where the
+    /// position is none of this database.
+    async fn tail_reaches(&self, position: &TailPosition) -> Result<bool, StoreError>;
+    /// Writes parts of windows, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] as with [`Store::save_alerting`], [`StoreError::TooMuch`] where a part is too large.
+    async fn save_windows(&self, change: WindowChange) -> Result<(), StoreError>;
+    /// At most [`windows::PARTS_AT_ONCE`] parts from a number on, in order.
+    async fn windows(&self, from: u32) -> Result<Vec<WindowPart>, StoreError>;
     /// Series by their ids; those that are gone are left out.
     async fn known_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError>;
 
@@ -264,6 +278,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Fenced`] where the change has a fence whose lease somebody else took:
     /// nothing of it is written.
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError>;
+    /// What rules were evaluated over, after an id, earliest first, each with its id; at most
+    /// [`evaluations::MAX_EVALUATIONS`].
+    async fn evaluations(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Evaluation)>, StoreError>;
     /// All alerts that are not ok, and those resolved after `since`.
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError>;
     /// Transitions, newest first.

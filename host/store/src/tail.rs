@@ -6,10 +6,29 @@
 /// A batch stays in the tail for at least so long, in milliseconds.
 pub const PACKED_AFTER_MS: i64 = 300_000;
 
-/// Up to where the tail was read; only the store that gave it knows how to read it. It is good while the store stays
-/// open.
+/// Up to where the tail was read; only the database that gave it knows how to read it. It is good while
+/// [`Store::tail_reaches`](crate::Store::tail_reaches) says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailPosition(pub(crate) String);
+
+/// The most bytes of a position as text.
+pub const MAX_POSITION: usize = 64 << 10;
+
+impl TailPosition {
+    /// As text, to be kept.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Out of text that was kept; `None` where no database gives such ones.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let is_known = |c: char| c.is_ascii_digit() || matches!(c, ':' | ',' | '|' | '-');
+        let is_one = !text.is_empty() && text.len() <= MAX_POSITION && text.chars().all(is_known);
+        is_one.then(|| Self(text.to_owned()))
+    }
+}
 
 /// A committed batch.
 #[derive(Debug, Clone, PartialEq)]

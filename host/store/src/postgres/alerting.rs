@@ -241,7 +241,8 @@ impl PostgresStore {
                     super::lease::check(conn, fence).await?;
                 }
                 write_alerts(conn, &change).await?;
-                write_told(conn, &change).await
+                write_told(conn, &change).await?;
+                super::evaluations::insert(conn, &change.evaluations).await
             })
         })
         .await

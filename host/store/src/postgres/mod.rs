@@ -30,6 +30,7 @@ mod cache;
 mod columns;
 mod commit;
 mod copy;
+mod evaluations;
 mod failure;
 mod fleet;
 mod lease;
@@ -51,6 +52,7 @@ mod sweep;
 mod tail;
 mod text;
 mod url;
+mod windows;
 
 pub use level::Level;
 pub use url::PostgresUrl;

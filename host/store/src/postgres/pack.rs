@@ -229,6 +229,11 @@ async fn finish(
     let mut gone: Vec<i64> =
         picked.iter().map(|p| p.entry.id).filter(|id| !stays.contains(id)).collect();
     gone.sort_unstable();
+    // Whoever reads the tail finds out that it is not whole any more.
+    let sql = "UPDATE meta SET value = greatest(value, (SELECT b.xid::text::bigint FROM batches b \
+               WHERE b.id = ANY($1) ORDER BY b.xid DESC LIMIT 1)) WHERE key = 'packed_to'";
+    let all: Vec<i64> = picked.iter().map(|p| p.entry.id).collect();
+    sqlx::query(sql).bind(&all).execute(&mut *conn).await?;
     let query = sqlx::query("DELETE FROM batches WHERE id = ANY($1)").bind(&gone);
     // Fewer: another process has packed them.
     if query.execute(conn).await?.rows_affected() != gone.len() as u64 {

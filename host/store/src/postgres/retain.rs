@@ -5,6 +5,7 @@ use super::failure::Did;
 use super::maintain::Upkeep;
 use super::partitions::{CHUNKS, ROLLUPS, TIMES};
 use crate::Maintenance;
+use crate::evaluations;
 use crate::samples::buckets::bucket;
 use sqlx::postgres::PgConnection;
 use sqlx::{Acquire, Row};
@@ -115,6 +116,7 @@ impl PostgresStore {
             ("DELETE FROM dead_letters WHERE at < $1", history),
             ("DELETE FROM transitions WHERE at < $1", history),
             ("DELETE FROM audit WHERE at < $1", history),
+            ("DELETE FROM evaluations WHERE at < $1", now.saturating_sub(evaluations::KEPT_MS)),
             (
                 "DELETE FROM attempts WHERE notification IN (SELECT id FROM notifications \
                  WHERE decided_at < $1 AND state IN ('delivered', 'dead', 'dropped'))",

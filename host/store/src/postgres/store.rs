@@ -6,11 +6,13 @@ use super::{PostgresStore, closed};
 use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
 use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
+use crate::evaluations::Evaluation;
 use crate::fleet::StoredSet;
 use crate::ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::tail::{TailPage, TailPosition};
+use crate::windows::{WindowChange, WindowPart};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
@@ -168,6 +170,18 @@ impl Store for PostgresStore {
         self.read_tail(after, limit.max(1)).await
     }
 
+    async fn tail_reaches(&self, position: &TailPosition) -> Result<bool, StoreError> {
+        self.reaches(position).await
+    }
+
+    async fn save_windows(&self, change: WindowChange) -> Result<(), StoreError> {
+        self.write_windows(change).await
+    }
+
+    async fn windows(&self, from: u32) -> Result<Vec<WindowPart>, StoreError> {
+        self.read_windows(from).await
+    }
+
     async fn known_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {
         self.find_series(ids).await
     }
@@ -199,6 +213,14 @@ impl Store for PostgresStore {
 
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
         self.write_alerting(change).await
+    }
+
+    async fn evaluations(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Evaluation)>, StoreError> {
+        self.read_evaluations(after, limit).await
     }
 
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {

@@ -39,6 +39,26 @@ impl<'a> Span<'a> {
     }
 }
 
+/// Whether the server reads it as a snapshot: `XMIN:XMAX:XIP,XIP`, ascending.
+fn is_snapshot(text: &str) -> bool {
+    let mut parts = text.split(':');
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<i64>().ok());
+    let (xmin, xmax) = (number(parts.next()), number(parts.next()));
+    let (Some(xmin), Some(xmax), Some(list), None) = (xmin, xmax, parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let running: Option<Vec<i64>> = match list {
+        "" => Some(Vec::new()),
+        list => list.split(',').map(|one| one.parse().ok()).collect(),
+    };
+    let Some(running) = running else { return false };
+    0 < xmin
+        && xmin <= xmax
+        && running.iter().all(|one| (xmin..xmax).contains(one))
+        && running.is_sorted_by(|a, b| a < b)
+}
+
 async fn snapshot(conn: &mut PgConnection) -> Did<String> {
     Ok(sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(conn).await?)
 }
@@ -49,6 +69,22 @@ impl PostgresStore {
         retried(Again::Whenever, || async {
             let mut conn = self.0.pool.acquire().await?;
             Ok(TailPosition(snapshot(&mut conn).await?))
+        })
+        .await
+    }
+
+    pub(super) async fn reaches(&self, position: &TailPosition) -> Result<bool, StoreError> {
+        self.still_open()?;
+        let seen = match Span::of(position) {
+            Ok(span) if is_snapshot(span.seen) => span.seen,
+            Ok(_) | Err(_) => return Ok(false),
+        };
+        // A transaction yet to come is of another server than this one was.
+        let sql = "SELECT pg_snapshot_xmin($1::pg_snapshot)::text::bigint > value \
+                   AND pg_snapshot_xmax($1::pg_snapshot) <= pg_snapshot_xmax(pg_current_snapshot()) \
+                   FROM meta WHERE key = 'packed_to'";
+        retried(Again::Whenever, || async move {
+            Ok(sqlx::query_scalar(sql).bind(seen).fetch_one(&self.0.pool).await?)
         })
         .await
     }

@@ -125,6 +125,9 @@ fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
             .bind(notification)
             .bind(serde_json::to_string(&attempt)?);
     }
+    for evaluation in &change.evaluations {
+        super::evaluations::insert(scripts.next(""), evaluation);
+    }
     Ok(scripts.all)
 }
 

@@ -15,6 +15,8 @@
 //! | `batches` | a committed batch, `format::batch` | it is packed |
 //! | `chunks`, `chunk_times` | a series in an hour, `format::chunk` | [`StoreOptions::keep_raw`] |
 //! | `rollups` | the same, reduced | [`StoreOptions::keep_rollups`] |
+//! | `evaluations` | a call of an evaluator | [`crate::evaluations::KEPT_MS`] |
+//! | `window_parts` | windows of some series | it is written anew |
 //!
 //! The key of chunks and rollups is `bucket << 24 | series`, bucket being hours since 1970
 //! (held within ±2^38, so that no time is refused). A process owns the file alone, by a lock
@@ -27,6 +29,7 @@ mod attention;
 mod buckets;
 mod commit;
 
+mod evaluations;
 mod exact;
 mod fleet;
 mod lease;
@@ -37,11 +40,13 @@ mod query;
 mod read;
 mod records;
 mod retain;
+mod rewind;
 mod script;
 mod slots;
 mod store;
 mod sweep;
 mod tail;
+mod windows;
 
 use crate::StoreError;
 use crate::samples::series::Registry;

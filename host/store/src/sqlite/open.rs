@@ -101,6 +101,10 @@ fn migrate_error(error: MigrateError) -> StoreError {
     }
 }
 
+/// The last batch that there ever was, as far as positions of the tail go.
+pub(super) const LAST_BATCH: &str = "SELECT max(coalesce((SELECT max(id) FROM batches), 0), \
+     (SELECT value FROM meta WHERE key = 'packed_to'))";
+
 pub(super) async fn open(path: &Path, mut options: StoreOptions) -> Result<Shared, StoreError> {
     // What a bucket had is known from its rollups when its chunks are dropped.
     options.keep_rollups = options.keep_rollups.max(options.keep_raw);
@@ -124,7 +128,7 @@ pub(super) async fn open(path: &Path, mut options: StoreOptions) -> Result<Share
     let writer = Writer {
         shapes: Shapes::new(options.shape_bytes),
         codec,
-        next_batch: number(&mut conn, "SELECT coalesce(max(id), 0) FROM batches").await? + 1,
+        next_batch: number(&mut conn, LAST_BATCH).await? + 1,
         next_stream: number(&mut conn, "SELECT coalesce(max(id), 0) FROM streams").await? + 1,
         conn,
     };

@@ -132,7 +132,9 @@ impl SqliteStore {
             let deleted: Vec<i64> = gone.iter().copied().filter(|id| !stays.contains(id)).collect();
             script
                 .sql("DELETE FROM batches WHERE id IN (SELECT value FROM json_each(?));")
-                .bind(serde_json::to_string(&deleted)?);
+                .bind(serde_json::to_string(&deleted)?)
+                .sql("UPDATE meta SET value = max(value, ?) WHERE key = 'packed_to';")
+                .bind(gone.last().copied().unwrap_or_default());
             let locked = self.transact(vec![script]).await?;
             done.longest_lock_us = done.longest_lock_us.max(locked);
             done.batches_packed += deleted.len() as u64;

@@ -4,7 +4,7 @@ use super::SqliteStore;
 use super::maintain::Upkeep;
 use super::script::Script;
 use crate::samples::buckets::{bucket, key};
-use crate::{Maintenance, StoreError};
+use crate::{Maintenance, StoreError, evaluations};
 use sqlx::Row;
 use std::sync::atomic::Ordering;
 
@@ -165,6 +165,8 @@ impl SqliteStore {
             .bind(history)
             .sql("DELETE FROM audit WHERE at < ?;")
             .bind(history)
+            .sql("DELETE FROM evaluations WHERE at < ?;")
+            .bind(now.saturating_sub(evaluations::KEPT_MS))
             .sql(
                 "DELETE FROM attempts WHERE notification IN (SELECT id FROM notifications \
                  WHERE decided_at < ? AND state IN ('delivered', 'dead', 'dropped'));",

@@ -1,16 +1,17 @@
 //! [`Store`] by SQLite: each method is one call of the module that knows how.
 
 use super::commit::read_stream;
-use super::script::Script;
 use super::{SqliteStore, closed};
 use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
 use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
 use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
+use crate::evaluations::Evaluation;
 use crate::fleet::StoredSet;
 use crate::ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::tail::{TailPage, TailPosition};
+use crate::windows::{WindowChange, WindowPart};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
@@ -161,6 +162,18 @@ impl Store for SqliteStore {
         self.read_tail(after, limit.max(1)).await
     }
 
+    async fn tail_reaches(&self, position: &TailPosition) -> Result<bool, StoreError> {
+        self.reaches(position).await
+    }
+
+    async fn save_windows(&self, change: WindowChange) -> Result<(), StoreError> {
+        self.write_windows(change).await
+    }
+
+    async fn windows(&self, from: u32) -> Result<Vec<WindowPart>, StoreError> {
+        self.read_windows(from).await
+    }
+
     async fn known_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {
         self.find_series(ids)
     }
@@ -192,6 +205,14 @@ impl Store for SqliteStore {
 
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
         self.write_alerting(change).await
+    }
+
+    async fn evaluations(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Evaluation)>, StoreError> {
+        self.read_evaluations(after, limit).await
     }
 
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
@@ -362,41 +383,6 @@ impl Store for SqliteStore {
         writer.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
         writer.conn.close().await?;
         self.0.lock.lock().take();
-        Ok(())
-    }
-}
-
-impl super::commit::Writer {
-    async fn request_rewind(
-        &mut self,
-        shared: &super::Shared,
-        key: (AgentId, Epoch),
-        attempt: u32,
-    ) -> Result<(), StoreError> {
-        let mut stream = self.load_stream(shared, &key).await?;
-        if stream.id != 0 && stream.state.rewind_attempt >= attempt {
-            return Ok(());
-        }
-        let mut script = Script::new();
-        if stream.id == 0 {
-            stream.id = self.next_stream;
-            script
-                .sql(
-                    "INSERT INTO streams (id, agent, epoch, committed, rewind_attempt, \
-                     last_commit) VALUES (?,?,?,0,?,0);",
-                )
-                .bind(stream.id)
-                .bind(key.0.as_str())
-                .bind(key.1.0.to_vec())
-                .bind(attempt);
-        } else {
-            script.sql("UPDATE streams SET rewind_attempt = ? WHERE id = ?;");
-            script.bind(attempt).bind(stream.id);
-        }
-        super::script::transaction(&mut self.conn, vec![script]).await?;
-        self.next_stream = self.next_stream.max(stream.id + 1);
-        stream.state.rewind_attempt = attempt;
-        super::commit::remember(shared, key, stream);
         Ok(())
     }
 }

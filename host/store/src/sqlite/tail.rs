@@ -1,17 +1,32 @@
 //! The tail: batches by their ids, which grow in the order of commits while the file is open.
 
 use super::SqliteStore;
+use super::open::LAST_BATCH;
 use crate::StoreError;
 use crate::format::{batch, with_codec};
 use crate::query::SeriesInfo;
 use crate::tail::{TailBatch, TailPage, TailPosition};
 use sqlx::Row;
 
+fn id(position: &TailPosition) -> Result<i64, StoreError> {
+    let no_id = |_| StoreError::Conflict(format!("{:?} is no position", position.0));
+    position.0.parse().map_err(no_id)
+}
+
 impl SqliteStore {
+    pub(super) async fn reaches(&self, position: &TailPosition) -> Result<bool, StoreError> {
+        self.still_open()?;
+        let Ok(position) = id(position) else { return Ok(false) };
+        let sql = "SELECT value FROM meta WHERE key = 'packed_to'";
+        let packed: i64 = sqlx::query_scalar(sql).fetch_one(&self.0.pool).await?;
+        let last: i64 = sqlx::query_scalar(LAST_BATCH).fetch_one(&self.0.pool).await?;
+        // One beyond the last is of a file that was put back meanwhile.
+        Ok((packed..=last).contains(&position))
+    }
+
     pub(super) async fn end_of_tail(&self) -> Result<TailPosition, StoreError> {
         self.still_open()?;
-        let sql = "SELECT coalesce(max(id), 0) FROM batches";
-        let last: i64 = sqlx::query_scalar(sql).fetch_one(&self.0.pool).await?;
+        let last: i64 = sqlx::query_scalar(LAST_BATCH).fetch_one(&self.0.pool).await?;
         Ok(TailPosition(last.to_string()))
     }
 
@@ -21,8 +36,7 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<TailPage, StoreError> {
         self.still_open()?;
-        let mut last: i64 = (after.0.parse())
-            .map_err(|_| StoreError::Conflict(format!("{:?} is no position", after.0)))?;
+        let mut last = id(after)?;
         let sql = "SELECT id, data FROM batches WHERE id > ? ORDER BY id LIMIT ?";
         let rows = sqlx::query(sql).bind(last).bind(limit).fetch_all(&self.0.pool).await?;
         let mut batches = Vec::with_capacity(rows.len());

@@ -6,6 +6,7 @@ mod access;
 mod agents;
 mod alerting;
 mod attention;
+mod evaluations;
 mod fleet;
 mod ingest;
 mod late;
@@ -163,6 +164,9 @@ contract![
     lease::a_lease_whose_time_is_over_is_kept_where_nobody_took_it,
     lease::the_tail_has_what_was_committed_since_once_and_in_order,
     lease::what_was_committed_a_moment_ago_is_not_packed_away_from_the_tail,
+    evaluations::what_was_evaluated_is_written_once_with_what_it_decided_and_kept_for_two_hours,
+    evaluations::parts_of_windows_are_written_under_the_lease_and_read_in_order,
+    evaluations::a_position_is_good_until_something_behind_it_is_packed,
     access::an_api_token_is_found_by_its_hash_until_it_is_revoked,
     access::an_enrolment_token_serves_as_often_and_as_long_as_it_says,
     access::a_token_that_an_agent_asked_for_serves_once_it_is_approved,

@@ -12,6 +12,7 @@ use sentinel_store::agents::{
     AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey,
 };
 use sentinel_store::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
+use sentinel_store::evaluations::Evaluation;
 use sentinel_store::fleet::StoredSet;
 use sentinel_store::ingest::{
     AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState,
@@ -19,6 +20,7 @@ use sentinel_store::ingest::{
 use sentinel_store::lease::Fence;
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_store::tail::{TailPage, TailPosition};
+use sentinel_store::windows::{WindowChange, WindowPart};
 use sentinel_store::{Maintenance, Sizes, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -234,6 +236,23 @@ impl Store for FlakyStore {
         }
         self.happened.store(true, Ordering::SeqCst);
         Err(ended())
+    }
+    async fn tail_reaches(&self, position: &TailPosition) -> Result<bool, StoreError> {
+        self.inner.tail_reaches(position).await
+    }
+    async fn save_windows(&self, change: WindowChange) -> Result<(), StoreError> {
+        self.guard()?;
+        self.inner.save_windows(change).await
+    }
+    async fn windows(&self, from: u32) -> Result<Vec<WindowPart>, StoreError> {
+        self.inner.windows(from).await
+    }
+    async fn evaluations(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Evaluation)>, StoreError> {
+        self.inner.evaluations(after, limit).await
     }
     async fn alerts(&self, since: i64) -> Result<Vec<Alert>, StoreError> {
         self.inner.alerts(since).await
