@@ -17,7 +17,8 @@ CREATE TABLE evaluations (
     settled boolean NOT NULL,
     -- A snapshot, and perhaps a part of what a second one sees besides: 'SEEN' or 'SEEN|SECOND|ID'. The batches are
     -- those of which xid is visible in SEEN, or visible in SECOND with an id up to ID. Where `until` is not NULL more
-    -- came while it was being evaluated: those up to `until` may have been seen or not.
+    -- came while it was being evaluated: those up to `until` may have been seen or not, and where
+    -- it is '-' any that were committed by then: a new rule's windows were being read.
     position text NOT NULL,
     until text,
     UNIQUE (term, number)

@@ -16,7 +16,8 @@ CREATE TABLE evaluations (
     -- Whether all samples that are to be expected after a start were there: 1 or 0.
     settled INTEGER NOT NULL,
     -- All batches with ids up to it, and none above. Where `until` is not NULL more came while it was being evaluated:
-    -- those up to `until` may have been seen or not.
+    -- those up to `until` may have been seen or not, and where
+    -- it is '-' any that were committed by then: a new rule's windows were being read.
     position TEXT NOT NULL,
     until TEXT,
     UNIQUE (term, number)

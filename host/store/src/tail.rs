@@ -15,6 +15,12 @@ pub struct TailPosition(pub(crate) String);
 pub const MAX_POSITION: usize = 64 << 10;
 
 impl TailPosition {
+    /// Where it is not known; no store reads from there.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("-".to_owned())
+    }
+
     /// As text, to be kept.
     #[must_use]
     pub fn as_str(&self) -> &str {

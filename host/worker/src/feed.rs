@@ -1,7 +1,8 @@
 //! Windows that see what all workers commit: fed from the tail of the store.
 //!
 //! The tail is read from where it ended before the first rule asked for a window, so that a sample is in the tail, or
-//! was committed before that and is read with the window.
+//! was committed before that and is read with the window. Each page is put in whole, with the position at which the
+//! windows stand after it, and between calls of evaluators where those do not last.
 
 use crate::windows::Windows;
 use parking_lot::RwLock;
@@ -14,24 +15,27 @@ use std::time::Duration;
 /// How often the store is asked what was committed. It is part of the time from a commit to its evaluation; the
 /// question costs a round trip where nothing was.
 pub const POLL: Duration = Duration::from_millis(50);
+/// The same where nobody else commits: then who does says so.
+pub const POLL_ALONE: Duration = Duration::from_secs(1);
 /// The wait after a question that the store did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Batches read at once.
 const PAGE: u32 = 64;
+/// How long a page waits for calls of evaluators under way.
+const HOLD: Duration = Duration::from_secs(1);
 
-/// Feeds windows until it is dropped.
-pub async fn feed(store: Arc<dyn Store>, windows: Arc<RwLock<Windows>>, from: TailPosition) {
-    let (mut at, mut trouble) = (from, false);
+/// Feeds windows until it is dropped. [`Windows::stands_at`] says from where, before it begins.
+pub async fn feed(store: Arc<dyn Store>, windows: Arc<RwLock<Windows>>, poll: Duration) {
+    let wake = windows.read().wake();
+    let mut trouble = false;
     loop {
-        match page(store.as_ref(), &windows, &at).await {
-            Ok((next, more)) => {
-                at = next;
+        match round(store.as_ref(), &windows).await {
+            Ok(()) => {
                 if std::mem::take(&mut trouble) {
                     tracing::info!("rules see new samples again");
                 }
-                if !more {
-                    tokio::time::sleep(POLL).await;
-                }
+                // Who was told in the meantime is told again at once.
+                let _ = tokio::time::timeout(poll, wake.notified()).await;
             }
             Err(error) => {
                 if !std::mem::replace(&mut trouble, true) {
@@ -43,11 +47,40 @@ pub async fn feed(store: Arc<dyn Store>, windows: Arc<RwLock<Windows>>, from: Ta
     }
 }
 
+/// Reads the tail to its end.
+async fn round(store: &dyn Store, windows: &RwLock<Windows>) -> Result<(), StoreError> {
+    let (besides, is_idle, at) = {
+        let windows = windows.read();
+        (windows.besides(), windows.reads_nothing(), windows.position().cloned())
+    };
+    let mut at = match at {
+        Some(at) => at,
+        None => store.tail_end().await?,
+    };
+    if is_idle {
+        let end = store.tail_end().await?;
+        let mut windows = windows.write();
+        // What is asked for since may have been read from the store already.
+        if windows.reads_nothing() {
+            windows.stands_at(end);
+            windows.has_caught_up(besides);
+            return Ok(());
+        }
+    }
+    loop {
+        let more = page(store, windows, &mut at).await?;
+        if !more {
+            windows.write().has_caught_up(besides);
+            return Ok(());
+        }
+    }
+}
+
 async fn page(
     store: &dyn Store,
     windows: &RwLock<Windows>,
-    at: &TailPosition,
-) -> Result<(TailPosition, bool), StoreError> {
+    at: &mut TailPosition,
+) -> Result<bool, StoreError> {
     let page = store.tail(at, PAGE).await?;
     let ids: BTreeSet<u32> = {
         let windows = windows.read();
@@ -58,8 +91,17 @@ async fn page(
         let infos = store.known_series(&ids.into_iter().collect::<Vec<_>>()).await?;
         windows.write().adopt(&infos);
     }
-    for TailBatch { series, times, values } in &page.batches {
-        windows.write().push_known(series, times, values);
+    if !page.batches.is_empty() {
+        let calls = windows.read().calls();
+        if tokio::time::timeout(HOLD, calls.ended()).await.is_err() {
+            calls.leave_behind();
+        }
     }
-    Ok((page.next, page.more))
+    at.clone_from(&page.next);
+    let mut windows = windows.write();
+    for TailBatch { series, times, values } in &page.batches {
+        windows.push_known(series, times, values);
+    }
+    windows.stands_at(page.next);
+    Ok(page.more)
 }

@@ -14,7 +14,7 @@
 use crate::clock::Clock;
 use crate::config::SelfWatchConfig;
 use crate::evaluate::{EvaluateParts, Evaluation, RulesStatus, SharedRulesStatus};
-use crate::feed::feed;
+use crate::feed;
 use crate::kv::SlotStates;
 use crate::metrics::Metrics;
 use crate::notify::{LaneStatus, Notifications, NotifyParts};
@@ -96,20 +96,22 @@ impl Keeper {
         self.metrics.notifications_open.set(0);
         *self.windows.write() = Windows::default();
         let mut tasks = JoinSet::new();
+        // Others may have written since this worker read it, and committed what it does not see.
+        let patience = Patience::new("alerts cannot be kept yet", self.metrics.clone());
         if !is_alone {
-            // Others may have written since this worker read it, and committed what it does not see.
-            let patience = Patience::new("alerts cannot be kept yet", self.metrics.clone());
             patience.until(|| self.states.read_again()).await;
-            let from = patience.until(|| self.store.tail_end()).await;
-            let feeding = feed(Arc::clone(&self.store), Arc::clone(&self.windows), from);
-            let (term, mut stopping) = (term.clone(), stopping.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = term.within(feeding) => {}
-                    () = stopped(&mut stopping) => {}
-                }
-            });
         }
+        let from = patience.until(|| self.store.tail_end()).await;
+        self.windows.write().stands_at(from);
+        let poll = if is_alone { feed::POLL_ALONE } else { feed::POLL };
+        let feeding = feed::feed(Arc::clone(&self.store), Arc::clone(&self.windows), poll);
+        let (of, mut until) = (term.clone(), stopping.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = of.within(feeding) => {}
+                () = stopped(&mut until) => {}
+            }
+        });
         let notify = NotifyParts {
             store: Arc::clone(&self.store),
             stages: Arc::clone(&self.stages),

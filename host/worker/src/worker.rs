@@ -117,7 +117,7 @@ impl Worker {
             store: Arc::clone(&parts.store),
             keys: Arc::clone(&parts.keys),
             stages: Arc::clone(&stages),
-            // Where workers share, whoever keeps alerts reads them from the store.
+            // Where workers share, whoever keeps alerts looks by itself.
             windows: (!options.shares).then(|| Arc::clone(&windows)),
             clock: Arc::clone(&parts.clock),
             metrics: metrics.clone(),

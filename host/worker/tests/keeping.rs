@@ -10,7 +10,7 @@ use sentinel_runtime::evaluator::{Aggregate, Need, Query};
 use sentinel_store::Store;
 use sentinel_store::ingest::{Commit, Content};
 use sentinel_store::lease::Fence;
-use sentinel_worker::feed::feed;
+use sentinel_worker::feed::{POLL, feed};
 use sentinel_worker::keeper::LEASE;
 use sentinel_worker::notify::MAX_QUEUED;
 use sentinel_worker::term::Term;
@@ -69,7 +69,8 @@ async fn windows_see_the_samples_of_every_agent_whoever_commits_them() {
     let need = Need { selector: Arc::new("load".parse().unwrap()), window_ms: 60_000 };
     rig.windows.write().set_needs(std::slice::from_ref(&need));
     let from = rig.store.tail_end().await.unwrap();
-    let feeding = feed(rig.store.clone() as Arc<dyn Store>, rig.windows.clone(), from);
+    rig.windows.write().stands_at(from);
+    let feeding = feed(rig.store.clone() as Arc<dyn Store>, rig.windows.clone(), POLL);
     let query = Query {
         selector: need.selector,
         window_ms: 60_000,

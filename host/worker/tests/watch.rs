@@ -64,6 +64,7 @@ async fn a_commit_has_the_rules_evaluated_that_read_it_and_many_as_one() {
     for seq in 1..=3 {
         ingest.take(&[rig.sample(seq, 1)]).await;
     }
+    until("all came", async || rig.windows.read().size().1 == 3).await;
     until("what came is evaluated", async || {
         running.advance(&rig, 10);
         evaluations() == 2

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::patience::Patience;
 use crate::stages::{Evaluator, EvaluatorError, EvaluatorStage};
+use crate::windows::progress::until_whole;
 use crate::windows::{Windows, load};
 use futures::StreamExt as _;
 use parking_lot::RwLock;
@@ -124,6 +125,7 @@ impl Preparing {
         let loads = self.windows.write().set_needs(needs);
         let fill = || load::load(&self.windows, self.store.as_ref(), &loads, self.clock.now());
         self.patience.until(fill).await;
+        until_whole(&self.windows).await;
     }
 }
 

@@ -3,6 +3,9 @@
 use super::book::Book;
 use crate::metrics::Metrics;
 use crate::stages::{Evaluator, EvaluatorError};
+use crate::windows::Windows;
+use crate::windows::progress::{Reading, Seen};
+use parking_lot::RwLock;
 use sentinel_alerting::evaluation::{Instance, Observation};
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::evaluator::Outcome;
@@ -22,6 +25,8 @@ pub(super) struct Answered {
     pub(super) at: i64,
     /// How long the call took.
     pub(super) took_ms: u64,
+    /// Over what.
+    pub(super) seen: Option<Seen>,
     pub(super) rules: Vec<(usize, Result<Outcome, String>)>,
 }
 
@@ -35,11 +40,13 @@ pub(super) async fn call(
     slot: SlotName,
     evaluator: Arc<dyn Evaluator>,
     calls: Vec<Call>,
+    windows: Arc<RwLock<Windows>>,
     metrics: Metrics,
 ) -> Finished {
     let mut answers = Vec::with_capacity(calls.len());
     for Call { at, rules } in calls {
         let (timer, began) = (metrics.evaluation_seconds.start_timer(), Instant::now());
+        let reading = Reading::begin(&windows);
         let indexes = rules.iter().map(|(index, _)| *index).collect();
         let mut outcomes = match evaluator.evaluate(indexes, at).await {
             Ok(outcomes) => outcomes.into_iter(),
@@ -48,10 +55,12 @@ pub(super) async fn call(
             }
         };
         timer.observe_duration();
+        let seen = reading.end();
         let missing = || Err(format!("evaluator {slot} gave fewer results than conditions"));
         let answer = |(_, rule)| (rule, outcomes.next().unwrap_or_else(missing));
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        answers.push(Answered { at, took_ms, rules: rules.into_iter().map(answer).collect() });
+        let rules = rules.into_iter().map(answer).collect();
+        answers.push(Answered { at, took_ms, seen, rules });
     }
     Finished { slot, answers }
 }

@@ -22,11 +22,14 @@ impl Evaluation {
         }
         let everybody: Vec<SlotName> = self.parts.stages.load().notifiers.keys().cloned().collect();
         let now = self.parts.clock.now();
-        let (change, told) = self.alerts.transaction(&decisions, everybody, now);
+        let (mut change, told) = self.alerts.transaction(&decisions, everybody, now);
         let decided = change.decided.clone();
         let saved = match change.is_empty() {
             true => Ok(()),
-            false => self.parts.store.save_alerting(self.parts.term.sign(change)).await,
+            false => {
+                change.evaluations = self.journal.take();
+                self.parts.store.save_alerting(self.parts.term.sign(change)).await
+            }
         };
         self.parts.term.heed(&saved);
         if let Err(error) = saved {

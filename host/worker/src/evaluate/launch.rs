@@ -70,7 +70,9 @@ impl Evaluation {
                 let evaluator = Arc::clone(&self.book.chapters[&slot].evaluator);
                 let metrics = self.parts.metrics.clone();
                 self.busy.insert(slot.clone());
-                self.in_flight.push(Box::pin(calls::call(slot, evaluator, calls, metrics)));
+                let windows = Arc::clone(&self.parts.windows);
+                let called = calls::call(slot, evaluator, calls, windows, metrics);
+                self.in_flight.push(Box::pin(called));
             }
         }
     }

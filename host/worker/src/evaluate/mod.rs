@@ -16,6 +16,7 @@ pub mod alerts;
 mod book;
 mod calls;
 mod commit;
+mod journal;
 mod launch;
 mod parts;
 mod schedule;
@@ -34,6 +35,7 @@ use calls::{Finished, joined};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use journal::Journal;
 use schedule::Schedule;
 use sentinel_alerting::evaluation::Observation;
 use sentinel_model::ids::SlotName;
@@ -67,6 +69,7 @@ pub struct Evaluation {
     patience: Arc<Patience>,
     alerts: Alerts,
     book: Book,
+    journal: Journal,
     /// Of each rule, by its index in the book.
     schedules: Vec<Schedule>,
     /// Errors of the last evaluation of each rule.
@@ -122,6 +125,7 @@ impl Evaluation {
             patience: Arc::new(patience),
             alerts: Alerts::restore(stored, groups),
             book: Book::default(),
+            journal: Journal::new(),
             schedules: Vec::new(),
             errors: BTreeMap::new(),
             missed: 0,
@@ -205,6 +209,7 @@ impl Evaluation {
         while let Some(finished) = self.in_flight.next().await {
             self.finish(finished).await;
         }
+        self.write_journal().await;
     }
 
     async fn look_for_rules(&mut self) {
@@ -311,6 +316,7 @@ impl Evaluation {
         let mut decisions = Vec::new();
         let (mut done, mut failed) = (0, 0);
         for answered in finished.answers {
+            self.journal.note(&finished.slot, &answered, self.book.version, settled);
             for (rule, outcome) in answered.rules {
                 let name = &self.book.rules[rule].name;
                 if answered.took_ms > self.book.rules[rule].interval.0 {
@@ -345,6 +351,9 @@ impl Evaluation {
             self.parts.metrics.evaluations.with_label_values(&[outcome]).inc_by(count);
         }
         self.commit(decisions).await;
+        if self.journal.is_long() {
+            self.write_journal().await;
+        }
         self.report();
     }
 
@@ -357,6 +366,7 @@ impl Evaluation {
                 self.commit(leftovers).await;
             }
         }
+        self.write_journal().await;
         let (series, samples) = {
             let mut windows = self.parts.windows.write();
             windows.forget(now);

@@ -72,7 +72,7 @@ pub struct IngestParts {
     pub keys: Arc<dyn AgentKeys>,
     /// What reshapes them.
     pub stages: Arc<ArcSwap<Stages>>,
-    /// Who else reads them, where it does not read them from the store.
+    /// Who reads them from the store and is told that there are some, where it is in this process.
     pub windows: Option<Arc<RwLock<Windows>>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -214,6 +214,9 @@ impl Ingest {
         for (ready, outcome) in ready.into_iter().zip(outcomes) {
             self.settle(ready, outcome).await;
         }
+        if let Some(windows) = &self.parts.windows {
+            windows.read().wake().notify_one();
+        }
     }
 
     async fn write(&mut self, ready: &[Ready]) -> Vec<CommitOutcome> {
@@ -276,11 +279,8 @@ impl Ingest {
         let Ready { commit, attempt } = ready;
         let (agent, seq) = (&commit.agent, commit.seq);
         match outcome {
-            CommitOutcome::Committed { series } => match &commit.content {
+            CommitOutcome::Committed { .. } => match &commit.content {
                 Content::Samples(batch) => {
-                    if let Some(windows) = &self.parts.windows {
-                        windows.write().push(batch, &series);
-                    }
                     let at = Position { epoch: commit.epoch, seq };
                     tracing::debug!(target: envelope::WAY, agent_id = %agent, batch_id = %envelope::batch_id(at), trace_id = %envelope::trace_id(at), "committed");
                     self.parts.metrics.record("committed");

@@ -11,11 +11,13 @@
 mod blocks;
 mod estimate;
 pub mod load;
+pub mod progress;
 pub mod samples;
 pub mod source;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use progress::Progress;
 use samples::Samples;
 use sentinel_model::batch::Batch;
 use sentinel_model::series::{Labels, Selector, SeriesKey};
@@ -102,6 +104,7 @@ pub struct Windows {
     touched: Vec<bool>,
     /// Told when samples come that a selector takes.
     came: Arc<Notify>,
+    progress: Progress,
 }
 
 fn millis(window: u64) -> i64 {
@@ -284,8 +287,15 @@ impl Windows {
         }
     }
 
+    /// Whether no rule reads anything.
+    #[must_use]
+    pub fn reads_nothing(&self) -> bool {
+        self.selected.is_empty()
+    }
+
     /// Takes what the store has of a series, under what came since.
     pub fn merge(&mut self, id: u32, points: &Points) {
+        self.progress.reads_besides();
         if let Some(Place::At(at)) = self.places.get(id as usize) {
             self.kept[*at as usize].samples.merge(&points.times, &points.values);
         }

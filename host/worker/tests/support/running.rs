@@ -8,6 +8,7 @@ use sentinel_runtime::evaluator::{Instance, Outcome, Plan};
 use sentinel_store::Store as _;
 use sentinel_store::alerting::NotificationFilter;
 use sentinel_worker::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
+use sentinel_worker::feed::{POLL, feed};
 use sentinel_worker::notify::{MAX_QUEUED, Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, EvaluatorStage, NotifierStage, Stages};
 use sentinel_worker::term::Term;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A running evaluation with delivery.
 pub struct Running {
@@ -24,6 +25,8 @@ pub struct Running {
     stop: watch::Sender<bool>,
     pub notifications: Notifications,
     task: JoinHandle<()>,
+    /// Aborted with it.
+    _feed: JoinSet<()>,
 }
 
 impl Running {
@@ -43,6 +46,9 @@ impl Running {
             queued,
             term: term.clone(),
         };
+        rig.windows.write().stands_at(rig.store.tail_end().await.unwrap());
+        let mut feeding = JoinSet::new();
+        feeding.spawn(feed(rig.store.clone(), rig.windows.clone(), POLL));
         let notifications = Notifications::start(parts, stopping.clone()).await;
         let evaluation = Evaluation::restore(EvaluateParts {
             store: rig.store.clone(),
@@ -64,6 +70,7 @@ impl Running {
             changed,
             stop,
             notifications,
+            _feed: feeding,
             task: tokio::spawn(async move { term.within(evaluation.run(changes, stopping)).await }),
         }
     }
