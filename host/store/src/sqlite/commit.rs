@@ -16,6 +16,7 @@ use sentinel_model::ids::{AgentId, Epoch};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The most ledger rows or batches in one round trip.
 const ROWS_A_SCRIPT: usize = 64;
@@ -146,6 +147,7 @@ impl Writer {
         self.next_stream = next_stream;
         self.next_batch += plan.batches.len() as i64;
         self.take_over(shared, plan, day_of(now));
+        shared.last_batch.store(self.next_batch - 1, Ordering::Release);
         Ok(outcomes)
     }
 

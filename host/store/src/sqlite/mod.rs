@@ -129,6 +129,9 @@ struct Shared {
     /// Chunks of buckets below are being dropped: questions use rollups there.
     raw_floor: AtomicI64,
     packed_samples: AtomicI64,
+    /// The last batch that is in memory too: the tail goes up to there, so that whoever reads it finds its series and
+    /// its samples.
+    last_batch: AtomicI64,
     upkeep: tokio::sync::Mutex<Upkeep>,
     /// Held while the store is open.
     lock: Mutex<Option<std::fs::File>>,

@@ -102,7 +102,7 @@ fn migrate_error(error: MigrateError) -> StoreError {
 }
 
 /// The last batch that there ever was, as far as positions of the tail go.
-pub(super) const LAST_BATCH: &str = "SELECT max(coalesce((SELECT max(id) FROM batches), 0), \
+const LAST_BATCH: &str = "SELECT max(coalesce((SELECT max(id) FROM batches), 0), \
      (SELECT value FROM meta WHERE key = 'packed_to'))";
 
 pub(super) async fn open(path: &Path, mut options: StoreOptions) -> Result<Shared, StoreError> {
@@ -143,6 +143,7 @@ pub(super) async fn open(path: &Path, mut options: StoreOptions) -> Result<Share
         buckets: RwLock::new(Buckets { raw, rollups }),
         raw_floor: AtomicI64::new(0),
         packed_samples: AtomicI64::new(0),
+        last_batch: AtomicI64::new(writer.next_batch - 1),
         upkeep: tokio::sync::Mutex::new(Upkeep::new(upkeep)),
         lock: Mutex::new(Some(lock)),
     };

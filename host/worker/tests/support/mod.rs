@@ -41,7 +41,7 @@ use std::time::Duration;
 /// When the tests begin, unix milliseconds.
 pub const START: i64 = 1_800_000_000_000;
 /// How long something may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits for something that other tasks bring about.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
