@@ -45,6 +45,10 @@ const HOST: &[(&str, &[&str])] = &[
     ("sentinel-test-components", &[]),
     ("sentinel-test-notifiers", &["sentinel-sdk"]),
     ("sentinel-e2e", EVERYTHING),
+    // It decodes what the store wrote, and asks no part of Sentinel. The batches that its tests
+    // plant are of the model.
+    ("sentinel-oracle", &["sentinel-store", "sentinel-model"]),
+    ("sentinel-faults", &[]),
     ("xtask", &[]),
 ];
 
@@ -110,7 +114,8 @@ const FOR_TESTS: &[&str] =
     &["sentinel-test-services", "sentinel-test-components", "sentinel-test-notifiers"];
 
 /// Crates that are nothing but tests or benches.
-const TEST_CRATES: &[&str] = &["sentinel-e2e", "sentinel-bench"];
+const TEST_CRATES: &[&str] =
+    &["sentinel-e2e", "sentinel-bench", "sentinel-oracle", "sentinel-faults"];
 
 struct Confined {
     /// The crate, with all whose name goes on after a hyphen.
@@ -293,6 +298,7 @@ mod tests {
             ("sentinel-agent", "host/agent", "wasmtime"),
             ("sentinel-agent", "host/agent", "dev:wasmtime-wasi"),
             ("sentinel-e2e", "tests/e2e", "wasmtime"),
+            ("sentinel-oracle", "tests/oracle", "sentinel-server"),
             ("sentinel-bus", "host/bus", "sentinel-test-services"),
         ] {
             let wrong = check(name, dir, dependency);
