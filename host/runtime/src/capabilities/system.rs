@@ -70,7 +70,7 @@ pub struct Filesystem {
     pub total_bytes: u64,
     /// Free for programs without privileges.
     pub available_bytes: u64,
-    /// Whether it cannot be written to.
+    /// Whether the file system itself takes no writes; not whether this process may write to it.
     pub read_only: bool,
 }
 
@@ -205,8 +205,8 @@ impl SystemGate {
         self.source.lock().memory()
     }
 
-    /// Mounted file systems with storage behind them: not `tmpfs`, not network mounts. May
-    /// hang with a mount.
+    /// Mounted file systems with storage behind them: not `tmpfs`, not network mounts, nor a folder
+    /// that is mounted over itself. May hang with a mount.
     ///
     /// # Errors
     /// [`SystemError`]; failed while an earlier call still hangs.
@@ -219,9 +219,14 @@ impl SystemGate {
         // Made anew each time: a kept list does not notice that a mount became read-only.
         let kind = sysinfo::DiskRefreshKind::nothing().with_storage();
         let disks = sysinfo::Disks::new_with_refreshed_list_specifics(kind)?;
+        let mounts = source::mounts();
         let mut found: Vec<Filesystem> = Vec::new();
         for disk in disks.iter().filter(|disk| disk.total_space() > 0) {
             let mount_point = disk.mount_point().to_string_lossy().into_owned();
+            let mount = mounts.iter().rfind(|mount| mount.point == mount_point);
+            if mount.is_some_and(|mount| mounts.iter().any(|other| mount.is_shown_by(other))) {
+                continue;
+            }
             // Of several mounts on one point the last one is what programs see.
             found.retain(|earlier| earlier.mount_point != mount_point);
             found.push(Filesystem {
@@ -230,7 +235,7 @@ impl SystemGate {
                 fs_type: disk.file_system().to_string_lossy().into_owned(),
                 total_bytes: disk.total_space(),
                 available_bytes: disk.available_space(),
-                read_only: disk.is_read_only(),
+                read_only: mount.map_or_else(|| disk.is_read_only(), |mount| mount.read_only),
             });
         }
         Ok(found)

@@ -102,6 +102,17 @@ impl Source {
     }
 }
 
+/// Every mount that this process sees; none where the system does not say.
+pub(super) fn mounts() -> Vec<parse::Mount> {
+    let mut bytes = Vec::new();
+    let read = File::open("/proc/self/mountinfo")
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => parse::mounts(&String::from_utf8_lossy(&bytes)),
+        Err(_) => Vec::new(),
+    }
+}
+
 /// Reads the state of every process: one small file each, and nothing else of it. A process
 /// that is gone before it is its turn is not counted.
 fn for_each_process(mut each: impl FnMut(ProcessStat)) -> rustix::io::Result<()> {
