@@ -73,6 +73,66 @@ fn of_buckets(quantile: f64, mut buckets: Vec<Bucket>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// From the definition: the first bound by which the quantile's rank is reached.
+    fn naive(quantile: f64, buckets: &[Bucket]) -> f64 {
+        let mut bounds: Vec<f64> = buckets.iter().map(|(bound, _)| *bound).collect();
+        bounds.sort_by(f64::total_cmp);
+        bounds.dedup();
+        let n = bounds.len();
+        if n < 2 || bounds[n - 1] != f64::INFINITY {
+            return f64::NAN;
+        }
+        let own = |at: usize| -> f64 {
+            buckets.iter().filter(|(bound, _)| *bound == bounds[at]).map(|(_, count)| count).sum()
+        };
+        // Counts never fall from a bound to the next.
+        let count = |at: usize| (0..=at).map(own).fold(f64::NEG_INFINITY, f64::max);
+        let rank = quantile * count(n - 1);
+        if count(n - 1) == 0.0 {
+            return f64::NAN;
+        }
+        for at in 0..n - 1 {
+            if count(at) < rank {
+                continue;
+            }
+            return match at {
+                0 if bounds[0] <= 0.0 => bounds[0],
+                0 => bounds[0] * (rank / count(0)),
+                _ => {
+                    let part = (rank - count(at - 1)) / (count(at) - count(at - 1));
+                    bounds[at - 1] + (bounds[at] - bounds[at - 1]) * part
+                }
+            };
+        }
+        bounds[n - 2]
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_those_of_a_naive_reference(
+            buckets in prop::collection::vec(
+                (
+                    select(vec![-2.0, 0.0, 0.1, 0.5, 1.0, 2.5, 1e9, f64::INFINITY, f64::INFINITY]),
+                    prop_oneof![
+                        20 => (0i32..50).prop_map(f64::from),
+                        5 => 0.0f64..1.0,
+                        1 => select(vec![1e300, 1e-300]),
+                    ],
+                ),
+                0..10,
+            ),
+            quantile in prop_oneof![3 => 0.0f64..=1.0, 1 => select(vec![0.0, 0.5, 0.99, 1.0])],
+        ) {
+            let (found, expected) = (of_buckets(quantile, buckets.clone()), naive(quantile, &buckets));
+            let same = found == expected
+                || found.is_nan() && expected.is_nan()
+                || (found - expected).abs() <= 1e-9 * expected.abs();
+            prop_assert!(same, "{:?}, expected {:?}", found, expected);
+        }
+    }
 
     #[test]
     fn quantiles_are_linear_within_a_bucket() {

@@ -232,6 +232,10 @@ fn measured(world: &[Series], measure: &Value, at: i64) -> Rows {
         let function = measure.get("fn");
         let value = match function.and_then(Value::as_str) {
             Some(word) if ESTIMATES.contains(&word) => estimate(word, &samples, until, window),
+            None if function.is_some_and(|function| function.get("predict").is_some()) => {
+                let ahead = reference::millis(function.unwrap().get("predict"), 0) + at - until;
+                line(&samples, until).map(|(slope, value)| value + slope * (ahead as f64 / 1e3))
+            }
             _ => reference::aggregate(function, &samples),
         };
         let Some(value) = value else { continue };
@@ -249,17 +253,40 @@ fn measured(world: &[Series], measure: &Value, at: i64) -> Rows {
     groups.into_iter().map(|(labels, values)| (labels, combined(combine, &values))).collect()
 }
 
-pub(super) const ESTIMATES: [&str; 9] = [
+pub(super) const ESTIMATES: [&str; 10] = [
     "extrapolated_increase",
     "extrapolated_rate",
     "delta",
     "instant_rate",
     "instant_delta",
+    "slope",
     "changes",
     "resets",
     "stddev",
     "stdvar",
 ];
+
+/// Slope, and value at `until`, of the line with the least squares.
+fn line(samples: &[(i64, f64)], until: i64) -> Option<(f64, f64)> {
+    let (n, first) = (samples.len() as f64, samples.first()?.1);
+    if samples.len() < 2 {
+        return None;
+    }
+    if samples.iter().all(|(_, value)| *value == first) {
+        return Some(if first.is_finite() { (0.0, first) } else { (f64::NAN, f64::NAN) });
+    }
+    // Added in the order of time, as comparisons with whole numbers come after it.
+    let seconds = |time: i64| (time - until) as f64 / 1e3;
+    let mean_x = samples.iter().map(|(time, _)| seconds(*time)).sum::<f64>() / n;
+    let mean_y = samples.iter().map(|(_, value)| value).sum::<f64>() / n;
+    let (mut both, mut own) = (0.0, 0.0);
+    for (time, value) in samples {
+        both += (seconds(*time) - mean_x) * (value - mean_y);
+        own += (seconds(*time) - mean_x).powi(2);
+    }
+    let slope = both / own;
+    Some((slope, mean_y - slope * mean_x))
+}
 
 fn estimate(word: &str, samples: &[(i64, f64)], until: i64, window: i64) -> Option<f64> {
     let n = samples.len();
@@ -278,6 +305,7 @@ fn estimate(word: &str, samples: &[(i64, f64)], until: i64, window: i64) -> Opti
         "resets" => return Some(steps(&|a, b| b < a)),
         "stdvar" => return Some(variance),
         "stddev" => return Some(variance.sqrt()),
+        "slope" => return line(samples, until).map(|(slope, _)| slope),
         _ if n == 1 => return None,
         "instant_delta" => return Some(value(n - 1) - value(n - 2)),
         "instant_rate" => {

@@ -15,12 +15,15 @@ use super::*;
 fn leaf() -> impl Strategy<Value = Value> + Clone {
     let estimated = (
         measure(),
-        prop::option::of(select(ESTIMATES.to_vec())),
+        prop::option::of(prop_oneof![
+            10 => select(ESTIMATES.to_vec()).prop_map(|word| json!(word)),
+            1 => text(&["0s", "90s"]).prop_map(|ahead| json!({ "predict": ahead })),
+        ]),
         prop::option::of(any::<bool>()),
         prop::option::of((by(), text(&["sum", "avg", "min", "max", "count"]))),
     );
     let estimated = estimated.prop_map(|(mut measure, function, closed, groups)| {
-        measure.extend(function.map(|word| ("fn".to_owned(), json!(word))));
+        measure.extend(function.map(|function| ("fn".to_owned(), function)));
         measure.extend(closed.map(|closed| ("closed".to_owned(), json!(closed))));
         if let Some((by, combine)) = groups {
             measure.insert("by".to_owned(), by);
@@ -103,7 +106,7 @@ pub(super) fn rows() -> impl Strategy<Value = Value> {
             ),
             1 => (
                 inner,
-                text(&["abs", "ceil", "floor", "round", "sqrt", "exp", "ln", "sign", "negate"])
+                text(&["abs", "ceil", "floor", "round", "sqrt", "exp", "ln", "log2", "log10", "sign", "negate"])
             )
                 .prop_map(|(of, apply)| json!({ "of": of, "apply": apply })),
         ]
