@@ -1,6 +1,6 @@
 //! Files of tests as people write them.
 
-use crate::world::Reply;
+use crate::world::Answers;
 use schemars::JsonSchema;
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
@@ -27,9 +27,10 @@ pub struct TestFile {
     /// one, named `everybody`.
     #[serde(default)]
     pub(crate) worker: WorkerConfig,
-    /// What receivers answer, by slot; 200 where nothing is said.
+    /// What receivers answer, by slot; 200 where nothing is said. A list is answered in turn, and
+    /// what failed is tried again.
     #[serde(default)]
-    pub(crate) answers: BTreeMap<SlotName, Reply>,
+    pub(crate) answers: BTreeMap<SlotName, Answers>,
     /// The tests.
     pub(crate) tests: Vec<TestCase>,
 }
@@ -182,12 +183,29 @@ pub(crate) struct ToldCase {
     pub(crate) group: Option<BTreeMap<String, String>>,
     /// Its alerts.
     pub(crate) alerts: Vec<ToldAlert>,
-    /// What the notifier sends, each in turn: `method`, `url`, `headers` (those that are named)
+    /// What the notifier sends, over all attempts, each in turn: `method`, `url`, `headers` (those that are named)
     /// and `body`, or of a mail `from`, `to`, `cc`, `subject`, `text` and `html`. What is not
     /// named is not looked at, what is is compared exactly.
     #[serde(default)]
     pub(crate) sends: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
     /// Part of what is said where it is not delivered; that it is delivered where absent.
+    #[serde(default)]
+    pub(crate) fails: Option<String>,
+    /// Each attempt in turn; not looked at where absent.
+    #[serde(default)]
+    pub(crate) attempts: Option<Vec<AttemptCase>>,
+}
+
+/// One attempt at a notification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AttemptCase {
+    /// When.
+    pub(crate) at: Millis,
+    /// What the notifier sends then, as in a notification.
+    #[serde(default)]
+    pub(crate) sends: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
+    /// Part of what is said where it failed; that it was taken where absent.
     #[serde(default)]
     pub(crate) fails: Option<String>,
 }

@@ -1,14 +1,14 @@
 //! What a test expected, held against what came.
 
 use crate::file::{AlertCase, LookCase, StateCase, StatusCase, TestCase, ToldAlert, ToldCase};
-use crate::payload::differences;
+use crate::payload::{Sent, differences};
 use crate::play::{Record, Told, active};
 use sentinel_model::alert::{Alert, AlertState, NotificationStatus};
 use sentinel_model::document::{Document, Problem};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_model::series::Labels;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most alerts that one message lists.
@@ -203,6 +203,7 @@ impl Verdict<'_> {
             let found = left.remove(at);
             self.failure(&path, found, case.fails.as_deref());
             self.sent(&path, case, found);
+            self.attempts(&path, case, found);
         }
         if !left.is_empty() {
             let said = format!("nobody expects{}", self.tellings(&left));
@@ -287,9 +288,50 @@ impl Verdict<'_> {
             self.say(&format!("{path}/sends"), said);
             return;
         }
+        self.sends(path, expected, &told.sent);
+    }
+
+    fn attempts(&mut self, path: &str, case: &ToldCase, told: &Told) {
+        let Some(expected) = &case.attempts else { return };
+        for (i, expected) in expected.iter().enumerate() {
+            let place = format!("{path}/attempts/{i}");
+            let Some(found) = told.attempts.get(i) else {
+                self.say(&place, "there is no such attempt".to_owned());
+                continue;
+            };
+            if found.at != self.time(expected.at) {
+                let said = format!(
+                    "it is at another time\n- at: {}\n+ at: {}",
+                    expected.at,
+                    self.when(found.at)
+                );
+                self.say(&place, said);
+            }
+            let differs = match (&expected.fails, &found.failure) {
+                (None, None) => false,
+                (Some(part), Some(found)) => !found.contains(part),
+                (None, Some(_)) | (Some(_), None) => true,
+            };
+            if differs {
+                let word = |fails: &Option<String>| fails.clone().unwrap_or("(it is taken)".into());
+                let (wanted, found) = (word(&expected.fails), word(&found.failure));
+                self.say(&place, format!("it ends otherwise\n- fails: {wanted}\n+ fails: {found}"));
+            }
+            if let Some(sends) = &expected.sends {
+                self.sends(&place, sends, &found.sent);
+            }
+        }
+        let more = told.attempts.len().saturating_sub(expected.len());
+        if more > 0 {
+            let said = format!("nobody expects {more} further attempts");
+            self.say(&format!("{path}/attempts"), said);
+        }
+    }
+
+    fn sends(&mut self, path: &str, expected: &[Map<String, Value>], sent: &[Sent]) {
         for (i, expected) in expected.iter().enumerate() {
             let place = format!("{path}/sends/{i}");
-            let Some(sent) = told.sent.get(i) else {
+            let Some(sent) = sent.get(i) else {
                 self.say(&place, "it is not sent".to_owned());
                 continue;
             };
@@ -298,7 +340,7 @@ impl Verdict<'_> {
                 self.say(&place, format!("other than expected\n{}", differs.join("\n")));
             }
         }
-        for sent in told.sent.iter().skip(expected.len()) {
+        for sent in sent.iter().skip(expected.len()) {
             let sent = serde_json::to_string(sent).unwrap_or_default();
             self.say(&format!("{path}/sends"), format!("nobody expects\n+ {sent}"));
         }

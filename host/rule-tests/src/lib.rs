@@ -32,11 +32,11 @@ pub use file::{TestFile, schema};
 pub use folder::{FolderError, SignedFolder};
 pub use notation::{MAX_VALUES, NotationError, values};
 pub use payload::Sent;
-pub use play::{Act, Play, Record, Scene, Told, Trigger};
+pub use play::{Act, Attempted, Play, Record, Scene, Told, Trigger};
 pub use replay::{
     FLAP_MS, History, HistoryError, Look, Outcome, Replay, ReplayError, look, outcomes,
 };
-pub use rig::{Rig, RigError};
+pub use rig::{Rig, RigError, Verdict};
 pub use rules::{Checked, check_files};
 pub use run::{CaseReport, FileReport, run_file};
 pub use world::{Asked, Stream};

@@ -5,6 +5,8 @@
 //! worker's own: evaluator, then [`Alerts`], then its transaction, which is accepted at once.
 //! Groups, repeats and escalations come when the router says that they are due.
 
+mod telling;
+
 use crate::payload::Sent;
 use crate::rig::{Rig, RigError};
 use crate::world::{Asked, Stream};
@@ -17,7 +19,6 @@ use sentinel_model::rule::Rule;
 use sentinel_model::series::Labels;
 use sentinel_runtime::Slot;
 use sentinel_runtime::evaluator::{Need, Plan};
-use sentinel_runtime::notifier::NotifyError;
 use sentinel_worker::evaluate::alerts::{Alerts, Decision};
 use sentinel_worker::evaluate::{MIN_INTERVAL_MS, observation};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -77,6 +78,19 @@ pub struct Told {
     pub sent: Vec<Sent>,
     /// Why it was not delivered, if there is a notifier and it was not.
     pub failure: Option<String>,
+    /// Each attempt; none where the slot has no plugin here.
+    pub attempts: Vec<Attempted>,
+}
+
+/// An attempt to tell somebody.
+#[derive(Debug, Clone)]
+pub struct Attempted {
+    /// When, unix milliseconds.
+    pub at: i64,
+    /// What the notifier sent.
+    pub sent: Vec<Sent>,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// What came of a play.
@@ -114,6 +128,8 @@ pub struct Play<'r> {
     silences: Vec<Silence>,
     acknowledgements: Vec<Acknowledgement>,
     now: i64,
+    /// How far it goes on.
+    until: i64,
     record: Record,
 }
 
@@ -150,6 +166,7 @@ impl<'r> Play<'r> {
             silences: Vec::new(),
             acknowledgements: Vec::new(),
             now: begins.saturating_sub(1),
+            until: begins,
             record: Record::default(),
             scene,
         })
@@ -174,6 +191,7 @@ impl<'r> Play<'r> {
 
     /// Goes on to a time and through all that happens at it.
     pub async fn advance(&mut self, until: i64) {
+        self.until = until;
         while let Some(at) = self.next().filter(|at| *at <= until) {
             self.now = at;
             self.rig.world.set_now(at);
@@ -326,25 +344,6 @@ impl<'r> Play<'r> {
             let told = self.tell(delivery).await;
             self.record.told.push(told);
         }
-    }
-
-    async fn tell(&self, delivery: Delivery) -> Told {
-        let notification = &delivery.notification;
-        let Some(slot) = self.rig.notifiers.get(&notification.notifier) else {
-            return Told { delivery, sent: Vec::new(), failure: None };
-        };
-        self.rig.world.turn_to(slot.name());
-        let failure = match slot.notify(notification, 1, false, "").await {
-            Ok(receipt) => {
-                self.rig.world.keep(slot.name(), receipt.kv);
-                None
-            }
-            Err(NotifyError::Retry { message, .. }) => {
-                Some(format!("to be tried again: {message}"))
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        Told { delivery, sent: self.rig.world.take_sent(), failure }
     }
 }
 

@@ -2,6 +2,7 @@
 //! checked.
 
 use crate::world::World;
+use sentinel_alerting::delivery::OnUnknown;
 use sentinel_model::ids::SlotName;
 use sentinel_model::rule::Rule;
 use sentinel_registry_client::PluginSource;
@@ -18,6 +19,9 @@ const MAX_PLANS: usize = 100_000;
 const EVALUATOR: &str = "sentinel/alert-dsl";
 /// Name of that slot.
 const EVALUATOR_SLOT: &str = "alert-dsl";
+
+/// What a condition reads, or everything that is wrong with it.
+pub type Verdict = Result<Plan, Vec<Diagnostic>>;
 
 /// Why rules cannot be tried out.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +87,9 @@ pub struct Rig {
     evaluators: BTreeMap<SlotName, Slot>,
     evaluator_configs: Vec<SlotConfig>,
     pub(crate) notifiers: BTreeMap<SlotName, Slot>,
-    plans: HashMap<(SlotName, String), Result<Plan, Vec<Diagnostic>>>,
+    /// What is done where nobody knows whether a notification was taken.
+    pub(crate) on_unknown: BTreeMap<SlotName, OnUnknown>,
+    plans: HashMap<(SlotName, String), Verdict>,
 }
 
 impl Rig {
@@ -98,6 +104,7 @@ impl Rig {
             evaluators: BTreeMap::new(),
             evaluator_configs: Vec::new(),
             notifiers: BTreeMap::new(),
+            on_unknown: BTreeMap::new(),
             plans: HashMap::new(),
         }
     }
@@ -134,6 +141,8 @@ impl Rig {
             loaded.insert(notifier.slot.clone(), slot);
         }
         self.notifiers = loaded;
+        let policies = config.notifiers.iter().map(|one| (one.slot.clone(), one.on_unknown));
+        self.on_unknown = policies.collect();
         Ok(())
     }
 
@@ -176,15 +185,28 @@ impl Rig {
     ///
     /// # Errors
     /// There is no such evaluator, or it failed.
-    pub async fn check(&mut self, rule: &Rule) -> Result<Result<Plan, Vec<Diagnostic>>, RigError> {
-        let key = (rule.evaluator.clone(), rule.condition.to_string());
-        if let Some(known) = self.plans.get(&key) {
-            return Ok(known.clone());
-        }
-        let Some(evaluator) = self.evaluators.get(&rule.evaluator) else {
+    pub async fn check(&mut self, rule: &Rule) -> Result<Verdict, RigError> {
+        self.condition(&rule.evaluator, &rule.condition).await?.ok_or_else(|| {
             let (rule, slot) = (rule.name.clone(), rule.evaluator.clone());
-            return Err(RigError::NoEvaluator { rule, slot });
-        };
+            RigError::NoEvaluator { rule, slot }
+        })
+    }
+
+    /// What a condition reads, or everything that is wrong with it; nothing where there is no such
+    /// evaluator.
+    ///
+    /// # Errors
+    /// The evaluator failed.
+    pub async fn condition(
+        &mut self,
+        evaluator: &SlotName,
+        condition: &serde_json::Value,
+    ) -> Result<Option<Verdict>, RigError> {
+        let key = (evaluator.clone(), condition.to_string());
+        if let Some(known) = self.plans.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(evaluator) = self.evaluators.get(evaluator) else { return Ok(None) };
         let plan = match evaluator.check(&key.1).await {
             Ok(plan) => Ok(plan),
             Err(CheckError::Refused(said)) => Err(said),
@@ -196,7 +218,7 @@ impl Rig {
             self.plans.clear();
         }
         self.plans.insert(key, plan.clone());
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     /// Loads the conditions of rules that were checked: the rules of each evaluator, by their

@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use sentinel_model::ids::SlotName;
 use sentinel_model::series::{Labels, SeriesKey};
 use sentinel_runtime::capabilities::http::{HttpError, Request, Response};
-use sentinel_runtime::capabilities::mail::{MailError, Message, Receipt};
+use sentinel_runtime::capabilities::mail::{self, MailError, Message, Receipt};
 use sentinel_runtime::evaluator::{Answer, Query, QueryError, SeriesSource};
 use sentinel_runtime::{KvSource, KvState, KvWrite, Outside, SecretSource};
 use sentinel_store::query::{Points, SeriesInfo};
@@ -44,7 +44,8 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Reply {
-    /// Status of the answer; 200 where it is not said.
+    /// Status of the answer; 200 where it is not said. Of a relay of mail: 4xx and 5xx refuse the
+    /// message, for now and for good.
     pub(crate) status: u16,
     /// Headers of the answer.
     pub(crate) headers: BTreeMap<String, String>,
@@ -55,6 +56,41 @@ pub(crate) struct Reply {
 impl Default for Reply {
     fn default() -> Self {
         Self { status: 200, headers: BTreeMap::new(), body: ANSWER.to_owned() }
+    }
+}
+
+/// What a receiver answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Answers {
+    /// The same to everything.
+    Always(Reply),
+    /// Each in turn, and the last to all that follows. What fails is then tried again, as a worker
+    /// does, but that its waits are the longest that they may be.
+    InTurn(Vec<Reply>),
+}
+
+/// What receivers answer, by slot, which of them is being told, and how often each was asked.
+#[derive(Default)]
+struct Replies {
+    answers: BTreeMap<SlotName, Answers>,
+    turn: Option<SlotName>,
+    asked: BTreeMap<SlotName, usize>,
+}
+
+impl Replies {
+    fn next(&mut self) -> Reply {
+        let Some(slot) = &self.turn else { return Reply::default() };
+        let asked = self.asked.entry(slot.clone()).or_default();
+        let at = *asked;
+        *asked += 1;
+        match self.answers.get(slot) {
+            Some(Answers::Always(reply)) => reply.clone(),
+            Some(Answers::InTurn(all)) => {
+                all.get(at).or_else(|| all.last()).cloned().unwrap_or_default()
+            }
+            None => Reply::default(),
+        }
     }
 }
 
@@ -72,8 +108,7 @@ struct State {
 pub(crate) struct World {
     state: Mutex<State>,
     windows: RwLock<Windows>,
-    /// What receivers answer, by slot, and which of them is being told.
-    replies: Mutex<(BTreeMap<SlotName, Reply>, Option<SlotName>)>,
+    replies: Mutex<Replies>,
 }
 
 impl World {
@@ -101,13 +136,18 @@ impl World {
     }
 
     /// What receivers answer from now on.
-    pub(crate) fn reply(&self, replies: BTreeMap<SlotName, Reply>) {
-        self.replies.lock().0 = replies;
+    pub(crate) fn reply(&self, answers: BTreeMap<SlotName, Answers>) {
+        *self.replies.lock() = Replies { answers, ..Replies::default() };
+    }
+
+    /// Whether it is said what a receiver answers in turn.
+    pub(crate) fn answers_in_turn(&self, slot: &SlotName) -> bool {
+        matches!(self.replies.lock().answers.get(slot), Some(Answers::InTurn(_)))
     }
 
     /// Whose notifier is called next.
     pub(crate) fn turn_to(&self, slot: &SlotName) {
-        self.replies.lock().1 = Some(slot.clone());
+        self.replies.lock().turn = Some(slot.clone());
     }
 
     /// What was sent since this was last asked.
@@ -182,17 +222,20 @@ impl Outside for World {
 
     async fn http(&self, request: Request) -> Result<Response, HttpError> {
         self.state.lock().sent.push(Sent::from(&request));
-        let reply = {
-            let replies = self.replies.lock();
-            replies.1.as_ref().and_then(|slot| replies.0.get(slot)).cloned()
-        };
-        let Reply { status, headers, body } = reply.unwrap_or_default();
+        let Reply { status, headers, body } = self.replies.lock().next();
         let headers = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
         Ok(Response { status, headers: headers.collect(), body: body.into_bytes() })
     }
 
     async fn mail(&self, message: Message) -> Result<Receipt, MailError> {
         self.state.lock().sent.push(Sent::from(&message));
+        let Reply { status: code, body, .. } = self.replies.lock().next();
+        let said = mail::Reply { code, text: body };
+        match code {
+            400..500 => return Err(MailError::Temporary(said)),
+            500..600 => return Err(MailError::Rejected(said)),
+            _ => {}
+        }
         let (message_id, text) = (message.idempotency_key, "250 taken".to_owned());
         Ok(Receipt { message_id, text, refused: Vec::new() })
     }

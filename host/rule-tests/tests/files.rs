@@ -162,6 +162,54 @@ tests:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_receiver_refuses_for_now_is_sent_again_under_the_same_id_until_it_is_taken() {
+    let mut lab = Lab::new(&["alert-dsl", "webhook"]);
+    lab.write("rules.yaml", RULES);
+    let file = |answers: &str, attempts: &str| {
+        format!(
+            r#"version: 1
+rules: [rules.yaml]
+worker:
+  notifiers:
+    - slot: chat
+      plugin: sentinel/webhook
+      config: {{ url: "https://chat.example/hook" }}
+      grants:
+        http: {{ origins: ["https://chat.example"], methods: [POST] }}
+        mac: {{ keys: [chat] }}
+answers: {{ chat: {answers} }}
+tests:
+  - name: a machine that is hot
+    only: [hot]
+    until: 5m
+    series: [{{ series: 'load{{machine="a"}}', values: 9x3 }}]
+    notifications:
+      - at: 2m
+        to: chat
+        status: firing
+        alerts: [{{ rule: hot }}]
+        attempts:
+{attempts}
+"#
+        )
+    };
+    let one = |at: &str, fails: &str| {
+        let id = "ntf_c8ba30f3790915dc956b2bd3c82a90b3";
+        format!("          - {{ at: {at}, {fails}sends: [{{ headers: {{ webhook-id: {id} }} }}] }}")
+    };
+    let twice = "[{ status: 503 }, { status: 503 }, { status: 204 }]";
+    let attempts = [one("2m", "fails: '503', "), one("2m1s", "fails: '503', "), one("2m3s", "")];
+    assert_passed(&lab.run("again.test.yaml", &file(twice, &attempts.join("\n"))).await.unwrap());
+
+    let report = lab.run("again.test.yaml", &file(twice, &attempts[..2].join("\n"))).await.unwrap();
+    let said = report.tests[0].problems.concat();
+    assert!(said.contains("nobody expects 1 further attempts"), "{said}");
+    let later = [one("2m", "fails: '429', "), one("2m30s", "")];
+    let wish = "[{ status: 429, headers: { retry-after: '30' } }, { status: 204 }]";
+    assert_passed(&lab.run("again.test.yaml", &file(wish, &later.join("\n"))).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_differs_is_said_with_its_place_and_both_sides() {
     let mut lab = Lab::new(&["alert-dsl"]);
     lab.write("rules.yaml", RULES);
@@ -260,4 +308,15 @@ tests:
         let said = lab.run("b.test.yaml", text).await.unwrap_err();
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+#[test]
+fn the_published_schema_is_that_of_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/test-file.schema.json");
+    let text = serde_json::to_string_pretty(&sentinel_rule_tests::schema()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == text, "{path} is stale; run the test with UPDATE_SCHEMA=1");
 }
