@@ -58,6 +58,11 @@ impl Client {
         Ok(Self { running: here, ..Self::new(base, token, &tls.read()?)? })
     }
 
+    /// Whether there is a server to be asked: one was named, or a `sentinel up` of this user runs.
+    pub(crate) fn is_to_be_had(named: Option<&str>) -> Result<bool, Failure> {
+        Ok(named.is_some() || running::read()?.is_some())
+    }
+
     /// The `sentinel up` of this user, where it is the server that is asked.
     pub(crate) const fn running(&self) -> Option<&Running> {
         self.running.as_ref()

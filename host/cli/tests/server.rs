@@ -70,10 +70,49 @@ fn rules_are_applied_whole_or_every_problem_is_said() {
     assert!(checked.talk.contains("3 rules can be applied"), "{}", checked.talk);
     insta::assert_snapshot!("apply-dry-run", apply(&["rules", "--dry-run"]));
     assert_eq!(served.json(&["rules", "show"])["version"], 0);
+    // Nobody is there to say yes.
+    insta::assert_snapshot!("apply-unasked", apply(&["rules"]));
+    assert_eq!(served.json(&["rules", "show"])["version"], 0);
     insta::assert_snapshot!("applied", apply(&["rules", "--yes"]));
     insta::assert_snapshot!("applied-again", apply(&["rules/b.yaml", "rules/a.yaml"]));
-    insta::assert_snapshot!("applied-less", apply(&["rules/b.yaml"]));
+    insta::assert_snapshot!("applied-less", apply(&["rules/b.yaml", "--yes"]));
+    user.write("rules/b.yaml", file(&[rule("three", "{ok: 1, above: 2}\n    for: 5m")]));
+    insta::assert_snapshot!("applied-changed", apply(&["rules/b.yaml", "--yes"]));
     insta::assert_snapshot!("rules", served.whole(&user.run(&["rules", "show"])));
+}
+
+#[test]
+fn a_check_says_what_nobody_sends_and_what_rules_cost() {
+    let served = Served::new();
+    let user = &served.user;
+    let rule = "  - name: one\n    interval: 30s\n    condition:\n      ok: 1\n      reads: cpu_total{a=\"b\"}\n";
+    user.write("a.yaml", format!("version: 1\nrules:\n{rule}"));
+    let check = |arguments: &[&str]| {
+        let all = [&["rules", "check", "a.yaml"], arguments].concat();
+        served.whole(&user.run(&all))
+    };
+    insta::assert_snapshot!("checked", check(&[]));
+    assert!(check(&["--deny-warnings"]).contains("exit: 1"), "{}", check(&["--deny-warnings"]));
+    let checked = served.json(&["rules", "check", "a.yaml"]);
+    assert_eq!((&checked["looked_up"], &checked["rules"]), (&true.into(), &1.into()), "{checked}");
+    let read = serde_json::json!({"selector": "cpu_total{a=\"b\"}", "window_ms": 60_000, "series": 0, "samples": 0});
+    assert_eq!(checked["costs"][0]["reads"][0], read, "{checked}");
+    assert_eq!(
+        (&checked["costs"][0]["line"], &checked["costs"][0]["file"]),
+        (&3.into(), &"a.yaml".into())
+    );
+}
+
+#[test]
+fn a_check_without_a_server_wants_the_plugins_of_this_machine() {
+    let user = User::new();
+    user.write("a.yaml", "version: 1\nrules: []\n");
+    for arguments in [&["rules", "check", "a.yaml"][..], &["rules", "check", "a.yaml", "--offline"]]
+    {
+        let said = user.run(arguments);
+        assert_eq!((said.code, said.data.as_str()), (2, ""), "{}", said.talk);
+        assert!(said.talk.contains("--plugins DIR --trust FILE"), "{}", said.talk);
+    }
 }
 
 #[test]

@@ -4,16 +4,22 @@ mod access;
 mod attention;
 mod batches;
 mod notifiers;
+mod rules;
 
 pub use access::{
     ApiTokenBody, ApiTokenRequest, AuditBody, DoneBody, EnrolmentTokenBody, MadeApiTokenBody,
 };
 pub use attention::{
     AcknowledgeBody, AcknowledgedBody, ByBody, NotificationBody, PreviewBody, SilenceBody,
-    SilencedBody, SilencesBody, TestBody,
+    SilencedBody, SilencesBody, TestBody, WayBody, WaysBody,
 };
 pub use batches::{BatchBody, BatchesBody, DeadBody, StreamBody};
 pub use notifiers::{DecidedBy, NotifierBody, NotifierWorkerBody, NotifiersBody};
+pub use rules::{
+    AppliedBody, ApplyBody, ChangeBody, CheckBody, CheckedBody, CostBody, FieldBody, FileBody,
+    ReadBody,
+};
+pub use sentinel_alerting::routing::{Held, Way};
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Acknowledgement;
 use sentinel_model::number::Number;
@@ -235,45 +241,6 @@ pub struct SeriesBody {
     /// As many values: a number, or `"NaN"`, `"+Inf"` or `"-Inf"`, for which JSON has none.
     #[schema(value_type = Vec<NumberBody>)]
     pub values: Vec<Number>,
-}
-
-/// Rule files to apply, as they were read: the server finds every problem and its line.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ApplyBody {
-    /// The files; together they become all the rules in force.
-    pub files: Vec<FileBody>,
-    /// Check and compare only.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Only while this version is in force; whatever is where it is absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_version: Option<u64>,
-}
-
-/// One file.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct FileBody {
-    /// Its name, for messages.
-    pub name: String,
-    /// YAML or JSON.
-    pub text: String,
-}
-
-/// What an apply did, or would do.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
-pub struct AppliedBody {
-    /// The version in force afterwards.
-    pub version: u64,
-    /// Names of new rules.
-    pub added: Vec<String>,
-    /// Names of rules that differ.
-    pub changed: Vec<String>,
-    /// Names of rules that are gone.
-    pub removed: Vec<String>,
-    /// How many are as they were.
-    pub unchanged: usize,
-    /// What a person should look at.
-    pub warnings: Vec<ProblemBody>,
 }
 
 /// Alerts, newest history and open notifications.

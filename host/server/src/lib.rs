@@ -20,12 +20,12 @@ pub mod rate;
 pub mod replay;
 pub mod rest;
 pub mod rotation;
+pub mod rules;
 mod serving;
 mod tls;
 
 use access::Access;
 use access::jwt::Jwt;
-use async_trait::async_trait;
 use enrolment::EnrolmentTokens;
 use fleet::FleetBoard;
 use ingest::{Clock, IngestService, Streams};
@@ -35,9 +35,9 @@ pub use listen::{Addresses, Listeners, Peer};
 use prometheus::Registry;
 use rate::{Limits, Rates};
 use rotation::{Rotation, RotationOptions};
+pub use rules::{RuleChecker, RuleDiagnostic, RuleRead, RuleVerdict};
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
-use sentinel_model::ids::SlotName;
 use sentinel_store::Store;
 use sentinel_trust::fleet::Operators;
 use sentinel_wire::envelope::MAX_PUSH;
@@ -61,31 +61,6 @@ const GRPC_TIMEOUT: Duration = Duration::from_secs(30);
 const GRPC_PING: Duration = Duration::from_secs(20);
 /// How long requests under way are waited for at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Something to say about a rule's condition.
-#[derive(Debug, Clone)]
-pub struct RuleDiagnostic {
-    /// JSON Pointer into the condition.
-    pub path: String,
-    /// What is wrong, and what to do.
-    pub message: String,
-    /// Whether the rule is refused for it.
-    pub error: bool,
-}
-
-/// Knows what conditions mean: the evaluators behind it do.
-#[async_trait]
-pub trait RuleChecker: Send + Sync + 'static {
-    /// Everything to say about a condition; an error where the evaluator itself is not to be had.
-    async fn check(
-        &self,
-        evaluator: &SlotName,
-        condition: &serde_json::Value,
-    ) -> Result<Vec<RuleDiagnostic>, String>;
-
-    /// Other rules were stored: whoever evaluates them need not find out by itself.
-    fn applied(&self);
-}
 
 /// Where a server listens and what it is called.
 pub struct ServerOptions {

@@ -3,6 +3,7 @@
 use crate::worker::Shared;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::Diagnostic;
+use sentinel_runtime::evaluator::Plan;
 use std::sync::Arc;
 
 /// Asks a worker's evaluators. Cheap to clone; outlives the worker harmlessly.
@@ -10,11 +11,16 @@ use std::sync::Arc;
 pub struct ConditionChecker(pub(crate) Arc<Shared>);
 
 impl ConditionChecker {
-    /// Everything that an evaluator has to say about a condition (JSON text).
+    /// What a condition (JSON text) reads, or everything that its evaluator has to say of one that
+    /// it refuses.
     ///
     /// # Errors
     /// Where there is no such evaluator, or it did not answer.
-    pub async fn check(&self, evaluator: &SlotName, text: &str) -> Result<Vec<Diagnostic>, String> {
+    pub async fn check(
+        &self,
+        evaluator: &SlotName,
+        text: &str,
+    ) -> Result<Result<Plan, Vec<Diagnostic>>, String> {
         let stages = self.0.stages();
         let Some(stage) = stages.evaluators.get(evaluator) else {
             let known: Vec<&str> = stages.evaluators.keys().map(SlotName::as_str).collect();

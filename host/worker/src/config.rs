@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use sentinel_alerting::delivery::OnUnknown;
 use sentinel_alerting::routing::{
-    InhibitConfig, Problem, RouteConfig, Routing, RoutingConfig, SpanConfig,
+    InhibitConfig, Problem, RouteConfig, Routing, RoutingConfig, SpanConfig, StatedRouting,
 };
 use sentinel_fleet::label_problems;
 use sentinel_model::duration::Millis;
@@ -155,6 +155,13 @@ impl WorkerConfig {
     pub fn slot_names(&self) -> BTreeSet<SlotName> {
         let plain = self.transforms.iter().chain(&self.evaluators).map(|slot| slot.slot.clone());
         plain.chain(self.notifiers.iter().map(|slot| slot.slot.clone())).collect()
+    }
+
+    /// Its routing in words that others can read, with those whom it tells where nobody is named.
+    #[must_use]
+    pub fn stated_routing(&self, everybody: Vec<SlotName>) -> StatedRouting {
+        let Self { routes, inhibit, mute_times, .. } = self.clone();
+        StatedRouting { routes, inhibit, mute_times, everybody }
     }
 
     /// Its routes, inhibitions and mute times.

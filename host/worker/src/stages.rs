@@ -48,13 +48,14 @@ pub enum EvaluatorError {
 pub trait Evaluator: Send + Sync {
     /// What a condition will read.
     async fn check(&self, text: &str) -> Result<Plan, EvaluatorError>;
-    /// Everything to say about a condition, refusals included; an error where the evaluator
-    /// did not answer.
-    async fn diagnose(&self, text: &str) -> Result<Vec<Diagnostic>, String> {
+    /// What a condition will read, or everything to say of one that is refused; an error where
+    /// the evaluator did not answer.
+    async fn diagnose(&self, text: &str) -> Result<Result<Plan, Vec<Diagnostic>>, String> {
         match self.check(text).await {
-            Ok(plan) => Ok(plan.warnings),
+            Ok(plan) => Ok(Ok(plan)),
             Err(EvaluatorError::Refused(message)) => {
-                Ok(vec![Diagnostic { path: String::new(), message, severity: Severity::Error }])
+                let said = Diagnostic { path: String::new(), message, severity: Severity::Error };
+                Ok(Err(vec![said]))
             }
             Err(EvaluatorError::Failed(why)) => Err(why),
         }

@@ -2,6 +2,7 @@
 
 use crate::evaluate::RulesStatus;
 use crate::notify::LaneStatus;
+use sentinel_alerting::routing::StatedRouting;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::SlotStatus;
 use sentinel_store::query::MAX_SERIES;
@@ -72,6 +73,9 @@ pub struct WorkerStatus {
     pub windows: WindowsStatus,
     /// Whether it evaluates rules and notifies; else another worker does.
     pub keeps_alerts: bool,
+    /// By which routes it tells of alerts, where it keeps them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routing: Option<StatedRouting>,
     /// Rules and alerts, where it keeps alerts.
     pub rules: RulesStatus,
     /// Notifications by notifier.

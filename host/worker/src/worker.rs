@@ -297,6 +297,11 @@ impl Shared {
         };
         let kept = self.keeper.status();
         let (rules, notifications) = kept.clone().unwrap_or_default();
+        // Before the status: what it locks stays locked until the whole of it is made.
+        let routing = kept.is_some().then(|| {
+            let everybody = self.stages.load().notifiers.keys().cloned().collect();
+            self.config.lock().stated_routing(everybody)
+        });
         let count = |outcome| (outcome, self.metrics.records.with_label_values(&[outcome]).get());
         WorkerStatus {
             name: self.options.name.clone(),
@@ -316,6 +321,7 @@ impl Shared {
             },
             windows: WindowsStatus::new(self.windows.read().size()),
             keeps_alerts: kept.is_some(),
+            routing,
             rules,
             notifications,
         }

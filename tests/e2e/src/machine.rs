@@ -42,7 +42,7 @@ rules:
 "
         ),
     )?;
-    let said = home.sentinel(["rules", "apply", file.to_str().context("a path")?])?;
+    let said = home.sentinel(["rules", "apply", "--yes", file.to_str().context("a path")?])?;
     anyhow::ensure!(said.code == 0, "{}", said.err);
     Ok(())
 }

@@ -135,7 +135,7 @@ impl<'h> Apart<'h> {
         let file = self.home.path().join("rules.yaml");
         std::fs::write(&file, rules)?;
         let mut command = self.home.command();
-        command.args(["rules", "apply"]).arg(file).args(["--server", server.server()]);
+        command.args(["rules", "apply", "--yes"]).arg(file).args(["--server", server.server()]);
         let output = command.env("SENTINEL_TOKEN", server.token()).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())

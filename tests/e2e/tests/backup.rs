@@ -86,7 +86,7 @@ async fn comes_back(stores: [&str; 2], postgres: bool) -> Result<()> {
     let up = home.up().await?;
     let rules = home.path().join("rules.yaml");
     std::fs::write(&rules, RULES)?;
-    let applied = home.sentinel(["rules", "apply", &rules.display().to_string()])?;
+    let applied = home.sentinel(["rules", "apply", "--yes", &rules.display().to_string()])?;
     ensure!(applied.code == 0, "{}", applied.err);
     let host = Host::start(&home, &up, "web", "web").await?;
     host.configure("web", COUNTER)?;

@@ -57,7 +57,7 @@ const NO_RULES: &str = "version: 1\nrules: []\n";
 fn apply(home: &Home, rules: &str) -> Result<()> {
     let file = home.path().join("rules.yaml");
     std::fs::write(&file, rules)?;
-    let said = home.sentinel(["rules", "apply", file.to_str().context("path")?])?;
+    let said = home.sentinel(["rules", "apply", "--yes", file.to_str().context("path")?])?;
     ensure!(said.code == 0, "{}", said.err);
     Ok(())
 }

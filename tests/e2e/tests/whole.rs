@@ -144,7 +144,7 @@ rules:
     let file = home.path().join("rules.yaml");
     std::fs::write(&file, rules("0"))?;
     let file = file.to_str().context("a path")?;
-    let said = home.sentinel(["rules", "apply", file])?;
+    let said = home.sentinel(["rules", "apply", "--yes", file])?;
     assert_eq!(said.code, 0, "{}", said.err);
     let firing = eventually("the alert is told", SOON, || async {
         Ok(receiver.received().into_iter().find(|r| r.answered == 200))
@@ -161,7 +161,7 @@ rules:
     assert!(alerts.to_string().contains("firing"), "{alerts}");
 
     std::fs::write(file, rules("1000000000"))?;
-    assert_eq!(home.sentinel(["rules", "apply", file])?.code, 0);
+    assert_eq!(home.sentinel(["rules", "apply", "--yes", file])?.code, 0);
     let resolved = eventually("its end is told", SOON, || async {
         Ok(receiver.received().into_iter().find(|r| r.answered == 200 && r.id != firing.id))
     })
@@ -210,14 +210,14 @@ agent:
     let file = home.path().join("bad.yaml");
     std::fs::write(&file, "version: 1\nrules:\n  - name: x\n    fro: 5m\n    condition: {}\n")?;
     let file = file.to_str().context("a path")?;
-    let said = home.sentinel(["rules", "apply", file])?;
+    let said = home.sentinel(["rules", "apply", "--yes", file])?;
     assert_eq!(said.code, 1);
     assert!(said.err.contains("bad.yaml:4") && said.out.is_empty(), "{}", said.err);
     std::fs::write(
         file,
         "version: 1\nrules:\n  - name: x\n    condition: {metric: a b, fn: no, above: 1}\n",
     )?;
-    let said = home.sentinel(["rules", "apply", file])?;
+    let said = home.sentinel(["rules", "apply", "--yes", file])?;
     assert_eq!(said.code, 1);
     assert!(
         said.err.contains("bad.yaml:4") && said.err.contains("/rules/0/condition"),

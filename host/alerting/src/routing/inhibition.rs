@@ -91,6 +91,18 @@ impl Inhibitors {
         };
         by_labels || self.by_target.get(&alert.rule).into_iter().flatten().any(by_rule)
     }
+
+    /// The alerts that keep this one from being told.
+    pub(super) fn sources_of(&self, routing: &Routing, alert: &Alert) -> BTreeSet<Fingerprint> {
+        let by_labels = routing.inhibit.iter().zip(&self.sources).filter_map(|(inhibition, of)| {
+            let is_target = inhibition.target.matches(alert) && !inhibition.source.matches(alert);
+            is_target.then(|| of.get(&inhibition.key(alert))).flatten()
+        });
+        let by_rule = self.by_target.get(&alert.rule).into_iter().flatten().filter_map(|&at| {
+            self.sources[routing.inhibit.len() + at].get(&values(&self.equal[at], alert))
+        });
+        by_labels.chain(by_rule).flatten().copied().collect()
+    }
 }
 
 fn values(equal: &[String], alert: &Alert) -> Vec<String> {
@@ -142,6 +154,9 @@ mod tests {
         {
             let target = alert(rule, &[("agent", agent), ("disk", "sda")]);
             assert_eq!(inhibitors.is_inhibited(&routing, &target), expected, "{rule} {agent}");
+            let sources: Vec<Fingerprint> =
+                inhibitors.sources_of(&routing, &target).into_iter().collect();
+            assert_eq!(sources == [down.fingerprint], expected, "{rule} {agent}");
         }
         assert!(!inhibitors.is_inhibited(&routing, &down));
         inhibitors.leave(down.fingerprint, source_of);

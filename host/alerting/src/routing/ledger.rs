@@ -38,7 +38,7 @@ pub(super) struct Ledger {
     /// Since when something waited to be told for the first time.
     pub(super) opened_at: i64,
     /// When it was last told.
-    last_told: Option<i64>,
+    pub(super) last_told: Option<i64>,
     /// How often it was told.
     number: u64,
     /// Who was told that something fires.
@@ -46,25 +46,25 @@ pub(super) struct Ledger {
     /// Who was told because nobody acknowledged it.
     escalated_to: BTreeSet<SlotName>,
     /// Alerts that were told as firing, and not yet as over.
-    told: BTreeMap<Fingerprint, Told>,
+    pub(super) told: BTreeMap<Fingerprint, Told>,
 }
 
 /// An alert that was told as firing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
+pub(super) struct Told {
     rule: String,
     incident: u64,
     fired_at: Option<i64>,
     /// When first.
-    at: i64,
+    pub(super) at: i64,
     /// When last.
-    said_at: i64,
+    pub(super) said_at: i64,
     /// Steps of the escalation that were taken.
-    level: usize,
+    pub(super) level: usize,
 }
 
 impl Told {
-    fn is_of(&self, alert: &Alert) -> bool {
+    pub(super) fn is_of(&self, alert: &Alert) -> bool {
         (self.incident, self.fired_at) == (alert.incident, alert.fired_at)
     }
 

@@ -11,6 +11,7 @@
 //! which inhibit others) is found anew.
 
 mod config;
+mod explain;
 mod inhibition;
 mod ledger;
 mod people;
@@ -21,6 +22,7 @@ pub use config::{
     EACH, EscalationConfig, InhibitConfig, MAX_DEPTH, MAX_ESCALATIONS, MAX_INHIBITIONS, MAX_ROUTES,
     Problem, RouteConfig, RoutingConfig,
 };
+pub use explain::{Held, StatedRouting, Way};
 pub use ledger::Lookup;
 pub use people::People;
 pub use times::SpanConfig;

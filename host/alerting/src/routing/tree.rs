@@ -169,8 +169,12 @@ impl Routing {
 
     /// Whether one of a route's mute times holds.
     pub(super) fn is_mute(&self, route: &Route, now: i64) -> bool {
-        let spans = route.mute.iter().filter_map(|name| self.times.get(name)).flatten();
-        spans.into_iter().any(|span| span.contains(now))
+        route.mute.iter().any(|name| self.is_time(name, now))
+    }
+
+    /// Whether a time of the week, by its name, holds.
+    pub(super) fn is_time(&self, name: &str, now: i64) -> bool {
+        self.times.get(name).into_iter().flatten().any(|span| span.contains(now))
     }
 
     /// The routes that take an alert, in their order.

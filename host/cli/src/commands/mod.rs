@@ -63,7 +63,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Notify(command) => {
             ask(&global, async |client| letters::notify(command, client, printer).await)
         }
-        Command::Rules(command) => match rules::alone(command, printer)? {
+        Command::Rules(command) => match rules::alone(command, &global, printer)? {
             Some(asks) => ask(&global, async |client| rules::run(asks, client, printer).await),
             None => Ok(()),
         },

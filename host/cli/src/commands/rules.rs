@@ -1,27 +1,29 @@
 //! `sentinel rules`: shown, checked, tested, applied whole, brought from Prometheus.
 
+mod apply;
+mod check;
 mod explain;
 pub(super) mod import;
 mod lab;
 mod past;
 mod replay;
 mod test;
+mod told;
 
 use std::fs;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use sentinel_model::document::MAX_DOCUMENT;
 use sentinel_model::rule::RuleSet;
-use sentinel_server::api::{AppliedBody, ApplyBody, FileBody};
+use sentinel_server::api::{FileBody, ProblemBody};
 
+use crate::args::Global;
 use crate::client::Client;
-use crate::commands::fleet::decide::confirm;
 use crate::failure::Failure;
 use crate::files;
-use crate::output::table::{Table, Tone};
-use crate::output::{Look, Printer, human};
+use crate::output::table::Table;
+use crate::output::{Look, Printer};
 
 /// Most files of one apply.
 const MAX_FILES: usize = 10_000;
@@ -35,9 +37,9 @@ const TESTS: &str = ".test";
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
     /// Replace the rules in force by those of the files.
-    Apply(Apply),
-    /// Say everything that is wrong with rule files, and change nothing.
-    Check(Check),
+    Apply(apply::Apply),
+    /// Say everything that is wrong with rule files and what each rule costs; change nothing.
+    Check(check::Check),
     /// Show the rules in force.
     Show,
     /// Run tests of rules: synthetic series in; states, notifications and payloads out. No server.
@@ -55,9 +57,13 @@ pub(crate) enum RulesCommand {
 /// Does what needs no server; else gives the command back.
 pub(super) fn alone(
     command: RulesCommand,
+    global: &Global,
     printer: &Printer,
 ) -> Result<Option<RulesCommand>, Failure> {
     match command {
+        RulesCommand::Check(command) if command.is_alone(global)? => {
+            check::alone(&command, printer)?;
+        }
         RulesCommand::Import(import) => import::run(&import, printer)?,
         RulesCommand::Test(command) => test::run(&command, printer)?,
         RulesCommand::Schema(command) => test::schema(&command, printer)?,
@@ -70,41 +76,19 @@ pub(super) fn alone(
     Ok(None)
 }
 
-/// Options of `sentinel rules apply`.
-#[derive(Debug, Args)]
-pub(crate) struct Apply {
-    /// Rule files, and folders whose .yaml, .yml and .json files are taken.
-    #[arg(required = true, value_name = "FILE")]
-    paths: Vec<PathBuf>,
-    /// Only check them and show what would change.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask; nobody is asked either where no terminal is.
-    #[arg(long, short)]
-    yes: bool,
-}
-
-/// Options of `sentinel rules check`.
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// Rule files, and folders whose .yaml, .yml and .json files are taken.
-    #[arg(required = true, value_name = "FILE")]
-    paths: Vec<PathBuf>,
-}
-
 pub(super) async fn run(
     command: RulesCommand,
     client: &Client,
     printer: &Printer,
 ) -> Result<(), Failure> {
     match command {
-        RulesCommand::Apply(apply) => run_apply(apply, client, printer).await,
-        RulesCommand::Check(check) => run_check(check, client, printer).await,
+        RulesCommand::Apply(command) => apply::run(command, client, printer).await,
+        RulesCommand::Check(command) => check::run(&command, client, printer).await,
         RulesCommand::Explain(command) => explain::run(command, client, printer).await,
         RulesCommand::Replay(command) => replay::run(command, client, printer).await,
-        alone @ (RulesCommand::Import(_) | RulesCommand::Test(_) | RulesCommand::Schema(_)) => {
-            self::alone(alone, printer).map(drop)
-        }
+        RulesCommand::Import(command) => import::run(&command, printer),
+        RulesCommand::Test(command) => test::run(&command, printer),
+        RulesCommand::Schema(command) => test::schema(&command, printer),
         RulesCommand::Show => {
             let rules: RuleSet = client.get("/v1/rules", &[]).await?;
             printer.data(&rules, |look| show(&rules, look))?;
@@ -117,58 +101,13 @@ pub(super) async fn run(
     }
 }
 
-async fn run_check(command: Check, client: &Client, printer: &Printer) -> Result<(), Failure> {
-    let files = collect(&command.paths)?;
-    let body = ApplyBody { files, dry_run: true, if_version: None };
-    let checked: AppliedBody = client.put("/v1/rules", &body).await?;
-    warn(&checked, printer);
-    let sound = checked.added.len() + checked.changed.len() + checked.unchanged;
-    printer.data(&checked, |_| String::new())?;
-    let warnings = checked.warnings.len() as u64;
-    let sound = human::plural(sound as u64, "rule");
-    printer.say(&format!("{sound} can be applied, {}", human::plural(warnings, "warning")));
-    Ok(())
-}
-
-fn warn(applied: &AppliedBody, printer: &Printer) {
-    for one in &applied.warnings {
+fn warn(warnings: &[ProblemBody], printer: &Printer) {
+    for one in warnings {
         printer.warn(&format!(
             "{}:{}:{}: {}: {}",
             one.file, one.line, one.column, one.path, one.message
         ));
     }
-}
-
-async fn run_apply(command: Apply, client: &Client, printer: &Printer) -> Result<(), Failure> {
-    let files = collect(&command.paths)?;
-    let mut body = ApplyBody { files, dry_run: true, if_version: None };
-    let planned: AppliedBody = client.put("/v1/rules", &body).await?;
-    warn(&planned, printer);
-    let changed = planned.added.len() + planned.changed.len() + planned.removed.len();
-    if command.dry_run || changed == 0 {
-        printer.data(&planned, |look| changes(&planned, look))?;
-        printer.say(&match changed {
-            0 if !command.dry_run => {
-                format!("nothing changed: version {} stays in force", planned.version)
-            }
-            0 => "nothing would change".to_owned(),
-            _ => "nothing was changed: this was a dry run".to_owned(),
-        });
-        return Ok(());
-    }
-    let ask = !command.yes && std::io::stdin().is_terminal();
-    if ask {
-        printer.data(&planned, |look| changes(&planned, look))?;
-        confirm(&format!("put this in force in place of version {}?", planned.version))?;
-    }
-    // What was shown is what is changed: whoever was first meanwhile is not undone.
-    (body.dry_run, body.if_version) = (false, Some(planned.version));
-    let applied: AppliedBody = client.put("/v1/rules", &body).await?;
-    if !ask {
-        printer.data(&applied, |look| changes(&applied, look))?;
-    }
-    printer.say(&format!("version {} is in force", applied.version));
-    Ok(())
 }
 
 /// Files as names and texts.
@@ -233,24 +172,6 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(TESTS))
 }
 
-fn changes(applied: &AppliedBody, look: Look) -> String {
-    let mut table = Table::properties(look);
-    for (mark, names, tone) in [
-        ("+", &applied.added, Tone::Good),
-        ("~", &applied.changed, Tone::Warning),
-        ("-", &applied.removed, Tone::Bad),
-    ] {
-        for name in names {
-            table.toned([(mark, tone), (name.as_str(), tone)]);
-        }
-    }
-    if applied.unchanged > 0 {
-        let unchanged = format!("{} unchanged", human::plural(applied.unchanged as u64, "rule"));
-        table.toned([("=", Tone::Quiet), (unchanged.as_str(), Tone::Quiet)]);
-    }
-    table.text()
-}
-
 fn show(rules: &RuleSet, look: Look) -> String {
     if rules.rules.is_empty() {
         return String::new();
@@ -303,24 +224,6 @@ mod tests {
         assert!(
             collect(&[dir.path().join("none.yaml")]).unwrap_err().message.contains("none.yaml")
         );
-    }
-
-    #[test]
-    fn changes_are_marked() {
-        let applied = AppliedBody {
-            version: 3,
-            added: vec!["new".into()],
-            changed: vec!["other".into()],
-            removed: vec!["old".into()],
-            unchanged: 2,
-            warnings: Vec::new(),
-        };
-        insta::assert_snapshot!(changes(&applied, LOOK), @r"
-        +  new
-        ~  other
-        -  old
-        =  2 rules unchanged
-        ");
     }
 
     #[test]

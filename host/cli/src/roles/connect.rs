@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use sentinel_model::ids::{AgentId, SlotName};
+use sentinel_runtime::evaluator::Plan;
 use sentinel_server::keyring::KeyRing;
-use sentinel_server::{RuleChecker, RuleDiagnostic};
+use sentinel_server::{RuleChecker, RuleDiagnostic, RuleRead, RuleVerdict};
 use sentinel_store::StoreError;
 use sentinel_store::agents::AgentState;
 use sentinel_wire::key::AgentKey;
@@ -29,13 +30,24 @@ impl AgentKeys for Keys {
 pub(crate) struct Rules(pub(crate) ConditionChecker);
 
 /// What an evaluator said, as the server passes it on.
-pub(super) fn diagnostics(found: Vec<sentinel_runtime::Diagnostic>) -> Vec<RuleDiagnostic> {
+pub(crate) fn verdict(found: Result<Plan, Vec<sentinel_runtime::Diagnostic>>) -> RuleVerdict {
     let diagnostic = |one: sentinel_runtime::Diagnostic| RuleDiagnostic {
         error: one.severity == sentinel_runtime::Severity::Error,
         path: one.path,
         message: one.message,
     };
-    found.into_iter().map(diagnostic).collect()
+    let (said, needs) = match found {
+        Ok(plan) => (plan.warnings, plan.needs),
+        Err(said) => (said, Vec::new()),
+    };
+    let read = |need: sentinel_runtime::evaluator::Need| RuleRead {
+        selector: (*need.selector).clone(),
+        window_ms: need.window_ms,
+    };
+    RuleVerdict {
+        diagnostics: said.into_iter().map(diagnostic).collect(),
+        reads: needs.into_iter().map(read).collect(),
+    }
 }
 
 #[async_trait]
@@ -44,8 +56,8 @@ impl RuleChecker for Rules {
         &self,
         evaluator: &SlotName,
         condition: &serde_json::Value,
-    ) -> Result<Vec<RuleDiagnostic>, String> {
-        Ok(diagnostics(self.0.check(evaluator, &condition.to_string()).await?))
+    ) -> Result<RuleVerdict, String> {
+        Ok(verdict(self.0.check(evaluator, &condition.to_string()).await?))
     }
 
     fn applied(&self) {

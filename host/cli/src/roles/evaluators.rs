@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use sentinel_agent::secrets::SecretStore;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::Services;
-use sentinel_server::{RuleChecker, RuleDiagnostic};
+use sentinel_server::{RuleChecker, RuleVerdict};
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::kv::SlotStates;
 use sentinel_worker::slots::{SlotParts, Slots};
@@ -73,13 +73,13 @@ impl RuleChecker for Checks {
         &self,
         evaluator: &SlotName,
         condition: &serde_json::Value,
-    ) -> Result<Vec<RuleDiagnostic>, String> {
+    ) -> Result<RuleVerdict, String> {
         let stages = self.0.stages.load_full();
         let stage = stages.evaluators.get(evaluator).ok_or_else(|| {
             format!("there is no evaluator in a slot named {evaluator}; see `worker.evaluators` in the server's configuration")
         })?;
         let found = stage.evaluator.diagnose(&condition.to_string()).await?;
-        Ok(super::connect::diagnostics(found))
+        Ok(super::connect::verdict(found))
     }
 
     /// Workers elsewhere find out by themselves.

@@ -129,6 +129,7 @@ mod tests {
             problems: Default::default(),
             ingest: Default::default(),
             windows: Default::default(),
+            routing: None,
             rules: Default::default(),
             notifications: Vec::new(),
         };

@@ -4,7 +4,7 @@ pub(crate) mod agent;
 mod apart;
 pub(crate) mod bus;
 pub(crate) mod config;
-mod connect;
+pub(crate) mod connect;
 pub(crate) mod data;
 mod evaluators;
 mod health;

@@ -10,7 +10,10 @@ use sentinel_model::ids::SlotName;
 use sentinel_server::access::jwt::Jwt;
 use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::keywrap::KeyWrap;
-use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
+use sentinel_server::{
+    Listeners, RuleChecker, RuleDiagnostic, RuleRead, RuleVerdict, Server, ServerOptions,
+    ServerParts,
+};
 use sentinel_store::Store;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_trust::fleet::Operators;
@@ -22,7 +25,8 @@ pub(crate) const NOW: i64 = 1_700_000_000_000;
 /// The server's API token.
 pub(crate) const TOKEN: &str = "sat_000000000000000000000000";
 
-/// Refuses conditions without `ok`, and has something to say about those with `odd`.
+/// Refuses conditions without `ok`, and has something to say about those with `odd`. What they read
+/// stands in `reads`.
 struct Rules;
 
 #[async_trait]
@@ -31,15 +35,21 @@ impl RuleChecker for Rules {
         &self,
         _: &SlotName,
         condition: &serde_json::Value,
-    ) -> Result<Vec<RuleDiagnostic>, String> {
+    ) -> Result<RuleVerdict, String> {
         let say = |message: &str, error| {
             vec![RuleDiagnostic { path: String::new(), message: message.to_owned(), error }]
         };
-        Ok(match (condition.get("ok"), condition.get("odd")) {
+        let read = |text: &serde_json::Value| RuleRead {
+            selector: text.as_str().unwrap().parse().unwrap(),
+            window_ms: 60_000,
+        };
+        let reads = condition.get("reads").map(read).into_iter().collect();
+        let diagnostics = match (condition.get("ok"), condition.get("odd")) {
             (None, _) => say("not ok", true),
             (_, Some(_)) => say("odd", false),
             _ => Vec::new(),
-        })
+        };
+        Ok(RuleVerdict { diagnostics, reads })
     }
 
     fn applied(&self) {}

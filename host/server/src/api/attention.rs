@@ -1,5 +1,6 @@
 //! What people do about alerts and notifications.
 
+use sentinel_alerting::routing::Way;
 use sentinel_model::alert::{Alert, Delivery};
 use sentinel_model::attention::{Acknowledgement, Attempt, Silence};
 use serde::{Deserialize, Serialize};
@@ -95,4 +96,27 @@ pub struct NotificationBody {
 pub struct TestBody {
     /// The id of the notification that tells it.
     pub id: String,
+}
+
+/// How the alerts of a rule come to people.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct WaysBody {
+    /// The worker that keeps alerts, by whose routes this is; absent where none said lately that it
+    /// does. Then nothing is known.
+    pub keeper: Option<String>,
+    /// When it said how it routes, unix milliseconds.
+    pub stated_at: i64,
+    /// Alerts that are pending or fire, a thousand at most.
+    pub alerts: Vec<WayBody>,
+}
+
+/// How one alert comes to people.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WayBody {
+    /// The alert.
+    pub fingerprint: String,
+    /// Each group in which it is told: the conditions of the routes on the way, whom, when it was
+    /// told, when it is told next, and why it is not.
+    #[schema(value_type = Vec<Object>)]
+    pub ways: Vec<Way>,
 }

@@ -17,6 +17,7 @@ mod secured;
 mod silences;
 mod status;
 mod tokens;
+mod ways;
 
 use crate::RuleChecker;
 use crate::access::{Access, check_host, check_role, check_token};
@@ -28,7 +29,7 @@ use crate::rotation::Rotation;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use bounds::{Bounds, bound};
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, problem_body};
 use prometheus::Registry;
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
@@ -100,8 +101,10 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(batches::show))
         .routes(routes!(rules::current))
         .routes(routes!(rules::apply))
+        .routes(routes!(rules::check))
         .routes(routes!(alerts::alerts))
         .routes(routes!(alerts::history))
+        .routes(routes!(ways::ways))
         .routes(routes!(alerts::notifications))
         .routes(routes!(acknowledge::acknowledge))
         .routes(routes!(acknowledge::release))

@@ -10,7 +10,7 @@ use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::ingest::Clock;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::rate::Limits;
-use sentinel_server::{Listeners, RuleChecker, RuleDiagnostic, Server, ServerOptions, ServerParts};
+use sentinel_server::{Listeners, RuleChecker, RuleVerdict, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_trust::fleet::Operators;
 use sentinel_wire::envelope::{Content, Record, seal};
@@ -31,12 +31,8 @@ struct NoRules;
 
 #[async_trait]
 impl RuleChecker for NoRules {
-    async fn check(
-        &self,
-        _: &SlotName,
-        _: &serde_json::Value,
-    ) -> Result<Vec<RuleDiagnostic>, String> {
-        Ok(Vec::new())
+    async fn check(&self, _: &SlotName, _: &serde_json::Value) -> Result<RuleVerdict, String> {
+        Ok(RuleVerdict::default())
     }
 
     fn applied(&self) {}

@@ -52,10 +52,10 @@ impl Evaluator for SlotEvaluator {
         self.0.check(text).await.map_err(refused)
     }
 
-    async fn diagnose(&self, text: &str) -> Result<Vec<Diagnostic>, String> {
+    async fn diagnose(&self, text: &str) -> Result<Result<Plan, Vec<Diagnostic>>, String> {
         match self.0.check(text).await {
-            Ok(plan) => Ok(plan.warnings),
-            Err(CheckError::Refused(diagnostics)) => Ok(diagnostics),
+            Ok(plan) => Ok(Ok(plan)),
+            Err(CheckError::Refused(diagnostics)) => Ok(Err(diagnostics)),
             Err(CheckError::Call(error)) => Err(error.to_string()),
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! The rule is evaluated here, on what the server has stored, by the evaluator that the worker
 //! uses too; what it asked is told with the answers. What the worker itself made of the rule stands
-//! beside it: its alerts with their timers, silences and acknowledgements, its last evaluation.
+//! beside it: its alerts with their timers, who is told of them and when next or why nobody is, its
+//! last evaluation.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,11 +15,12 @@ use sentinel_model::number::Number;
 use sentinel_model::rule::{Rule, RuleSet};
 use sentinel_model::series::Labels;
 use sentinel_rule_tests::{Asked, Checked, look};
-use sentinel_server::api::{AlertsBody, StatusBody};
+use sentinel_server::api::{AlertsBody, StatusBody, Way, WaysBody};
 use serde::Serialize;
 
 use super::lab::{Plugins, worker};
 use super::past::Stored;
+use super::told;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Look, Printer, clean, human};
@@ -80,6 +83,8 @@ struct Known {
     silences: Vec<String>,
     /// Who has it in hand.
     owner: Option<String>,
+    /// How it comes to people; nothing where no worker said that it keeps alerts.
+    ways: Vec<Way>,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +107,8 @@ pub(super) async fn run(
     };
     let status: StatusBody = client.get("/v1/status", &[]).await?;
     let known: AlertsBody = client.get("/v1/alerts", &[]).await?;
+    let of_rule = [("rule", rule.name.clone())];
+    let ways: WaysBody = client.get("/v1/alerts/ways", &of_rule).await?;
     let config = worker(command.config.as_deref())?;
     let mut rig = command.plugins.open(printer)?.evaluators(&config).await?;
     let plan = rig.check(&rule).await?.map_err(|said| {
@@ -116,7 +123,7 @@ pub(super) async fn run(
         questions: seen.asked.into_iter().map(question).collect(),
         holds: seen.holds.iter().map(|a| instance(a.labels.clone(), a.value)).collect(),
         failed: seen.failed,
-        alerts: alerts(&rule, known, status.now),
+        alerts: alerts(&rule, known, ways, status.now),
         evaluated: status
             .workers
             .iter()
@@ -147,8 +154,10 @@ fn question(asked: Asked) -> Question {
     }
 }
 
-fn alerts(rule: &Rule, known: AlertsBody, now: i64) -> Vec<Known> {
+fn alerts(rule: &Rule, known: AlertsBody, ways: WaysBody, now: i64) -> Vec<Known> {
     let AlertsBody { alerts, acknowledgements, silenced } = known;
+    let mut ways: BTreeMap<String, Vec<Way>> =
+        ways.alerts.into_iter().map(|one| (one.fingerprint, one.ways)).collect();
     let of = |alert: Alert| {
         let held = now.saturating_sub(alert.active_since);
         let left = i64::try_from(rule.hold.0).unwrap_or(i64::MAX).saturating_sub(held);
@@ -158,6 +167,7 @@ fn alerts(rule: &Rule, known: AlertsBody, now: i64) -> Vec<Known> {
         Known {
             fires_in_ms: (alert.state == AlertState::Pending).then_some(left.max(0)),
             silences: silenced.get(&alert.fingerprint.to_string()).cloned().unwrap_or_default(),
+            ways: ways.remove(&alert.fingerprint.to_string()).unwrap_or_default(),
             owner: acknowledgements.iter().find(is_it).map(|one| one.owner.clone()),
             alert,
         }
@@ -213,6 +223,7 @@ fn text(explained: &Explained, _: Look) -> String {
     }
     for one in explained.alerts.iter().take(SHOWN) {
         lines.push(timers(one, *at));
+        lines.extend(one.ways.iter().map(|way| format!("  {}", told::line(way, *at))));
     }
     for one in &explained.evaluated {
         let said = match &one.error {

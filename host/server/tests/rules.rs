@@ -1,0 +1,69 @@
+//! Rules over REST: two who apply at once, and what a store that has samples knows of them.
+
+mod served;
+
+use reqwest::{Client, StatusCode};
+use sentinel_server::api::{AppliedBody, ApplyBody, FileBody};
+use served::{Served, TOKEN, serve};
+
+/// Somebody with a connection of their own.
+struct Person {
+    client: Client,
+    name: &'static str,
+    url: String,
+}
+
+impl Person {
+    fn new(name: &'static str, served: &Served) -> Self {
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { client, name, url: format!("http://{}/v1/rules", served.server.rest()) }
+    }
+
+    /// Rules of this person's and round's.
+    fn body(&self, round: u64, if_version: Option<u64>, dry_run: bool) -> ApplyBody {
+        let rule = format!("  - {{name: {}, for: {round}m, condition: {{}}}}\n", self.name);
+        let text = format!("version: 1\nrules:\n{rule}");
+        let files = vec![FileBody { name: format!("{}.yaml", self.name), text }];
+        ApplyBody { files, dry_run, if_version }
+    }
+
+    async fn put(&self, body: &ApplyBody) -> (StatusCode, String) {
+        let answer = self.client.put(&self.url).bearer_auth(TOKEN).json(body).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    /// The version that this person's difference is to.
+    async fn looks(&self, round: u64) -> u64 {
+        let (status, text) = self.put(&self.body(round, None, true)).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str::<AppliedBody>(&text).unwrap().version
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_apply_what_they_looked_at_together_one_is_first_and_the_other_undoes_nothing() {
+    let served = serve().await;
+    let (ann, bob) = (Person::new("ann", &served), Person::new("bob", &served));
+    for round in 1..=20 {
+        let (of_ann, of_bob) = (ann.looks(round).await, bob.looks(round).await);
+        assert_eq!((of_ann, of_bob), (round - 1, round - 1));
+        let (of_ann, of_bob) =
+            (ann.body(round, Some(of_ann), false), bob.body(round, Some(of_bob), false));
+        let (of_ann, of_bob) = tokio::join!(ann.put(&of_ann), bob.put(&of_bob));
+        let (winner, second) = match (of_ann.0, of_bob.0) {
+            (StatusCode::OK, StatusCode::CONFLICT) => ("ann", of_bob.1),
+            (StatusCode::CONFLICT, StatusCode::OK) => ("bob", of_ann.1),
+            both => panic!("round {round}: {both:?}: {} {}", of_ann.1, of_bob.1),
+        };
+        assert!(second.contains("somebody else was first; nothing was changed"), "{second}");
+        let url = &ann.url;
+        let rules = ann.client.get(url).bearer_auth(TOKEN).send().await.unwrap();
+        let rules: serde_json::Value = rules.json().await.unwrap();
+        assert_eq!(
+            (&rules["version"], &rules["rules"][0]["name"]),
+            (&round.into(), &winner.into())
+        );
+        assert_eq!(rules["rules"].as_array().map(Vec::len), Some(1), "{rules}");
+    }
+    served.server.shutdown().await;
+}
