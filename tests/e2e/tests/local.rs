@@ -123,8 +123,9 @@ async fn start<'h>(home: &'h Home, folder: &Path, arguments: &[String]) -> Resul
     .await;
     let mut child = child.into_inner();
     if !matches!(running, Ok(true)) {
-        child.kill()?;
-        child.wait()?;
+        // It may have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
     }
     ensure!(running?, "it has ended: {}", said(home));
     let word = |name| exported(folder, name);

@@ -35,11 +35,14 @@ struct Cost {
     commits: f64,
 }
 
+/// What one read costs, and what is to be said of it.
+type Judged = (Cost, Vec<String>);
+
 struct Judge<'s> {
     stored: &'s Stored,
     compared: usize,
     /// Reads that were judged: most rules of a set read what others read too.
-    known: BTreeMap<(String, u64), Option<(Cost, Vec<String>)>>,
+    known: BTreeMap<(String, u64), Option<Judged>>,
 }
 
 /// What is to be said of rules beside what is stored, and what each costs. Without what is stored
@@ -159,7 +162,7 @@ impl Judge<'_> {
 
     /// What a read costs and what is to be said of it; nothing where it would take too long to
     /// find out.
-    fn read(&mut self, read: &RuleRead) -> Option<&(Cost, Vec<String>)> {
+    fn read(&mut self, read: &RuleRead) -> Option<&Judged> {
         let key = (read.selector.to_string(), read.window_ms);
         if !self.known.contains_key(&key) {
             let judged = self.judge(read);
@@ -168,7 +171,7 @@ impl Judge<'_> {
         self.known.get(&key).and_then(Option::as_ref)
     }
 
-    fn judge(&mut self, read: &RuleRead) -> Option<(Cost, Vec<String>)> {
+    fn judge(&mut self, read: &RuleRead) -> Option<Judged> {
         let nothing = Cost { series: 0, samples: 0, commits: 0.0 };
         let name = &read.selector.name;
         if !self.stored.names.contains(name) {

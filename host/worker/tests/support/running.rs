@@ -46,7 +46,8 @@ impl Running {
             queued,
             term: term.clone(),
         };
-        rig.windows.write().stands_at(rig.store.tail_end().await.unwrap());
+        let end = rig.store.tail_end().await.unwrap();
+        rig.windows.write().stands_at(end);
         let mut feeding = JoinSet::new();
         feeding.spawn(feed(rig.store.clone(), rig.windows.clone(), POLL));
         let notifications = Notifications::start(parts, stopping.clone()).await;
