@@ -146,15 +146,16 @@ impl Client {
         self.send(self.request(Method::PUT, path, &[])?.json(body)).await
     }
 
-    /// Replaces something by a text, unless somebody else was first: then what the server says
-    /// of that.
-    pub(crate) async fn put_unless_changed<T: DeserializeOwned>(
+    /// Hands a text over that changes something, unless somebody else was first: then what the
+    /// server says of that.
+    pub(crate) async fn hand_over<T: DeserializeOwned>(
         &self,
+        method: Method,
         path: &str,
         text: String,
     ) -> Result<Result<T, String>, Failure> {
         let json = HeaderValue::from_static("application/json");
-        let request = self.request(Method::PUT, path, &[])?.header(CONTENT_TYPE, json).body(text);
+        let request = self.request(method, path, &[])?.header(CONTENT_TYPE, json).body(text);
         let (status, body) = self.exchange(request).await?;
         if status == StatusCode::CONFLICT {
             return Ok(Err(refused(&self.base, status, &body).message));

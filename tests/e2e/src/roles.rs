@@ -44,8 +44,8 @@ pub struct Apart<'h> {
     home: &'h Home,
     config: PathBuf,
     registry: String,
-    rest: u16,
-    grpc: u16,
+    /// Of each server: of REST and of gRPC.
+    ports: [(u16, u16); 2],
 }
 
 impl<'h> Apart<'h> {
@@ -57,7 +57,8 @@ impl<'h> Apart<'h> {
         let file = home.path().join("apart.yaml");
         std::fs::write(&file, config)?;
         let registry = registry.registry()?;
-        Ok(Self { home, config: file, registry, rest: free_port()?, grpc: free_port()? })
+        let ports = [(free_port()?, free_port()?), (free_port()?, free_port()?)];
+        Ok(Self { home, config: file, registry, ports })
     }
 
     fn command(&self, role: &str, name: &str) -> Result<Command> {
@@ -88,20 +89,34 @@ impl<'h> Apart<'h> {
     /// # Errors
     /// Where it does not come up.
     pub async fn server(&self) -> Result<Up<'h>> {
-        let mut command = self.command("server", "server")?;
+        self.serve("server", self.ports[0]).await
+    }
+
+    /// Starts another server beside it, `server-2`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Apart::server`].
+    pub async fn second_server(&self) -> Result<Up<'h>> {
+        self.serve("server-2", self.ports[1]).await
+    }
+
+    async fn serve(&self, name: &str, (rest, grpc): (u16, u16)) -> Result<Up<'h>> {
+        let mut command = self.command("server", name)?;
         command.arg("--key").arg(self.home.path().join("agents.key"));
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.rest));
-        command.arg("--grpc").arg(format!("127.0.0.1:{}", self.grpc));
+        command.arg("--listen").arg(format!("127.0.0.1:{rest}"));
+        command.arg("--grpc").arg(format!("127.0.0.1:{grpc}"));
         let child = command.spawn()?;
-        let address = format!("http://127.0.0.1:{}", self.rest);
+        let address = format!("http://127.0.0.1:{rest}");
         let ready = format!("{address}/ready");
+        // Killed when it is dropped, also where it does not come up.
+        let serving = self.home.serving(child, address, String::new());
         eventually("the server is ready", SOON, || async {
             Ok(reqwest::get(&ready).await?.status().is_success().then_some(()))
         })
         .await
-        .with_context(|| self.log("server"))?;
-        let token = std::fs::read_to_string(self.home.path().join("server/api.token"))?;
-        Ok(self.home.serving(child, address, token.trim().to_owned()))
+        .with_context(|| self.log(name))?;
+        let token = std::fs::read_to_string(self.home.path().join(name).join("api.token"))?;
+        Ok(serving.with_token(token.trim()))
     }
 
     /// Starts a worker.
@@ -141,11 +156,23 @@ impl<'h> Apart<'h> {
         Ok(())
     }
 
-    /// Enrols an agent and starts it.
+    /// Enrols an agent and starts it; it knows the first server only.
     ///
     /// # Errors
     /// Where the server gives no token, or it cannot be started.
     pub async fn agent(&self, server: &Up<'_>) -> Result<Role> {
+        self.agent_of(server, &self.ports[..1]).await
+    }
+
+    /// The same, of an agent that knows both servers, and prefers the first.
+    ///
+    /// # Errors
+    /// As [`Apart::agent`].
+    pub async fn agent_of_both(&self, server: &Up<'_>) -> Result<Role> {
+        self.agent_of(server, &self.ports).await
+    }
+
+    async fn agent_of(&self, server: &Up<'_>, ports: &[(u16, u16)]) -> Result<Role> {
         let request = reqwest::Client::new().post(format!("{}/v1/tokens", server.server()));
         let request =
             request.bearer_auth(server.token()).header("content-type", "application/json");
@@ -154,7 +181,10 @@ impl<'h> Apart<'h> {
         let token = self.home.path().join("token");
         std::fs::write(&token, made["token"].as_str().context("token")?)?;
         let mut command = self.command("agent", "agent")?;
-        command.arg("--join").arg(format!("http://127.0.0.1:{}", self.grpc));
+        for (rest, grpc) in ports {
+            command.arg("--join").arg(format!("http://127.0.0.1:{grpc}"));
+            command.arg("--join-http").arg(format!("http://127.0.0.1:{rest}"));
+        }
         command.arg("--token-file").arg(token);
         Ok(Role { child: command.spawn()? })
     }

@@ -204,8 +204,10 @@ fn is_way_closed(error: &LinkError) -> bool {
 }
 
 fn is_no_answer(status: &Status) -> bool {
-    // A proxy in between that knows no gRPC answers with a code of HTTP alone.
+    // A proxy in between that knows no gRPC answers with a code of HTTP alone; and what became of the
+    // connection, such as that the server has no place for it, nobody said in an answer.
     status.message().starts_with(NO_GRPC)
+        || std::error::Error::source(status).is_some()
         || matches!(
             status.code(),
             Code::Unavailable

@@ -53,12 +53,6 @@ pub(crate) struct Chosen {
     author: Author,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum NotifyCommand {
-    /// Send a notification that says that it is a test, and wait for what becomes of it.
-    Test(Test),
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Test {
     /// The notifier's slot.
@@ -129,12 +123,8 @@ async fn take_up(
     Ok(many)
 }
 
-pub(super) async fn notify(
-    command: NotifyCommand,
-    client: &Client,
-    printer: &Printer,
-) -> Result<(), Failure> {
-    let NotifyCommand::Test(Test { name, wait, author }) = command;
+pub(super) async fn test(command: Test, client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let Test { name, wait, author } = command;
     let begun: TestBody =
         client.post(&format!("/v1/notifiers/{name}/test"), &ByBody { by: author.name()? }).await?;
     let path = format!("/v1/notifications/{}", begun.id);

@@ -11,6 +11,7 @@ pub(crate) mod key;
 pub(crate) mod letters;
 mod local;
 pub(crate) mod logs;
+pub(crate) mod notify;
 pub(crate) mod plugin;
 pub(crate) mod query;
 pub(crate) mod reach;
@@ -61,7 +62,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
             ask(&global, async |client| letters::dlq(command, client, printer).await)
         }
         Command::Notify(command) => {
-            ask(&global, async |client| letters::notify(command, client, printer).await)
+            ask(&global, async |client| notify::run(command, client, printer).await)
         }
         Command::Rules(command) => match rules::alone(command, &global, printer)? {
             Some(asks) => ask(&global, async |client| rules::run(asks, client, printer).await),

@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use reqwest::Method;
 use sentinel_model::duration::Millis;
 use sentinel_server::api::{FleetHostBody, FleetStatusBody, FleetTakenBody, SealedBody};
 use sentinel_trust::fleet::{DesiredSet, seal};
@@ -95,6 +96,8 @@ struct Decided {
 pub(crate) struct Board<'a> {
     client: &'a Client,
     pub(super) operator: Operator,
+    /// How a decision is handed over.
+    through: (Method, String),
 }
 
 impl<'a> Board<'a> {
@@ -104,7 +107,12 @@ impl<'a> Board<'a> {
     /// No key, or one that is not to be used.
     pub(super) fn open(client: &'a Client, key: Option<&std::path::Path>) -> Result<Self, Failure> {
         let operator = Operator::open(&key_file(key, Some(client))?)?;
-        Ok(Self { client, operator })
+        Ok(Self { client, operator, through: (Method::PUT, "/v1/fleet".to_owned()) })
+    }
+
+    /// The same, that hands decisions over elsewhere, where less may change.
+    pub(super) fn through(self, method: Method, path: String) -> Self {
+        Self { through: (method, path), ..self }
     }
 
     /// The newest set, believed.
@@ -187,8 +195,9 @@ impl<'a> Board<'a> {
     /// first.
     async fn hand_over(&mut self, next: &DesiredSet) -> Result<Result<u64, String>, Failure> {
         let sealed = seal(next, self.operator.key())?;
+        let (method, path) = self.through.clone();
         let taken: Result<FleetTakenBody, String> =
-            self.client.put_unless_changed("/v1/fleet", sealed.clone()).await?;
+            self.client.hand_over(method, &path, sealed.clone()).await?;
         if taken.is_ok() {
             self.operator.newest(Some(&sealed))?;
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use sentinel_model::ids::SlotName;
 use sentinel_trust::fleet::{DesiredSet, Group, Wish};
 use sentinel_trust::{Kind, PluginName};
 
@@ -231,6 +232,27 @@ pub(crate) fn uninstall(set: &DesiredSet, which: &Which) -> Result<DesiredSet, E
         });
     }
     next.groups.retain(|group| !group.slots.is_empty());
+    Ok(next)
+}
+
+/// Takes a notifier out wherever it is, and groups that are left empty. What else has the name, such
+/// as an agent's collector, stays.
+///
+/// # Errors
+/// [`EditError::Nothing`].
+pub(crate) fn without_notifier(set: &DesiredSet, slot: &SlotName) -> Result<DesiredSet, EditError> {
+    let is_meant = |wish: &Wish| wish.kind == Kind::Notifier && wish.slot == slot.as_str();
+    let mut next = set.clone();
+    next.groups.iter_mut().for_each(|group| group.slots.retain(|wish| !is_meant(wish)));
+    next.groups.retain(|group| !group.slots.is_empty());
+    if next.groups == set.groups {
+        let which = Which { slot: Some(slot.to_string()), ..Which::default() };
+        let notifiers = set.groups.iter().flat_map(|group| &group.slots);
+        let notifiers = notifiers.filter(|wish| wish.kind == Kind::Notifier);
+        let there =
+            notifiers.map(|wish| format!("{}: {}@{}", wish.slot, wish.plugin, wish.version));
+        return Err(EditError::Nothing { which: Box::new(which), there: there.collect() });
+    }
     Ok(next)
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use clap::Args;
+use reqwest::Method;
 use sentinel_registry_client::RegistryClient;
 use sentinel_trust::fleet::{DesiredSet, Wish};
 use sentinel_trust::repository::{CapabilityLine, PluginRange};
-use sentinel_trust::{Grants, Manifest, VerifiedComponent, effective, unused_grants};
+use sentinel_trust::{Grants, Kind, Manifest, VerifiedComponent, effective, unused_grants};
 
 use super::decide::{Board, Consent, Decide, Proposal};
 use super::edit::{self, Selector};
@@ -22,15 +23,22 @@ use crate::output::{Printer, clean};
 /// Options of `sentinel plugin install NAME`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// On which hosts: role=web,zone=a, or '*' for all; a collector needs it
-    #[arg(long, value_name = "SELECTOR")]
-    on: Option<Selector>,
     /// The slot's name [default: the plugin's name after the slash]
     #[arg(long, value_name = "NAME")]
     slot: Option<String>,
     /// Put it in the place of what the slot has
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Where a plugin is put, and how it is set up there.
+#[derive(Debug, Args)]
+pub(crate) struct How {
+    /// On which hosts: role=web,zone=a, or '*' for all; a collector needs it
+    #[arg(long, value_name = "SELECTOR")]
+    on: Option<Selector>,
     #[command(flatten)]
     setup: Setup,
     #[command(flatten)]
@@ -44,12 +52,12 @@ pub(crate) struct Options {
 impl Options {
     /// Whether nobody is to be asked.
     pub(crate) const fn agreed(&self) -> bool {
-        self.decide.yes
+        self.how.decide.yes
     }
 
     /// Whether anything is said that concerns a fleet alone.
     pub(crate) const fn for_a_fleet(&self) -> bool {
-        self.on.is_some() || self.slot.is_some()
+        self.how.on.is_some() || self.slot.is_some()
     }
 }
 
@@ -60,18 +68,58 @@ pub(crate) async fn run(
     client: &Client,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let mut board = Board::open(client, options.decide.key.as_deref())?;
-    let named = options.setup.named()?;
-    let registry = options.reach.open()?;
+    let Options { slot, replace, how } = options;
+    let board = Board::open(client, how.decide.key.as_deref())?;
+    let short = || plugin.name.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+    let slot = slot.unwrap_or_else(short);
+    place(board, Placed { plugin, slot, replace, only: None }, &how, printer).await
+}
+
+/// The same of a notifier, whose slot is made or replaced, and nothing besides.
+pub(crate) async fn notifier(
+    slot: String,
+    plugin: PluginRange,
+    how: How,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let board = Board::open(client, how.decide.key.as_deref())?;
+    let board = board.through(Method::PUT, format!("/v1/notifiers/{slot}"));
+    let placed = Placed { plugin, slot, replace: true, only: Some(Kind::Notifier) };
+    place(board, placed, &how, printer).await
+}
+
+/// What is put where.
+struct Placed {
+    plugin: PluginRange,
+    slot: String,
+    replace: bool,
+    /// Of another kind it must not be.
+    only: Option<Kind>,
+}
+
+async fn place(
+    mut board: Board<'_>,
+    placed: Placed,
+    how: &How,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let Placed { plugin, slot, replace, only } = placed;
+    let named = how.setup.named()?;
+    let registry = how.reach.open()?;
     let component = fetch(&registry, &plugin).await?;
     let manifest = component.manifest();
+    if let Some(kind) = only.filter(|kind| *kind != manifest.kind) {
+        let (release, is) = (manifest.release(), manifest.kind);
+        return Err(Failure::new(format!("{release} is no {kind}: it is of the kind {is}"))
+            .hint("`sentinel plugin install` puts any kind into its slot"));
+    }
     show(manifest, printer);
-    let config = options.setup.config(&serde_json::json!({}), manifest)?;
+    let config = how.setup.config(&serde_json::json!({}), manifest)?;
     let (grants, consent) = granted(&named, manifest)?;
     warn_of_unused(manifest, &grants, printer);
-    let short = || plugin.name.as_str().rsplit('/').next().unwrap_or_default().to_owned();
     let wish = Wish {
-        slot: options.slot.clone().unwrap_or_else(short),
+        slot,
         kind: manifest.kind,
         plugin: plugin.name.clone(),
         range: plugin.versions.clone(),
@@ -79,15 +127,15 @@ pub(crate) async fn run(
         digest: component.digest(),
         config,
         grants,
-        collect: options.running.collect(manifest.kind)?,
-        on_unknown: options.running.on_unknown(manifest.kind)?,
+        collect: how.running.collect(manifest.kind)?,
+        on_unknown: how.running.on_unknown(manifest.kind)?,
         disabled: false,
     };
     let propose = async |set: &DesiredSet| {
-        let set = edit::install(set, options.on.as_ref(), wish.clone(), options.replace)?;
+        let set = edit::install(set, how.on.as_ref(), wish.clone(), replace)?;
         Ok(Proposal::new(set, consent))
     };
-    board.decide(&options.decide, printer, propose).await
+    board.decide(&how.decide, printer, propose).await
 }
 
 /// The newest release in a range, verified.

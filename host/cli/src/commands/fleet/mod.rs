@@ -4,7 +4,7 @@ pub(crate) mod decide;
 mod difference;
 pub(crate) mod edit;
 #[cfg(test)]
-mod example;
+pub(super) mod example;
 pub(crate) mod grant;
 mod history;
 mod hosts;

@@ -1,6 +1,8 @@
 //! Changes that bring no new plugin: off and on, out, back, signed anew.
 
 use clap::Args;
+use reqwest::Method;
+use sentinel_model::ids::SlotName;
 use sentinel_trust::fleet::DesiredSet;
 
 use super::decide::{Board, Consent, Decide, Proposal};
@@ -18,6 +20,15 @@ pub(crate) struct Slot {
     /// Only in the group of this selector; else wherever the slot is
     #[arg(long, value_name = "SELECTOR")]
     on: Option<Selector>,
+    #[command(flatten)]
+    decide: Decide,
+}
+
+/// Which notifier.
+#[derive(Debug, Args)]
+pub(crate) struct NotifierSlot {
+    /// The notifier's slot
+    slot: SlotName,
     #[command(flatten)]
     decide: Decide,
 }
@@ -71,6 +82,21 @@ pub(crate) async fn uninstall(
     let propose =
         async |set: &DesiredSet| Ok(Proposal::new(edit::uninstall(set, &which)?, Consent::Asked));
     board.decide(&command.decide, printer, propose).await
+}
+
+/// Takes a notifier out, and nothing besides.
+pub(crate) async fn remove_notifier(
+    command: NotifierSlot,
+    client: &Client,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let NotifierSlot { slot, decide } = command;
+    let board = Board::open(client, decide.key.as_deref())?;
+    let mut board = board.through(Method::DELETE, format!("/v1/notifiers/{slot}"));
+    let propose = async |set: &DesiredSet| {
+        Ok(Proposal::new(edit::without_notifier(set, &slot)?, Consent::Asked))
+    };
+    board.decide(&decide, printer, propose).await
 }
 
 /// Decides again what an older set said.

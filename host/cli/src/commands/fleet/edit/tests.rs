@@ -171,3 +171,21 @@ fn what_cannot_be_signed_is_told_with_all_of_its_problems() {
       groups[3].slots[0].version: 1.0.0 is not within ^2
     ");
 }
+
+#[test]
+fn a_notifier_is_taken_out_and_a_collector_of_its_name_stays() {
+    let mut before = set();
+    before.groups[1].slots.push(wish("pager", "acme/pager", "1.0.0", Kind::Collector));
+    let slot = |name: &str| sentinel_model::ids::SlotName::new(name).unwrap();
+    let after = without_notifier(&before, &slot("pager")).unwrap();
+    let left: Vec<_> = after
+        .groups
+        .iter()
+        .flat_map(|group| &group.slots)
+        .filter(|wish| wish.slot == "pager")
+        .map(|wish| wish.kind)
+        .collect();
+    assert_eq!(left, [Kind::Collector]);
+    let none = without_notifier(&after, &slot("pager")).unwrap_err().to_string();
+    assert_eq!(none, "the fleet has no slot pager; nothing is installed by it yet");
+}
