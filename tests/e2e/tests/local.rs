@@ -121,15 +121,21 @@ async fn start<'h>(home: &'h Home, folder: &Path, arguments: &[String]) -> Resul
         Ok((is_over || said(home).contains("Ctrl-C stops it.")).then_some(!is_over))
     })
     .await;
-    let mut child = child.into_inner();
-    if !matches!(running, Ok(true)) {
-        // It may have ended by itself.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    ensure!(running?, "it has ended: {}", said(home));
     let word = |name| exported(folder, name);
-    Ok(home.serving(child, word("SENTINEL_SERVER")?, word("SENTINEL_TOKEN")?))
+    let words = running.and_then(|runs| {
+        ensure!(runs, "it has ended: {}", said(home));
+        Ok((word("SENTINEL_SERVER")?, word("SENTINEL_TOKEN")?))
+    });
+    let mut child = child.into_inner();
+    match words {
+        Ok((server, token)) => Ok(home.serving(child, server, token)),
+        Err(error) => {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
 }
 
 /// The processes that it says it started.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 const NOON: i64 = 12 * 3_600_000;
 
 fn slots(names: &[&str]) -> Vec<SlotName> {
-    names.iter().map(|name| SlotName::new(*name).unwrap()).collect()
+    names.iter().map(|name| SlotName::new(name).unwrap()).collect()
 }
 
 fn routed(routes: serde_json::Value) -> StatedRouting {
