@@ -8,7 +8,8 @@ use crate::StoreError;
 use crate::samples::series::Registry;
 use parking_lot::{Mutex, RwLock};
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::Row;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -32,6 +33,17 @@ fn connect_options(
         .disable_statement_logging())
 }
 
+/// Whether a connection of the pool answers and is in no transaction; one that is not is closed.
+///
+/// Whoever is given up while its BEGIN is under way leaves a connection that the server holds in a
+/// transaction and sqlx does not: what is done on it next would look done, and be rolled back. In a
+/// transaction the time is that of its begin. Asked as one simple query, since the steps of an
+/// extended one have times of their own.
+async fn is_idle(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = sqlx::raw_sql("SELECT now() = statement_timestamp()").fetch_one(conn).await?;
+    row.try_get(0)
+}
+
 /// Says which database does not answer.
 fn named(url: &PostgresUrl, error: StoreError) -> StoreError {
     match error {
@@ -51,6 +63,8 @@ pub(super) async fn open(
     let pool = PgPoolOptions::new()
         .max_connections(options.connections.max(2))
         .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|conn, _| Box::pin(is_idle(conn)))
         .connect_with(connect.clone())
         .await
         .map_err(|error| named(&url, error.into()))?;
