@@ -69,5 +69,5 @@ async fn what_is_given_up_at_any_moment_leaves_no_transaction_open_for_who_comes
             assert_eq!(seen[0].1, said, "after {polls} polls");
         }
     }
-    assert!(cut > 3, "{cut} were given up");
+    assert!(cut > 1, "{cut} were given up");
 }
