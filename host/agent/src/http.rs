@@ -47,6 +47,7 @@ mod tests {
     use super::*;
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use sentinel_runtime::confine::Confined;
     use std::collections::BTreeMap;
     use tower::ServiceExt;
 
@@ -64,6 +65,7 @@ mod tests {
                 last_error: None,
                 skew_ms: 0,
                 log_error: trouble.map(str::to_owned),
+                sandbox: Confined::OFF,
                 slots: Vec::new(),
                 failed: BTreeMap::new(),
                 fleet: None,

@@ -29,7 +29,7 @@ pub mod secrets;
 pub mod servers;
 pub mod state;
 
-pub use agent::{Agent, AgentError, AgentOptions, AgentStatus, IDENTITY};
+pub use agent::{Agent, AgentError, AgentOptions, AgentStatus, FLEET, IDENTITY};
 pub use config::{AgentConfig, CollectorConfig};
 pub use link::LinkTls;
 pub use servers::ServerAddress;

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use std::path::PathBuf;
 
 use crate::client_tls::ClientTls;
 use crate::commands::agents::Agents;
@@ -54,17 +55,17 @@ pub(crate) struct Global {
     pub(crate) server: Option<String>,
     #[command(flatten)]
     pub(crate) tls: ClientTls,
-    /// How log lines look; SENTINEL_LOG says which there are.
+    /// How log lines look [default: `log.format` of the configuration, else text]; SENTINEL_LOG
+    /// says which there are.
     #[arg(
         long,
         global = true,
         value_enum,
         env = "SENTINEL_LOG_FORMAT",
         hide_env_values = true,
-        default_value_t = Format::Text,
         value_name = "FORMAT"
     )]
-    pub(crate) log: Format,
+    pub(crate) log: Option<Format>,
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
@@ -152,6 +153,17 @@ impl Command {
     /// What is logged where SENTINEL_LOG does not say.
     pub(crate) const fn log_level(&self) -> &'static str {
         if self.is_a_role() { "info" } else { "warn" }
+    }
+
+    /// The configuration of a role.
+    pub(crate) fn configuration(&self) -> Option<PathBuf> {
+        match self {
+            Self::Up(args) => Some(args.configuration()),
+            Self::Agent(args) => Some(args.configuration()),
+            Self::Server(args) => Some(args.configuration()),
+            Self::Worker(args) => Some(args.configuration()),
+            _ => None,
+        }
     }
 
     /// Whether it runs until it is asked to stop.

@@ -36,8 +36,11 @@ fn main() -> ExitCode {
         return sentinel_runtime::compile_child_main();
     }
     let level = cli.command.log_level();
-    let Global { color, log: format, .. } = cli.global;
-    logging::start(&Logging { level, color, format, kept: cli.command.is_a_role() });
+    let Global { color, log: said, .. } = cli.global;
+    // Of a configuration of which nothing can be made the role itself speaks.
+    let read = cli.command.configuration().and_then(|file| roles::config::shape(&file).ok());
+    let configured = read.map(|config| config.log).unwrap_or_default();
+    logging::start(&Logging { level, color, said, configured, kept: cli.command.is_a_role() });
     let printer = Printer::new(&cli.global);
     match commands::run(cli, &printer) {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,13 +73,26 @@ pub(crate) fn write(running: &Running) -> Result<(), RunningError> {
     write_to(places().first().ok_or(RunningError::NoFolder)?, running)
 }
 
-fn write_to(file: &Path, running: &Running) -> Result<(), RunningError> {
+/// The folder of the run file, which is made.
+///
+/// # Errors
+/// [`RunningError`].
+pub(crate) fn folder() -> Result<PathBuf, RunningError> {
+    folder_of(places().first().ok_or(RunningError::NoFolder)?)
+}
+
+fn folder_of(file: &Path) -> Result<PathBuf, RunningError> {
     let folder = file.parent().ok_or(RunningError::NoFolder)?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(|source| RunningError::Folder { path: folder.to_owned(), source })?;
+    Ok(folder.to_owned())
+}
+
+fn write_to(file: &Path, running: &Running) -> Result<(), RunningError> {
+    folder_of(file)?;
     let json = serde_json::to_vec_pretty(running)
         .map_err(|error| RunningError::Write(error.to_string()))?;
     files::replace(file, &json, 0o600).map_err(|failure| RunningError::Write(failure.message))

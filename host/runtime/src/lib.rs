@@ -32,6 +32,7 @@ mod bindings;
 mod cache;
 mod call;
 mod compiler;
+pub mod confine;
 mod describe;
 mod engine;
 mod error;

@@ -104,6 +104,7 @@ impl Metrics {
         registry.register(Box::new(metrics.running.clone()))?;
         registry.register(Box::new(metrics.cache_hits.clone()))?;
         registry.register(Box::new(metrics.cache_misses.clone()))?;
+        registry.register(Box::new(confinement()?))?;
         Ok(metrics)
     }
 
@@ -125,6 +126,20 @@ impl Metrics {
             latency: LatencySteps::default(),
         }
     }
+}
+
+/// How this process confined itself, which it does once and before all else.
+fn confinement() -> Result<IntGaugeVec, prometheus::Error> {
+    let walls = IntGaugeVec::new(
+        Opts::new(
+            "sentinel_sandbox_info",
+            "Always 1: how much of each wall around this process the kernel holds (full, partial, none, off).",
+        ),
+        &["landlock", "seccomp"],
+    )?;
+    let held = crate::confine::confined();
+    walls.with_label_values(&[held.landlock.as_str(), held.seccomp.as_str()]).set(1);
+    Ok(walls)
 }
 
 /// Metrics of one slot.
@@ -318,11 +333,11 @@ mod tests {
         slot.running(true);
         slot.memory_changed(10);
         assert_eq!((slot.calls(), slot.failures()), (2, [("panic", 1)].into()));
-        assert_eq!(registry.gather().len(), 11);
+        assert_eq!(registry.gather().len(), 12);
         let successor = metrics.of_slot("a");
         drop(slot);
-        assert_eq!(registry.gather().len(), 11, "another slot of the name goes on");
+        assert_eq!(registry.gather().len(), 12, "another slot of the name goes on");
         drop(successor);
-        assert_eq!(registry.gather().len(), 2);
+        assert_eq!(registry.gather().len(), 3);
     }
 }

@@ -5,6 +5,7 @@ use crate::notify::LaneStatus;
 use sentinel_alerting::routing::StatedRouting;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::SlotStatus;
+use sentinel_runtime::confine::Confined;
 use sentinel_store::query::MAX_SERIES;
 use sentinel_trust::fleet::HostReport;
 use serde::Serialize;
@@ -63,6 +64,8 @@ pub struct WorkerStatus {
     /// What became of the fleet's desired set; absent where it belongs to no fleet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<HostReport>,
+    /// How its process is locked in.
+    pub sandbox: Confined,
     /// Its slots.
     pub slots: Vec<SlotStatus>,
     /// Slots that are not as configured, and why.

@@ -23,6 +23,7 @@ use sentinel_bus::{Bus, Depth};
 use sentinel_fleet::{Follower, Handle};
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::Services;
+use sentinel_runtime::confine::confined;
 use sentinel_store::Store;
 use sentinel_trust::Digest;
 use sentinel_trust::fleet::HostReport;
@@ -309,6 +310,7 @@ impl Shared {
             started_at: self.started_at,
             labels: fleet::labels(&self.config.lock(), &self.options.name),
             fleet,
+            sandbox: confined().clone(),
             slots,
             problems,
             ingest: IngestStatus {

@@ -237,6 +237,53 @@ async fn scene(home: &Home, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A command of the CLI as a shell asks that read the words the script wrote.
+fn asking(home: &Home, folder: &Path, args: &[&str]) -> Result<std::process::Output> {
+    let mut command = home.command();
+    for name in ["SERVER", "TOKEN", "CA", "CLIENT_CERT", "CLIENT_KEY"] {
+        let name = format!("SENTINEL_{name}");
+        command.env(&name, exported(folder, &name)?);
+    }
+    Ok(command.args(args).output()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_samples_arrive_and_nobody_is_served_without_a_certificate() -> Result<()> {
+    let home = Home::new()?;
+    open_to_others(home.path())?;
+    plugins(&home)?;
+    let folder = home.path().join("local");
+    let first = ports()?;
+    let arguments = ["--tls".to_owned(), "--ports".to_owned(), first.to_string()];
+    let up = start(&home, &folder, &arguments).await?;
+    let arrived = eventually("samples", SOON, || async {
+        let names = asking(&home, &folder, &["metrics"])?;
+        let text = String::from_utf8_lossy(&names.stdout).into_owned();
+        Ok(text.contains("system_uptime_seconds").then_some(()))
+    })
+    .await;
+    arrived.with_context(|| {
+        let logs = ["agent", "server-1", "worker-1", "worker-2"].map(|name| {
+            let log = fs::read_to_string(folder.join(format!("logs/{name}.log")));
+            format!("{name}:\n{}", log.unwrap_or_default())
+        });
+        logs.concat()
+    })?;
+
+    // The registry and both servers speak TLS alone, and servers ask who comes.
+    let ca = reqwest::Certificate::from_pem(&fs::read(folder.join("certs/ca.pem"))?)?;
+    let stranger = reqwest::Client::builder().tls_certs_only([ca]).build()?;
+    for (port, served) in [(1, true), (2, false), (4, false)] {
+        let address = |scheme| format!("{scheme}://127.0.0.1:{}/healthz", first + port);
+        let plain = stranger.get(address("http")).send().await;
+        ensure!(!plain.is_ok_and(|answer| answer.status().is_success()), "port {port} without TLS");
+        let answer = stranger.get(address("https")).send().await;
+        ensure!(answer.is_ok() == served, "port {port} without a certificate: {answer:?}");
+    }
+    ensure!(up.stop().await?.success(), "{}", said(&home));
+    Ok(())
+}
+
 #[test]
 fn what_is_missing_is_said_with_what_to_install() -> Result<()> {
     let home = Home::new()?;

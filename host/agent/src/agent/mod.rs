@@ -23,6 +23,7 @@ use sentinel_fleet::{Follower, FollowerParts, Handle, MemoryError};
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::PluginSource;
+use sentinel_runtime::confine::Confined;
 use sentinel_runtime::{Runtime, SecretSource, Services, SlotStatus};
 use sentinel_trust::Digest;
 use sentinel_trust::fleet::{HostReport, Operators};
@@ -128,6 +129,8 @@ pub struct AgentStatus {
     pub skew_ms: i64,
     /// Why the log takes no samples, if so.
     pub log_error: Option<String>,
+    /// How its process is locked in.
+    pub sandbox: Confined,
     /// Slots that run.
     pub slots: Vec<SlotStatus>,
     /// Slots that could not be loaded, and why.

@@ -9,6 +9,7 @@ use crate::export::ExportStatus;
 use parking_lot::Mutex;
 use sentinel_model::ids::SlotName;
 use sentinel_registry_client::{PluginSource, SourceError};
+use sentinel_runtime::confine::confined;
 use sentinel_runtime::{LoadError, Runtime, Services, Slot, SlotSpec};
 use sentinel_trust::fleet::HostReport;
 use sentinel_trust::repository::{PluginRange, RangeError};
@@ -73,6 +74,7 @@ impl Inner {
             last_error: export.last_error,
             skew_ms: export.skew_ms,
             log_error,
+            sandbox: confined().clone(),
             slots: own.chain(fleet.status()).collect(),
             failed: slots.failed.clone(),
             fleet: self.fleet_report.get().map(|report| fleet.report(report.borrow().clone())),

@@ -34,19 +34,30 @@ use crate::client::Client;
 use crate::failure::{Failure, with_causes};
 use crate::output::Printer;
 use crate::roles;
+use crate::roles::sandbox::Sandbox;
 
 /// Does what the command line asks.
 pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Up(args) => role(Builder::new_multi_thread(), roles::up::run(args)),
+        Command::Up(args) => {
+            let sandbox = locked_in(args.enter_sandbox())?;
+            role(Builder::new_multi_thread(), roles::up::run(args, sandbox))
+        }
         Command::Agent(args) => {
             roles::memory::be_frugal();
+            let sandbox = locked_in(args.enter_sandbox(&global.tls))?;
             // Plugins and the log have threads of their own; the rest hardly does anything.
-            role(Builder::new_current_thread(), roles::agent::run(args, global.tls))
+            role(Builder::new_current_thread(), roles::agent::run(args, global.tls, sandbox))
         }
-        Command::Server(args) => role(Builder::new_multi_thread(), roles::server::run(*args)),
-        Command::Worker(args) => role(Builder::new_multi_thread(), roles::worker::run(*args)),
+        Command::Server(args) => {
+            let sandbox = locked_in(args.enter_sandbox())?;
+            role(Builder::new_multi_thread(), roles::server::run(*args, sandbox))
+        }
+        Command::Worker(args) => {
+            let sandbox = locked_in(args.enter_sandbox())?;
+            role(Builder::new_multi_thread(), roles::worker::run(*args, sandbox))
+        }
         Command::Registry(args) => roles::registry::run(*args, printer),
         Command::Status => ask(&global, async |client| status::run(client, printer).await),
         Command::Query(command) => {
@@ -102,6 +113,10 @@ fn role(
 ) -> Result<(), Failure> {
     let runtime = runtime.enable_all().build()?;
     runtime.block_on(run).map_err(|error| Failure::new(with_causes(&error)))
+}
+
+fn locked_in(sandbox: anyhow::Result<Sandbox>) -> Result<Sandbox, Failure> {
+    sandbox.map_err(|error| Failure::new(with_causes(&error)))
 }
 
 /// Asks the server for something.

@@ -3,6 +3,7 @@
 use super::config::{ConfigFile, Loaded, Part, shape};
 use super::data::{DataFolder, default_folder};
 use super::join::{self, Beginning, Said};
+use super::sandbox::{Reach, Sandbox, SandboxArgs};
 use super::up::{INSTALLED, keep_only};
 use super::{COMPILE_CHILD, StopSignal, memory};
 use crate::client_tls::ClientTls;
@@ -16,7 +17,7 @@ use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::enrol::GivenToken;
 use sentinel_agent::secrets::SecretStore;
-use sentinel_agent::{Agent, AgentConfig, AgentOptions, ServerAddress};
+use sentinel_agent::{Agent, AgentConfig, AgentOptions, FLEET, ServerAddress};
 use sentinel_registry_client::{FetchLimits, HostOptions, HostPlugins, REFRESH, RegistryOptions};
 use sentinel_runtime::{CompilerCommand, Runtime, RuntimeOptions};
 use std::net::SocketAddr;
@@ -75,15 +76,42 @@ pub(crate) struct AgentArgs {
     /// Serve the agent's own health and metrics here (loopback)
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
+}
+
+impl AgentArgs {
+    /// Its configuration.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.config.clone()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| default_folder().join("agent"))
+    }
+
+    /// Locks this process in, before it starts a thread.
+    ///
+    /// # Errors
+    /// As [`SandboxArgs::enter`].
+    pub(crate) fn enter_sandbox(&self, tls: &ClientTls) -> Result<Sandbox> {
+        self.sandbox.enter(|| {
+            let own = [&self.token_file, &self.enrolment, &self.operators, &self.registry_ca];
+            let tls = [&tls.ca, &tls.client_cert, &tls.client_key];
+            let reach = Reach::of_role(&self.folder())?.configuration(&self.config);
+            let reach = reach.files(own.into_iter().chain(tls).flatten());
+            Ok(reach.fleet(&self.folder().join(FLEET)).listening(self.listen))
+        })
+    }
 }
 
 /// Runs until it is asked to stop.
 ///
 /// # Errors
 /// Whatever keeps it from starting, in words that say what to do.
-pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
-    let data =
-        DataFolder::open(&args.data.clone().unwrap_or_else(|| default_folder().join("agent")))?;
+pub(crate) async fn run(args: AgentArgs, tls: ClientTls, sandbox: Sandbox) -> Result<()> {
+    let sandbox = Arc::new(sandbox);
+    let data = DataFolder::open(&args.folder())?;
     let mut stop = StopSignal::listen()?;
     let token = match args.claim {
         true => join::claimed(&data)?,
@@ -113,7 +141,7 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
     let registry = Registry::new();
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;
     let runtime = Runtime::start(RuntimeOptions::new(data.path(), compiler, registry.clone()))?;
-    let kept = Arc::clone(&secrets);
+    let (kept, walls) = (Arc::clone(&secrets), Arc::clone(&sandbox));
     let agent = Agent::start(AgentOptions {
         data: data.path().to_owned(),
         config: config.config.agent.clone(),
@@ -124,7 +152,7 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
         plugins: Arc::clone(&plugins) as Arc<_>,
         operators,
         secrets: Arc::clone(&secrets) as Arc<_>,
-        warnings: Arc::new(move || kept.warning().into_iter().collect()),
+        warnings: Arc::new(move || kept.warning().into_iter().chain(walls.warnings()).collect()),
         forbidden: vec![data.path().to_owned()],
         listen: args.listen,
         registry,
@@ -153,6 +181,7 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls) -> Result<()> {
         match config.again(Part::Agent, &*plugins).await {
             None => {}
             Some(Ok(fresh)) => {
+                sandbox.follow(&fresh.config);
                 agent.reconfigure(fresh.config.agent.clone()).await;
                 config = fresh;
                 looks = 0;

@@ -4,6 +4,7 @@
 use super::bus::nats;
 use super::config::{Loaded, Part};
 use super::data::{DataFolder, default_folder};
+use super::sandbox::{Reach, Sandbox, SandboxArgs};
 use super::store;
 use super::up::{INSTALLED, keep_only};
 use super::{COMPILE_CHILD, StopSignal};
@@ -25,6 +26,7 @@ use sentinel_trust::Digest;
 use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::{Enrolment, MAX_ENROLMENT_BYTES};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,8 @@ pub(crate) struct ApartArgs {
     /// Who decides in the fleet, as `sentinel fleet init` printed it
     #[arg(long, value_name = "FILE")]
     operators: Option<PathBuf>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
 }
 
 /// What such a role works with.
@@ -77,10 +81,33 @@ pub(super) struct Apart {
 }
 
 impl ApartArgs {
+    fn folder(&self, role: &str) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| default_folder().join(role))
+    }
+
+    /// Locks this process in, before it starts a thread. `makes_key` as for [`open`](Self::open).
+    pub(super) fn enter_sandbox(
+        &self,
+        role: &str,
+        makes_key: bool,
+        listening: impl IntoIterator<Item = SocketAddr>,
+    ) -> Result<Sandbox> {
+        self.sandbox.enter(|| {
+            let data = self.folder(role);
+            let reach = Reach::of_role(&data)?.configuration(&self.config);
+            if makes_key && !self.key.exists() {
+                // Its folder is not written to later.
+                KeyWrap::open(&self.key)?;
+            }
+            let files = [&self.enrolment, &self.registry_ca, &self.operators];
+            let reach = reach.files(files.into_iter().flatten().chain([&self.key]));
+            Ok(reach.fleet(&data.join(FLEET)).listening(listening))
+        })
+    }
+
     /// Opens everything. `makes_key`: where there is no key yet, it is made.
     pub(super) async fn open(&self, role: &str, makes_key: bool) -> Result<Apart> {
-        let folder = self.data.clone().unwrap_or_else(|| default_folder().join(role));
-        let data = DataFolder::open(&folder)?;
+        let data = DataFolder::open(&self.folder(role))?;
         if !makes_key && !self.key.exists() {
             bail!(
                 "there is no key in {}: copy the one that the first server made (--key)",
@@ -136,6 +163,9 @@ impl ApartArgs {
     }
 }
 
+/// The file of what a worker knows of its fleet, in its folder.
+pub(super) const FLEET: &str = "worker.fleet";
+
 /// What is to be done next.
 pub(super) enum Next {
     /// Stop.
@@ -150,7 +180,7 @@ pub(super) async fn next(
     config: &mut Loaded,
     plugins: &HostPlugins,
     needs: impl Fn() -> BTreeSet<Digest>,
-    stop: &mut StopSignal,
+    (sandbox, stop): (&Sandbox, &mut StopSignal),
 ) -> Next {
     let mut changes = plugins.changes();
     changes.mark_unchanged();
@@ -166,6 +196,7 @@ pub(super) async fn next(
                 if fresh.config.at_start() != config.config.at_start() {
                     tracing::warn!("{}", super::config::READ_AT_START);
                 }
+                sandbox.follow(&fresh.config);
                 *config = fresh;
                 return Next::Apply;
             }

@@ -5,6 +5,7 @@ use super::heartbeat::HeartbeatConfig;
 use super::keys::KeysConfig;
 use super::store::StorePlace;
 use crate::client_tls::ClientTls;
+use crate::logging::LogConfig;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use sentinel_agent::AgentConfig;
@@ -39,7 +40,7 @@ const SLOT_LISTS: [(&str, Kind); 4] = [
 pub(crate) const DEFAULT: &str = include_str!("default.yaml");
 
 /// What is said where something else changed that is read at the start only.
-pub(super) const READ_AT_START: &str = "`keep`, `hosts`, `tls`, `auth`, `keys`, `limits`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
+pub(super) const READ_AT_START: &str = "`keep`, `log`, `hosts`, `tls`, `auth`, `keys`, `limits`, `store`, `bus` and `nats` are read at the start only: restart to apply them";
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +70,9 @@ pub(crate) struct ConfigFile {
     /// The key of that certificate (PEM).
     #[serde(default)]
     pub(crate) client_key: Option<PathBuf>,
+    /// How the process logs.
+    #[serde(default)]
+    pub(crate) log: LogConfig,
     /// How long samples are kept.
     #[serde(default)]
     pub(crate) keep: KeepConfig,
@@ -134,7 +138,7 @@ impl ConfigFile {
     /// What is read at the start only.
     pub(super) fn at_start(&self) -> impl PartialEq {
         let access = (&self.hosts, &self.tls, &self.auth, &self.limits, &self.keys);
-        (&self.keep, access, &self.store, &self.bus, &self.nats)
+        (&self.keep, &self.log, access, &self.store, &self.bus, &self.nats)
     }
 
     /// Whether workers of other processes may have the same bus and the same store.

@@ -23,10 +23,7 @@ impl DataFolder {
     /// Makes the folder (0700) if need be, and takes it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
-            format!("the data folder {shown} cannot be made; choose another with --data")
-        })?;
-        let path = path.canonicalize().with_context(|| format!("the data folder {shown}"))?;
+        let path = make_folder(path)?;
         let file = path.join("lock");
         let lock = Lock::attempt(&file)
             .with_context(|| format!("{} cannot be written", file.display()))?;
@@ -63,6 +60,15 @@ impl DataFolder {
         }
         Ok(text.to_owned())
     }
+}
+
+/// Makes a data folder (0700) if need be; its path without links.
+pub(super) fn make_folder(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+        format!("the data folder {shown} cannot be made; choose another with --data")
+    })?;
+    path.canonicalize().with_context(|| format!("the data folder {shown}"))
 }
 
 /// Where a user's data lies unless it is said otherwise.

@@ -125,6 +125,7 @@ mod tests {
             labels: Default::default(),
             keeps_alerts: true,
             fleet: None,
+            sandbox: sentinel_runtime::confine::Confined::OFF,
             slots: Vec::new(),
             problems: Default::default(),
             ingest: Default::default(),

@@ -15,6 +15,7 @@ pub(crate) mod memory;
 mod own;
 pub(crate) mod own_registry;
 pub(crate) mod registry;
+pub(crate) mod sandbox;
 pub(crate) mod server;
 mod store;
 pub(crate) mod up;

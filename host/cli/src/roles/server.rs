@@ -5,6 +5,7 @@ use super::StopSignal;
 use super::apart::{Apart, ApartArgs, Next, next};
 use super::config::listeners;
 use super::evaluators::{Checks, Evaluators};
+use super::sandbox::Sandbox;
 use super::up::fresh_token;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -17,7 +18,11 @@ use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The name of its data folder, unless another is given.
+const ROLE: &str = "server";
 
 /// Run a server alone.
 #[derive(Debug, Args)]
@@ -32,14 +37,29 @@ pub(crate) struct ServerArgs {
     grpc: SocketAddr,
 }
 
+impl ServerArgs {
+    /// Its configuration.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.apart.config.clone()
+    }
+
+    /// Locks this process in, before it starts a thread.
+    ///
+    /// # Errors
+    /// As [`SandboxArgs::enter`](super::sandbox::SandboxArgs::enter).
+    pub(crate) fn enter_sandbox(&self) -> Result<Sandbox> {
+        self.apart.enter_sandbox(ROLE, true, [self.listen, self.grpc])
+    }
+}
+
 /// Runs until it is asked to stop.
 ///
 /// # Errors
 /// Whatever keeps it from starting, in words that say what to do.
-pub(crate) async fn run(args: ServerArgs) -> Result<()> {
+pub(crate) async fn run(args: ServerArgs, sandbox: Sandbox) -> Result<()> {
     let mut stop = StopSignal::listen()?;
     let listeners = listeners(args.listen, args.grpc, Some(args.apart.config.as_path())).await?;
-    let mut apart = args.apart.open("server", true).await?;
+    let mut apart = args.apart.open(ROLE, true).await?;
     let fresh = apart.plugins.keep_fresh();
     let evaluators = Evaluators::start(&apart).await?;
     let token = apart.data.secret_text("api.token", fresh_token)?;
@@ -50,8 +70,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         server.addresses().grpc_url(),
         apart.data.join("api.token").display()
     );
-    while let Next::Apply = next(&mut apart.config, &apart.plugins, BTreeSet::new, &mut stop).await
-    {
+    loop {
+        let next = next(&mut apart.config, &apart.plugins, BTreeSet::new, (&sandbox, &mut stop));
+        let Next::Apply = next.await else { break };
         evaluators.apply(&apart.config.config.worker).await;
     }
     stop.doing("the server was ending requests");

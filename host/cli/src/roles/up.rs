@@ -5,6 +5,7 @@ mod attend;
 pub(super) use attend::keep_only;
 use attend::{attend, shut_down};
 
+use super::apart::FLEET as WORKER_FLEET;
 use super::bus;
 use super::config::{DEFAULT, Loaded, Part, listeners};
 use super::connect::{Keys, Rules};
@@ -12,6 +13,7 @@ use super::data::{DataFolder, default_folder};
 use super::heartbeat::{self, HeartbeatConfig};
 use super::own::OwnAgent;
 use super::own_registry::{Folders, OwnRegistry, Serving};
+use super::sandbox::{Reach, Sandbox, SandboxArgs};
 use super::store;
 use super::{COMPILE_CHILD, StopSignal};
 use crate::commands::fleet::operators_file;
@@ -22,7 +24,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use prometheus::Registry;
 use sentinel_agent::secrets::SecretStore;
-use sentinel_agent::{Agent, AgentOptions, IDENTITY, LinkTls, ServerAddress};
+use sentinel_agent::{Agent, AgentOptions, FLEET, IDENTITY, LinkTls, ServerAddress};
 use sentinel_bus::Bus;
 use sentinel_fleet::HostEnrolment;
 use sentinel_registry_client::{
@@ -41,7 +43,7 @@ use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,16 +75,44 @@ pub(crate) struct UpArgs {
     /// Who decides in the fleet, as `sentinel fleet init` printed it; else the owner of this folder
     #[arg(long, value_name = "FILE")]
     operators: Option<PathBuf>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
 }
 
 impl UpArgs {
-    fn config_file(&self, data: &DataFolder) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| data.join("sentinel.yaml"))
+    fn folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(default_folder)
+    }
+
+    /// Locks this process in, before it starts a thread.
+    ///
+    /// # Errors
+    /// As [`SandboxArgs::enter`].
+    pub(crate) fn enter_sandbox(&self) -> Result<Sandbox> {
+        self.sandbox.enter(|| {
+            let data = self.folder();
+            // With TLS it serves itself on ports of their own.
+            let listening = [self.listen, self.grpc, self.registry, ANY_PORT];
+            let reach = Reach::of_role(&data)?.run_file().configuration(&self.configuration());
+            let reach = reach.folders(&self.plugins).listening(listening);
+            let reach = reach.files(self.publisher_key.iter().chain(&self.operators));
+            Ok(reach.fleet(&data.join("agent").join(FLEET)).fleet(&data.join(WORKER_FLEET)))
+        })
+    }
+
+    /// Its configuration, which may not be there yet.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.folder().join(CONFIG))
     }
 }
 
 /// The folder below the data folder with what this host has of the registry.
 pub(crate) const INSTALLED: &str = "installed";
+
+/// The configuration that it makes in its data folder.
+const CONFIG: &str = "sentinel.yaml";
+/// An address of which the system picks the port.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The name of its worker.
 const WORKER: &str = "local";
@@ -113,11 +143,12 @@ fn say(text: &str) {
 ///
 /// # Errors
 /// Whatever keeps it from starting, in words that say what to do.
-pub(crate) async fn run(args: UpArgs) -> Result<()> {
+pub(crate) async fn run(args: UpArgs, sandbox: Sandbox) -> Result<()> {
+    let sandbox = Arc::new(sandbox);
     let began = Instant::now();
-    let data = DataFolder::open(&args.data.clone().unwrap_or_else(default_folder))?;
+    let data = DataFolder::open(&args.folder())?;
     let listeners =
-        listeners(args.listen, args.grpc, Some(&args.config_file(&data))).await?.with_own().await?;
+        listeners(args.listen, args.grpc, Some(&args.configuration())).await?.with_own().await?;
     let options = Options::new(args.registry);
     let listener = Listener::bind(&options).await.context("the registry (--registry)")?;
     let mut folders = Folders::new(&args.plugins, &args.publisher_key)?;
@@ -127,10 +158,11 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         Some(file) => operators_file(file).map_err(|failure| anyhow::anyhow!(failure.message))?,
         None => plugins.own.operators()?,
     };
-    let config = load_config(&args, &data, &*plugins.host).await?;
+    let config = load_config(&args, &*plugins.host).await?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let token = data.secret_text("api.token", fresh_token)?;
-    let starting = start(listeners, &data, &config, plugins, operators, &secrets, &token);
+    let starting =
+        start(listeners, &data, &config, plugins, operators, (&secrets, &sandbox), &token);
     let up = Box::pin(starting).await?;
     let mut stop = StopSignal::listen()?;
     let registered = running::write(&Running {
@@ -148,7 +180,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     welcome(&up, &data, &config, began.elapsed());
     let beating = heartbeat(&up, config.config.heartbeat.clone());
     tokio::select! {
-        () = attend(&up, config, &mut folders, &mut stop) => {}
+        () = attend(&up, config, &mut folders, (&sandbox, &mut stop)) => {}
         () = beating => {}
     }
     say("Stopping … (Ctrl-C again ends it at once)");
@@ -210,12 +242,8 @@ async fn publish(own: &OwnRegistry, host: &HostPlugins, folders: &mut Folders, a
     }
 }
 
-async fn load_config(
-    args: &UpArgs,
-    data: &DataFolder,
-    plugins: &dyn PluginSource,
-) -> Result<Loaded> {
-    let path = args.config_file(data);
+async fn load_config(args: &UpArgs, plugins: &dyn PluginSource) -> Result<Loaded> {
+    let path = args.configuration();
     if args.config.is_none() && !path.exists() {
         fs::write(&path, DEFAULT)
             .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -235,7 +263,7 @@ async fn start(
     config: &Loaded,
     plugins: Plugins,
     operators: Operators,
-    secrets: &Arc<SecretStore>,
+    (secrets, sandbox): (&Arc<SecretStore>, &Arc<Sandbox>),
     token: &str,
 ) -> Result<Up> {
     let registry = Registry::new();
@@ -250,7 +278,7 @@ async fn start(
     worker_options.forbidden_paths = vec![data.path().to_owned()];
     worker_options.link = listeners.addresses().rest_url();
     worker_options.shares = config.config.may_have_other_workers();
-    let file = data.join("worker.fleet");
+    let file = data.join(WORKER_FLEET);
     worker_options.fleet = Some(FleetOptions { operators: operators.clone(), file });
     let worker = Worker::start(
         worker_options,
@@ -303,7 +331,7 @@ async fn start(
 
     let agent_folder = data.join("agent");
     own.check(&agent_folder.join(IDENTITY)).await?;
-    let kept = Arc::clone(secrets);
+    let (kept, walls) = (Arc::clone(secrets), Arc::clone(sandbox));
     let agent = Agent::start(AgentOptions {
         data: agent_folder,
         config: config.config.agent.clone(),
@@ -314,7 +342,7 @@ async fn start(
         plugins: Arc::clone(&plugins.host) as Arc<_>,
         operators: Some(operators),
         secrets: Arc::clone(secrets) as Arc<_>,
-        warnings: Arc::new(move || kept.warning().into_iter().collect()),
+        warnings: Arc::new(move || kept.warning().into_iter().chain(walls.warnings()).collect()),
         forbidden: vec![data.path().to_owned()],
         listen: None,
         registry,

@@ -4,10 +4,11 @@
 //! data folder of its own.
 
 use super::StopSignal;
-use super::apart::{Apart, ApartArgs, Next, next};
+use super::apart::{Apart, ApartArgs, FLEET, Next, next};
 use super::connect::Keys;
 use super::health::Health;
 use super::heartbeat;
+use super::sandbox::Sandbox;
 use crate::commands::now;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -17,6 +18,7 @@ use sentinel_server::keyring::KeyRing;
 use sentinel_worker::clock::SystemClock;
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The name of its data folder, unless another is given.
@@ -38,11 +40,26 @@ pub(crate) struct WorkerArgs {
     listen: Option<SocketAddr>,
 }
 
+impl WorkerArgs {
+    /// Its configuration.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.apart.config.clone()
+    }
+
+    /// Locks this process in, before it starts a thread.
+    ///
+    /// # Errors
+    /// As [`SandboxArgs::enter`](super::sandbox::SandboxArgs::enter).
+    pub(crate) fn enter_sandbox(&self) -> Result<Sandbox> {
+        self.apart.enter_sandbox(ROLE, false, self.listen)
+    }
+}
+
 /// Runs until it is asked to stop.
 ///
 /// # Errors
 /// Whatever keeps it from starting, in words that say what to do.
-pub(crate) async fn run(args: WorkerArgs) -> Result<()> {
+pub(crate) async fn run(args: WorkerArgs, sandbox: Sandbox) -> Result<()> {
     let mut stop = StopSignal::listen()?;
     let mut apart = args.apart.open(ROLE, false).await?;
     let fresh = apart.plugins.keep_fresh();
@@ -62,7 +79,7 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<()> {
     loop {
         let next = tokio::select! {
             () = &mut attended => continue,
-            next = next(&mut apart.config, &apart.plugins, || worker.needs(), &mut stop) => next,
+            next = next(&mut apart.config, &apart.plugins, || worker.needs(), (&sandbox, &mut stop)) => next,
         };
         match next {
             Next::Stop => break,
@@ -95,7 +112,7 @@ async fn start(args: &WorkerArgs, apart: &Apart) -> Result<Worker> {
     options.link.clone_from(&args.link);
     options.shares = true;
     if let Some(operators) = &apart.operators {
-        let file = apart.data.join("worker.fleet");
+        let file = apart.data.join(FLEET);
         options.fleet = Some(FleetOptions { operators: operators.clone(), file });
     }
     let keys = KeyRing::new(Arc::clone(&apart.store), Arc::clone(&apart.wrap));

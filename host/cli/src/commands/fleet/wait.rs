@@ -120,7 +120,7 @@ mod tests {
             json: true,
             server: None,
             tls: Default::default(),
-            log: crate::logging::Format::Text,
+            log: None,
             color: Color::Never,
         })
     }

@@ -268,6 +268,9 @@ fn warnings(
         for (slot, problem) in report.problems.iter().filter(|(slot, _)| runs(slot)) {
             add(format!("{name} {slot}"), problem.clone());
         }
+        for why in &report.sandbox.missing {
+            add((*name).to_owned(), format!("sandbox: {why}"));
+        }
         let troubles = [&report.ingest.store_trouble, &report.rules.store_trouble];
         for trouble in troubles.into_iter().flatten() {
             add((*name).to_owned(), trouble.clone());

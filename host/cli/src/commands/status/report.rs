@@ -62,11 +62,19 @@ pub(super) struct RolledBack {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct WorkerReport {
+    pub(super) sandbox: Sandbox,
     pub(super) slots: Vec<Slot>,
     pub(super) problems: BTreeMap<String, String>,
     pub(super) ingest: Ingest,
     pub(super) rules: Rules,
     pub(super) notifications: Vec<Lane>,
+}
+
+/// How a process is locked in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Sandbox {
+    pub(super) missing: Vec<String>,
 }
 
 /// From the bus to the store.

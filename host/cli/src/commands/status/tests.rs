@@ -55,6 +55,7 @@ fn busy() -> serde_json::Value {
     body["workers"] = serde_json::json!([{
         "name": "worker/local", "at": 1_700_000_000_000_i64,
         "status": {
+            "sandbox": { "landlock": "none", "seccomp": "full", "missing": ["this kernel has no landlock"] },
             "slots": [], "problems": { "rows": "there is no plugin sentinel/rows" },
             "ingest": { "waiting": 3, "samples": 1_234_567, "store_trouble": "the disk is full" },
             "rules": { "evaluated": 11, "errors": { "high-cpu": "no such function" }, "failing": 1, "missed": 2, "active_alerts": 1 },

@@ -3,6 +3,7 @@
 use super::super::StopSignal;
 use super::super::config::{Loaded, Part, READ_AT_START};
 use super::super::own_registry::Folders;
+use super::super::sandbox::Sandbox;
 use super::{Plugins, Up, publish};
 use crate::failure::with_causes;
 use anyhow::{Context, Result};
@@ -19,7 +20,7 @@ pub(super) async fn attend(
     up: &Up,
     mut config: Loaded,
     folders: &mut Folders,
-    stop: &mut StopSignal,
+    (sandbox, stop): (&Sandbox, &mut StopSignal),
 ) {
     let Plugins { own, host, .. } = &up.plugins;
     let mut changes = host.changes();
@@ -39,6 +40,9 @@ pub(super) async fn attend(
             }
         }
         if let Some(fresh) = config.again(Part::Whole, &**host).await {
+            if let Ok(fresh) = &fresh {
+                sandbox.follow(&fresh.config);
+            }
             Box::pin(reconfigure(up, &mut config, fresh)).await;
         }
         if changes.has_changed().unwrap_or(false) {

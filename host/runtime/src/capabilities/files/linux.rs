@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::reach::{Reach, is_own_process_entry, names_a_process};
 use super::{Entry, EntryKind, FileError, MAX_ENTRIES, MAX_SCANNED};
+use crate::confine::{Wall, confined};
 
 /// Most links in a path, as the kernel has it.
 const MAX_LINKS: usize = 40;
@@ -17,6 +18,9 @@ const MAX_LINKS: usize = 40;
 const MAX_TRIES: usize = 4;
 /// First buffer of a read.
 const FIRST_READ: u64 = 16 << 10;
+
+/// What a refusal may mean in a process that confined itself.
+const BEHIND_WALL: &str = " (its user may not read it; or it was granted after this process closed its sandbox, and a restart reaches it)";
 
 /// Links of `/proc` that lead through `/proc/self` to what is the machine's.
 const PROC_LINKS: [&str; 2] = ["/proc/net", "/proc/mounts"];
@@ -42,7 +46,9 @@ fn failed(errno: Errno) -> FileError {
         Errno::NOSYS => FileError::Failed("openat2 is missing; it takes Linux 5.6 or newer".into()),
         other => {
             let error = std::io::Error::from_raw_os_error(other.raw_os_error());
-            FileError::Failed(error.to_string())
+            let is_walled = matches!(confined().landlock, Wall::Full | Wall::Partial);
+            let hint = if other == Errno::ACCESS && is_walled { BEHIND_WALL } else { "" };
+            FileError::Failed(format!("{error}{hint}"))
         }
     }
 }
