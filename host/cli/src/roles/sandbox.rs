@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use parking_lot::Mutex;
 use sentinel_runtime::confine::{Confined, Confinement, Wall, confine, confined};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use paths::Reach;
 
@@ -112,11 +112,11 @@ impl Sandbox {
     /// What somebody should look at.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let missing = confined().missing.iter().map(|why| format!("sandbox: {why}"));
-        missing.chain(self.beyond.lock().iter().map(not_reached)).collect()
+        missing.chain(self.beyond.lock().iter().map(|path| not_reached(path))).collect()
     }
 }
 
-fn not_reached(path: &PathBuf) -> String {
+fn not_reached(path: &Path) -> String {
     format!(
         "a grant names files below {}, which the sandbox does not reach: it was closed when this process started; restart it",
         path.display()
