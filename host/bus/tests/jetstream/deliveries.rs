@@ -91,10 +91,12 @@ async fn what_killed_its_worker_twice_is_delivered_alone_so_that_it_alone_is_cou
                 delivery.ack().await.unwrap();
             }
         }
+        // NATS has its answers, and gives it nothing more: what is on its way to the dead is counted too.
+        drop(subscription);
+        worker.close().await.unwrap();
     }
     assert_eq!(of_the_bad, (1..=MAX_DELIVERIES + 1).collect::<Vec<_>>());
-    // Some were on their way to a worker that died. None is given up.
-    assert!(most_of_others <= MAX_DELIVERIES, "{most_of_others}");
+    assert!(most_of_others <= 3, "{most_of_others}");
 }
 
 #[tokio::test]
