@@ -10,6 +10,11 @@ use std::time::Duration;
 /// The largest message it takes: room for the largest of Sentinel.
 const MAX_PAYLOAD: &str = "8MB";
 
+/// What it may keep where a test says nothing else. NATS would take three quarters of the room that
+/// the disk has left when it starts, and a stream of the default size is refused below 4 GiB of
+/// it: whether a test passes would depend on what else is on the machine's disk.
+const MAX_FILE_STORE: &str = "max_file_store: 16GB";
+
 /// nats-server with JetStream on one port for as long as it lives, however often it is killed and
 /// started again.
 #[derive(Debug)]
@@ -37,9 +42,10 @@ impl Nats {
     pub fn with(services: &Services, folder: &Path, top: &str, jetstream: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let port = steady_port()?;
+        let room = if jetstream.contains("max_file_store") { "" } else { MAX_FILE_STORE };
         let config = format!(
             "listen: 127.0.0.1:{port}\nmax_payload: {MAX_PAYLOAD}\n{top}\n\
-             jetstream {{\n  store_dir: \"{}\"\n  {jetstream}\n}}\n",
+             jetstream {{\n  store_dir: \"{}\"\n  {room}\n  {jetstream}\n}}\n",
             folder.join("data").display()
         );
         std::fs::write(folder.join("nats.conf"), config)?;
