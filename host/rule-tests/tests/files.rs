@@ -54,6 +54,52 @@ async fn the_shipped_rules_do_what_their_tests_say_and_each_has_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_language_is_another_component_beside_the_first() {
+    let mut lab = Lab::new(&["alert-dsl", "fixtures/threshold"]);
+    lab.write(
+        "plain.yaml",
+        "version: 1\nrules:\n  - { name: warm, evaluator: plain, for: 1m, condition: load > 5 }\n",
+    );
+    lab.write("rules.yaml", RULES);
+    let text = r#"version: 1
+rules: [rules.yaml, plain.yaml]
+worker:
+  evaluators:
+    - { slot: alert-dsl, plugin: sentinel/alert-dsl, grants: { series: true } }
+    - { slot: plain, plugin: sentinel/threshold, grants: { series: true } }
+tests:
+  - name: the same series fires a rule of each
+    only: [hot, warm]
+    series:
+      - { series: 'load{machine="a"}', values: 9x6 0x6 }
+      - { series: 'load{machine="b"}', values: 1x12 }
+    expect:
+      - at: 30s
+        alerts:
+          - { rule: warm, state: pending, labels: { machine: a }, value: 9 }
+          - { rule: hot, state: pending, labels: { machine: a, severity: page }, value: 9 }
+      - at: 90s
+        alerts:
+          - { rule: warm, state: firing, labels: { machine: a } }
+          - { rule: hot, state: pending, labels: { machine: a, severity: page } }
+      - at: 3m
+        alerts:
+          - { rule: warm, state: firing, labels: { machine: a } }
+          - { rule: hot, state: firing, labels: { machine: a, severity: page } }
+      - { at: 8m, alerts: [] }
+"#;
+    assert_passed(&lab.run("both.test.yaml", text).await.unwrap());
+    // Each reads its own language alone, and says itself what is wrong.
+    lab.write(
+        "plain.yaml",
+        "version: 1\nrules:\n  - { name: warm, evaluator: plain, condition: load above 5 }\n",
+    );
+    let said = lab.run("both.test.yaml", text).await.unwrap_err();
+    assert!(said.contains("plain.yaml:3:"), "{said}");
+    assert!(said.contains(r#""above" is neither `>` nor `<`"#), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_groups_silences_and_acknowledgements_are_those_of_a_worker() {
     let mut lab = Lab::new(&["alert-dsl"]);
     lab.write("rules.yaml", RULES);

@@ -25,7 +25,7 @@ fn built(name: &str) -> PathBuf {
 }
 
 impl Lab {
-    /// With these of the built plugins.
+    /// With these of the built plugins; those for tests are called `fixtures/...`.
     pub(crate) fn new(plugins: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let publisher: PublisherName = "sentinel".parse().unwrap();
@@ -36,6 +36,7 @@ impl Lab {
                 panic!("{}: {error}; run `cargo xtask components`", path.display())
             });
             let signatures = sign(&bytes, &key, None).unwrap().to_json();
+            let name = name.trim_start_matches("fixtures/");
             std::fs::write(dir.path().join(format!("{name}.wasm")), bytes).unwrap();
             std::fs::write(dir.path().join(format!("{name}.wasm.sig")), signatures).unwrap();
         }

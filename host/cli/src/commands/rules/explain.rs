@@ -14,7 +14,7 @@ use sentinel_model::alert::{Alert, AlertState};
 use sentinel_model::number::Number;
 use sentinel_model::rule::{Rule, RuleSet};
 use sentinel_model::series::Labels;
-use sentinel_rule_tests::{Asked, Checked, look};
+use sentinel_rule_tests::{Asked, Checked, RigError, look};
 use sentinel_server::api::{AlertsBody, StatusBody, Way, WaysBody};
 use serde::Serialize;
 
@@ -111,7 +111,7 @@ pub(super) async fn run(
     let ways: WaysBody = client.get("/v1/alerts/ways", &of_rule).await?;
     let config = worker(command.config.as_deref())?;
     let mut rig = command.plugins.open(printer)?.evaluators(&config).await?;
-    let plan = rig.check(&rule).await?.map_err(|said| {
+    let plan = rig.check(&rule).await.map_err(no_plan)?.map_err(|said| {
         let said: Vec<String> =
             said.iter().map(|one| format!("{}: {}", one.path, one.message)).collect();
         Failure::new(format!("the condition is refused: {}", said.join("; ")))
@@ -132,6 +132,16 @@ pub(super) async fn run(
         rule,
     };
     printer.data(&explained, |look| text(&explained, look))
+}
+
+/// An evaluator that is not here is one that only a configuration names.
+fn no_plan(error: RigError) -> Failure {
+    let elsewhere = matches!(error, RigError::NoEvaluator { .. });
+    let failure = Failure::from(error);
+    if elsewhere {
+        return failure.hint("name a configuration that has it with --config");
+    }
+    failure
 }
 
 fn instance(labels: Labels, value: f64) -> Instance {
