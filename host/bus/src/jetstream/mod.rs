@@ -33,6 +33,7 @@
 //! | more than [`MAX_PUBLISHING`] messages without an answer of NATS | `Busy` |
 //! | the stream is gone | publishing fails, and it is made anew |
 //! | a consumer is gone | it is made anew and begins with the oldest message not acknowledged |
+//! | a consumer of an earlier life is in the way | it is removed: a worker that had not heard of the new stream made it |
 //! | a message of the stream is none of ours | acknowledged and logged |
 
 mod connect;

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::pull::{BatchConfig, Config};
 use async_nats::jetstream::consumer::{Consumer, Info};
 use async_nats::jetstream::message::Message as Delivered;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{
+    ConsumerError, ConsumerErrorKind, LastRawMessageErrorKind, Stream,
+};
 use async_nats::{Message as Raw, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::keeper::Life;
-use super::stream::{consumer, consumer_name, stream_name, subject};
+use super::stream::{Mark, consumer, consumer_name, is_of_another_life, stream_name, subject};
 use super::subscription::{Inbox, Place};
 use super::{PULL_BYTES, PULL_MESSAGES, Shared, failed, message, whole};
 use crate::BusError;
@@ -79,14 +82,7 @@ impl Puller {
 
     /// Pulls until something goes wrong.
     async fn pull(&self) -> Result<std::convert::Infallible, BusError> {
-        let options = &self.shared.options.stream;
-        let stream = stream_name(options);
-        let consumer = self
-            .shared
-            .context
-            .create_consumer_on_stream(consumer(options, &self.life.mark, self.partition), &stream);
-        let consumer =
-            consumer.await.map_err(|error| failed("make its consumer", whole(&error)))?;
+        let consumer = self.consumer().await?;
         let mut requests = self.requests().await?;
         let mut again = self.take_over(&consumer).await?;
         loop {
@@ -106,6 +102,52 @@ impl Puller {
                 _ => 0,
             };
         }
+    }
+
+    /// The partition's consumer, made where it is missing.
+    async fn consumer(&self) -> Result<Consumer<Config>, BusError> {
+        let options = &self.shared.options.stream;
+        let make = || {
+            self.shared.context.create_consumer_on_stream(
+                consumer(options, &self.life.mark, self.partition),
+                stream_name(options),
+            )
+        };
+        let made = match make().await {
+            Err(error) if is_not_unique(&error) => {
+                self.remove_earlier().await?;
+                make().await
+            }
+            made => made,
+        };
+        made.map_err(|error| failed("make its consumer", whole(&error)))
+    }
+
+    /// Removes what stands in the place of the consumer: one of an earlier life. A worker that had not heard of the new
+    /// stream asked for it, and NATS lets a subject of a work queue have one consumer only.
+    async fn remove_earlier(&self) -> Result<(), BusError> {
+        let (options, mark) = (&self.shared.options.stream, &self.life.mark);
+        let failed = |cause: String| failed("remove a consumer of an earlier life", cause);
+        let info = self.shared.stream("remove a consumer of an earlier life").await?;
+        if info.and_then(|info| Mark::read(&info.config.metadata)) != Some(*mark) {
+            // This one is of the earlier life.
+            return Err(failed("the stream is another by now".to_owned()));
+        }
+        let stream = self.shared.context.get_stream_no_info(stream_name(options)).await;
+        let stream = stream.map_err(|error| failed(whole(&error)))?;
+        let mut names = stream.consumer_names();
+        while let Some(name) = names.next().await {
+            let name = name.map_err(|error| failed(whole(&error)))?;
+            if is_of_another_life(&name, mark, self.partition) {
+                tracing::warn!(
+                    partition = self.partition,
+                    consumer = name,
+                    "removes a consumer of an earlier stream"
+                );
+                stream.delete_consumer(&name).await.map_err(|error| failed(whole(&error)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses, in the name of whoever is gone, what it was given and did not answer, so that it comes again now and first.
@@ -245,6 +287,12 @@ impl Puller {
         told.map_err(|error| failed("acknowledge", whole(&error)))?;
         Ok(None)
     }
+}
+
+/// Whether a subject has another consumer already.
+fn is_not_unique(error: &ConsumerError) -> bool {
+    matches!(error.kind(), ConsumerErrorKind::JetStream(e)
+        if e.error_code() == ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE)
 }
 
 fn said(status: StatusCode, description: Option<&str>) -> Result<Said, BusError> {

@@ -144,7 +144,17 @@ pub(super) fn partition_of(agent: &AgentId, partitions: u16) -> u16 {
 /// The consumer of a partition. Its name says the life of the stream, so that an answer to a message of another life, whose
 /// numbers were the same, answers nothing.
 pub(super) fn consumer_name(mark: &Mark, partition: u16) -> String {
-    format!("workers-{partition}-{}", mark.incarnation)
+    format!("{}{}", consumers_of(partition), mark.incarnation)
+}
+
+/// Before the life in the names of a partition's consumers.
+fn consumers_of(partition: u16) -> String {
+    format!("workers-{partition}-")
+}
+
+/// Whether a name is that of a partition's consumer in another life of the stream.
+pub(super) fn is_of_another_life(name: &str, mark: &Mark, partition: u16) -> bool {
+    name.starts_with(&consumers_of(partition)) && name != consumer_name(mark, partition)
 }
 
 pub(super) fn consumer(options: &StreamOptions, mark: &Mark, partition: u16) -> ConsumerConfig {
@@ -200,6 +210,20 @@ mod tests {
             assert_eq!(Mark::read(&metadata), None, "{key}: {value}");
         }
         assert_eq!(Mark::read(&HashMap::new()), None);
+    }
+
+    #[test]
+    fn a_consumer_of_another_life_is_told_from_those_of_others() {
+        let mark = Mark { incarnation: Incarnation([7; 16]), partitions: 16 };
+        let before = Mark { incarnation: Incarnation([6; 16]), ..mark };
+        for (name, is) in [
+            (consumer_name(&mark, 1), false),
+            (consumer_name(&before, 1), true),
+            (consumer_name(&before, 11), false),
+            ("of-an-operator".to_owned(), false),
+        ] {
+            assert_eq!(is_of_another_life(&name, &mark, 1), is, "{name}");
+        }
     }
 
     #[test]

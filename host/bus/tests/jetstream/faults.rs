@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sentinel_bus::{Bus, BusError};
+use async_nats::jetstream as js;
+use sentinel_bus::{Bus, BusError, Incarnation};
 
 use crate::contract::{message, publish, shape, take};
 use crate::rig::{Rig, publish_in_the_end, until, until_another_incarnation};
@@ -104,6 +105,26 @@ async fn a_consumer_that_is_deleted_is_made_anew_and_begins_with_the_oldest() {
     let seqs: Vec<u64> =
         take(&mut *subscription, 3).await.iter().map(|d| d.message.id.seq).collect();
     assert_eq!(seqs, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_consumer_of_a_life_before_keeps_no_partition_from_being_read() {
+    let rig = Rig::start();
+    let bus = rig.bus().await;
+    // As a worker leaves them that had not heard of the new stream when it asked anew: NATS lets
+    // only one consumer of a work queue have a subject.
+    let stream = rig.operator().await.get_stream("sentinel_metrics").await.unwrap();
+    for partition in 0..rig.options().stream.partitions {
+        let config = js::consumer::pull::Config {
+            durable_name: Some(format!("workers-{partition}-{}", Incarnation([7; 16]))),
+            filter_subject: format!("sentinel.metrics.{partition}"),
+            ..Default::default()
+        };
+        stream.create_consumer(config).await.unwrap();
+    }
+    let mut subscription = bus.subscribe().await.unwrap();
+    publish(&bus, "a", 1..=3).await;
+    assert_eq!(shape(&take(&mut *subscription, 3).await), ["a1 x1", "a2 x1", "a3 x1"]);
 }
 
 #[tokio::test]
