@@ -20,7 +20,7 @@ fn of_postgres(state: &str, text: String) -> StoreError {
     match (state.get(..2).unwrap_or_default(), state) {
         (_, "53100") => StoreError::Full(text),
         // Connections; resources; an operator; what may be asked again; a standby; no access.
-        ("08" | "53" | "57" | "40" | "28" | "3D", _) | (_, "55P03" | "25006") => {
+        ("08" | "53" | "57" | "40" | "28" | "3D", _) | (_, "55P03" | "25006" | "25P03") => {
             StoreError::Unavailable(text)
         }
         ("XX", "XX001" | "XX002") => StoreError::Damaged { what: text },
@@ -109,6 +109,7 @@ mod tests {
             ("57P03", "later"),
             ("40001", "later"),
             ("55P03", "later"),
+            ("25P03", "later"),
             ("28P01", "later"),
             ("XX001", "damaged"),
             ("XX000", "bug"),

@@ -5,6 +5,7 @@
 
 use super::failure::{Again, Did, Failure, pauses};
 use super::ledger::{compare, read_stream, row_of, write_batch, write_streams};
+use super::open::for_commits;
 use super::plan::{
     Change, DEAD, LedgerRow, Made, NewBatch, Place, Plan, SAMPLES, SKIPPED, Stream, StreamKey,
     place,
@@ -125,7 +126,7 @@ impl PostgresStore {
     ) -> Did<Vec<CommitOutcome>> {
         let mut conn = match writer.conn.take() {
             Some(conn) => conn,
-            None => self.0.connect.connect().await?,
+            None => for_commits(&self.0.connect).connect().await?,
         };
         let done = self.attempt_with(&mut conn, writer, commits, now).await;
         // A connection on which something failed may have a transaction open.

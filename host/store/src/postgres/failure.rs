@@ -63,9 +63,10 @@ fn is_taken_back(state: &str) -> bool {
     matches!(state, "40001" | "40P01")
 }
 
-/// No connection, or a server that ends or begins.
+/// No connection, one on which PostgreSQL waited too long in a transaction, or a server that ends or
+/// begins.
 fn is_gone(state: &str) -> bool {
-    state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03")
+    state.starts_with("08") || matches!(state, "25P03" | "57P01" | "57P02" | "57P03")
 }
 
 impl Failure {
@@ -160,6 +161,7 @@ mod tests {
             ("40001", true, false),
             ("40P01", true, false),
             ("08006", false, true),
+            ("25P03", false, true),
             ("57P01", false, true),
             ("57P03", false, true),
             // A timeout, a full disk, no lock, no right, a broken rule, a mistake of ours.

@@ -12,12 +12,13 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn connect_options(
     url: &PostgresUrl,
     options: &PostgresOptions,
 ) -> Result<PgConnectOptions, StoreError> {
-    let millis = |time: std::time::Duration| time.as_millis().to_string();
+    let millis = |time: Duration| time.as_millis().to_string();
     Ok(url
         .options()?
         .application_name("sentinel")
@@ -31,6 +32,17 @@ fn connect_options(
             ("jit", "off".to_owned()),
         ])
         .disable_statement_logging())
+}
+
+/// Commits lock the streams that they move: a process that stands still in the middle of one would
+/// keep whoever reads its partitions by then from committing. PostgreSQL waits so long for its next
+/// word, about as long as others wait until they take the partitions over.
+const COMMIT_IDLE: Duration = Duration::from_secs(10);
+
+/// How the connection that commits is made.
+pub(super) fn for_commits(connect: &PgConnectOptions) -> PgConnectOptions {
+    let idle = COMMIT_IDLE.as_millis().to_string();
+    connect.clone().options([("idle_in_transaction_session_timeout", idle)])
 }
 
 /// Whether a connection of the pool answers and is in no transaction; one that is not is closed.
