@@ -22,11 +22,17 @@
 //! An alert belongs to a rule if the rule has its name and all labels of the rule are labels
 //! of the alert (of those that are templates nothing is asked). One that does not, because the
 //! rule was changed or is gone, is withdrawn. This depends on the stored alert and the rule in
-//! force alone, hence not on when a worker restarts. A rule whose condition changed keeps its alerts until its next evaluation, which
-//! decides, so that a moved threshold does not end and begin an incident that goes on.
+//! force alone, hence not on when a worker restarts. A rule whose condition changed keeps its
+//! alerts until its next evaluation, which decides, so that a moved threshold does not end and
+//! begin an incident that goes on.
 
-use crate::lifecycle::{self, Input, Sight, Stepped, Timers};
-use sentinel_model::alert::{Alert, AlertState, Fingerprint, Transition};
+mod effects;
+
+pub use effects::{Effects, REFRESH_MS};
+
+use crate::lifecycle::{self, Input, Sight, Timers};
+use effects::Step;
+use sentinel_model::alert::{Alert, AlertState, Fingerprint};
 use sentinel_model::duration::Millis;
 use sentinel_model::rule::{NoData, Rule};
 use sentinel_model::series::Labels;
@@ -37,8 +43,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most instances of one rule that become alerts; those beyond are not looked at and are
 /// counted in [`Effects::ignored`].
 pub const MAX_INSTANCES: usize = 100_000;
-/// How long a value or a summary may be newer in memory than in the store.
-pub const REFRESH_MS: i64 = 60_000;
 /// The label of the alert that says that there is no data.
 pub const NO_DATA_LABEL: &str = "no_data";
 
@@ -67,38 +71,6 @@ pub enum Observation {
     },
     /// There is no evaluator, or it failed.
     Failed,
-}
-
-/// What a step decided. Nothing of it is in force before [`RuleAlerts::accept`].
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Effects {
-    /// Alerts to be stored as they are now.
-    pub store: Vec<Alert>,
-    /// Alerts whose value or words alone are newer than stored; they need not be stored.
-    pub refreshed: Vec<Alert>,
-    /// Alerts that are ok: to be removed from the store.
-    pub forgotten: Vec<Fingerprint>,
-    /// What happened.
-    pub transitions: Vec<Transition>,
-    /// Alerts that began to fire or were resolved after firing: what somebody is told.
-    pub news: Vec<Alert>,
-    /// Instances that were not looked at: more than [`MAX_INSTANCES`], or a second one with
-    /// the same labels (of these the first counts).
-    pub ignored: usize,
-}
-
-impl Effects {
-    /// Whether there is anything to store.
-    #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.store.is_empty() && self.forgotten.is_empty() && self.transitions.is_empty()
-    }
-
-    /// Whether nothing at all changes, in memory neither.
-    #[must_use]
-    pub fn is_nothing(&self) -> bool {
-        self.is_silent() && self.refreshed.is_empty() && self.ignored == 0
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -146,8 +118,7 @@ impl RuleAlerts {
         rules_version: u64,
         observation: &Observation,
     ) -> Effects {
-        let mut step =
-            Step { now, rules_version, timers: timers(rule), effects: Effects::default() };
+        let mut step = Step::new(now, rules_version, timers(rule));
         match observation {
             Observation::Failed => self.withdraw_strangers(&mut step, rule),
             Observation::Seen { series_read: 0, settled: false, .. } => {
@@ -173,8 +144,7 @@ impl RuleAlerts {
     /// has been resolved for long enough.
     #[must_use]
     pub fn withdraw(&self, now: i64, rules_version: u64) -> Effects {
-        let timers = Timers { hold: 0, keep: 0 };
-        let mut step = Step { now, rules_version, timers, effects: Effects::default() };
+        let mut step = Step::new(now, rules_version, Timers { hold: 0, keep: 0 });
         self.0.values().for_each(|entry| step.take(Some(entry), &Input::Withdrawn));
         step.effects
     }
@@ -339,66 +309,4 @@ pub fn belongs(rule: &Rule, alert: &Alert) -> bool {
 
 fn absent(rule: &Rule, alert: &Alert) -> Input<'static> {
     if belongs(rule, alert) { Input::Lapses } else { Input::Withdrawn }
-}
-
-struct Step {
-    now: i64,
-    rules_version: u64,
-    timers: Timers,
-    effects: Effects,
-}
-
-impl Step {
-    fn take(&mut self, entry: Option<&Entry>, input: &Input<'_>) {
-        let before = entry.map(|entry| &entry.alert);
-        let Stepped { alert: after, must_store } =
-            lifecycle::step(before, self.now, self.timers, input);
-        self.record(before, after.as_ref());
-        let stale = entry.is_some_and(|e| (self.now - e.stored_at).abs() >= REFRESH_MS);
-        match after {
-            Some(alert) if must_store => self.effects.store.push(alert),
-            Some(alert) if before.is_some_and(|b| differs(b, &alert)) => {
-                if stale {
-                    self.effects.store.push(alert);
-                } else {
-                    self.effects.refreshed.push(alert);
-                }
-            }
-            Some(_) => {}
-            None => self.effects.forgotten.extend(before.map(|b| b.fingerprint)),
-        }
-    }
-
-    fn record(&mut self, before: Option<&Alert>, after: Option<&Alert>) {
-        let (from, to) = (before.map(|a| a.state), after.map(|a| a.state));
-        let Some(alert) = after.or(before) else { return };
-        // That a resolved alert is not remembered any more is no event.
-        if from == to || (from, to) == (Some(AlertState::Resolved), None) {
-            return;
-        }
-        // Resolved stands for ok here unless the alert comes from firing.
-        let shown = |state: Option<AlertState>| state.filter(|s| *s != AlertState::Resolved);
-        let over = from == Some(AlertState::Firing);
-        self.effects.transitions.push(Transition {
-            fingerprint: alert.fingerprint,
-            rule: alert.rule.clone(),
-            incident: alert.incident,
-            from: shown(from),
-            to: if over { to } else { shown(to) },
-            at: self.now,
-            value: alert.value,
-            rules_version: self.rules_version,
-        });
-        if over || to == Some(AlertState::Firing) {
-            self.effects.news.push(alert.clone());
-        }
-    }
-}
-
-/// Whether two states of an alert differ at all, NaN being the same as NaN.
-fn differs(before: &Alert, after: &Alert) -> bool {
-    before.last_active != after.last_active
-        || before.value.to_bits() != after.value.to_bits()
-        || before.summary != after.summary
-        || before.annotations != after.annotations
 }
