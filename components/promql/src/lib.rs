@@ -16,12 +16,13 @@
 //! | `histogram_quantile`, `absent`, `absent_over_time`, `time`, `vector` | `histogram_quantile`, `absent`, `now`, `vector` |
 //!
 //! What has no counterpart: subqueries, `@`, negative offsets, windows beyond 7 days, selectors
-//! without a metric's name, two matchers on one label, parameters that are no constants, and every
-//! other function. Markers of staleness have none either: a series that ends is there until it
+//! without a metric's name, two matchers on one label, parameters that are no constants, what is
+//! nested deeper or reads more than one condition may, and every other function. Markers of staleness have none either: a series that ends is there until it
 //! leaves the window, as when Prometheus only misses its scrapes.
 //!
 //! The parser is written by hand: one command uses it, and it says the place of what it refuses.
 
+mod bounds;
 mod lex;
 mod parse;
 mod template;
@@ -57,7 +58,10 @@ pub fn condition(expression: &str) -> Result<Value, Vec<Obstacle>> {
     let mut translator = translate::Translator::default();
     let rows = translator.rows(&parsed);
     match rows {
-        Some(rows) if translator.obstacles.is_empty() => Ok(json!({ "holds": rows })),
+        Some(rows) if translator.obstacles.is_empty() => match bounds::exceeded(&rows) {
+            Some(message) => Err(vec![Obstacle { at: parsed.at, message }]),
+            None => Ok(json!({ "holds": rows })),
+        },
         _ => Err(translator.obstacles),
     }
 }

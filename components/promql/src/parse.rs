@@ -3,7 +3,8 @@
 use crate::Obstacle;
 use crate::lex::{Token, tokens};
 
-/// Deepest nesting of an expression.
+/// Deepest nesting of an expression, and longest chain of operators of one precedence, which is a
+/// nesting to the left.
 const MAX_DEPTH: usize = 64;
 
 /// An expression and where it begins.
@@ -146,13 +147,17 @@ impl Parser {
             return self.unary();
         }
         let mut left = self.level(level + 1)?;
+        let mut chained = 0;
         while let Some(op) = LEVELS[level].iter().find(|op| self.is(op)) {
+            chained += 1;
+            if self.depth + chained > MAX_DEPTH {
+                return self.refuse(format!("nested deeper than {MAX_DEPTH}"));
+            }
             self.next += 1;
             let matching = self.matching()?;
             let right = self.level(level + 1)?;
-            let sides = Box::new([left.clone(), right]);
-            left =
-                Node { at: left.at, kind: Kind::Binary { op: (*op).to_owned(), sides, matching } };
+            let (at, op) = (left.at, (*op).to_owned());
+            left = Node { at, kind: Kind::Binary { op, sides: Box::new([left, right]), matching } };
         }
         Ok(left)
     }
