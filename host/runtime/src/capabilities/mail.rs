@@ -20,10 +20,12 @@
 //! One connection a message, closed afterwards: alerts are few, and a relay that is kept open
 //! times out between them.
 
+mod answers;
 mod compose;
 mod session;
 mod stream;
 mod throttle;
+mod user;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,16 +1,13 @@
 //! One delivery: resolve, connect, TLS, user, envelope, content.
 
-use std::error::Error as _;
 use std::fmt::Display;
 use std::future::Future;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use lettre::transport::smtp::Error;
-use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::authentication::DEFAULT_MECHANISMS;
 use lettre::transport::smtp::client::{
     AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters,
 };
@@ -19,12 +16,13 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Response, Severity};
 use sentinel_trust::{MailGrant, MailTls};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
-use zeroize::Zeroizing;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::answers::{cut, done, failure, in_one_line, is_done};
 use super::compose::Outgoing;
 use super::stream::Careful;
-use super::{MAX_REPLY_BYTES, MailError, Receipt, Reply};
+use super::user::{User, masked, masked_reply, masked_text};
+use super::{MailError, Receipt, Reply};
 use crate::capabilities::SecretSource;
 use crate::capabilities::http::address::{Resolver, may_reach};
 
@@ -34,27 +32,12 @@ const MAX_ADDRESSES: usize = 4;
 const MAX_CA_BYTES: u64 = 1 << 20;
 /// How long the relay's answer to our leaving is waited for; nothing depends on it.
 const QUIT_WAIT: Duration = Duration::from_secs(1);
-/// What stands where a secret was.
-const MASK: &str = "***";
 
 /// What a delivery is made with.
 pub(super) struct Delivery<'a> {
     grant: &'a MailGrant,
     secrets: &'a dyn SecretSource,
     resolver: &'a dyn Resolver,
-}
-
-/// A user's name and password, and the forms in which the password goes over the wire.
-struct User {
-    name: String,
-    password: Zeroizing<String>,
-    masks: Vec<Zeroizing<String>>,
-}
-
-impl User {
-    fn mask(&self, text: String) -> String {
-        self.masks.iter().fold(text, |text, mask| text.replace(mask.as_str(), MASK))
-    }
 }
 
 impl<'a> Delivery<'a> {
@@ -73,26 +56,23 @@ impl<'a> Delivery<'a> {
         limit: Duration,
     ) -> Result<Receipt, MailError> {
         let deadline = Instant::now() + limit;
-        let user = self.user()?;
-        let mask = |text: String| match &user {
-            Some(user) => user.mask(text),
-            None => text,
-        };
-        let ready = tokio::time::timeout_at(deadline, self.ready(mail, user.as_ref())).await;
-        let ready = ready.unwrap_or_else(|_| {
+        let user = User::of(self.grant, self.secrets)?;
+        let user = user.as_ref();
+        let ready = timeout_at(deadline, self.ready(mail, user)).await.unwrap_or_else(|_| {
             Err(MailError::Unreachable("time ran out before the message was handed over".into()))
         });
-        let (mut connection, refused) = ready.map_err(|error| masked(error, &mask))?;
-        let refused = refused.into_iter().map(|(to, r)| (to, masked_reply(r, &mask))).collect();
+        let (mut connection, refused) = ready.map_err(|error| masked(error, user))?;
+        let refused = refused.into_iter().map(|(to, r)| (to, masked_reply(r, user))).collect();
         // From here on, only an answer tells.
         let handed = timeout(self.step(), connection.message(&mail.content));
-        let answer = match tokio::time::timeout_at(deadline, handed).await {
+        let answer = match timeout_at(deadline, handed).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => return Err(MailError::Unknown("time ran out".into())),
         };
         let result = match answer {
             Ok(response) if is_done(&response) => {
-                let text = mask(excerpt(&response.message().collect::<Vec<_>>().join(" ")));
+                let text = in_one_line(&response.message().collect::<Vec<_>>().join(" "));
+                let text = masked_text(text, user);
                 Ok(Receipt { message_id: mail.message_id.clone(), text, refused })
             }
             Ok(response) => {
@@ -103,8 +83,10 @@ impl<'a> Delivery<'a> {
                 other => MailError::Unknown(other.to_string()),
             }),
         };
-        let _ = timeout(QUIT_WAIT, connection.quit()).await;
-        result.map_err(|error| masked(error, &mask))
+        // What is known is not to be lost by a relay that is slow to say good-bye.
+        let leaving = deadline.min(Instant::now() + QUIT_WAIT);
+        let _ = timeout_at(leaving, connection.quit()).await;
+        result.map_err(|error| masked(error, user))
     }
 
     fn step(&self) -> Duration {
@@ -185,36 +167,12 @@ impl<'a> Delivery<'a> {
             let why = "it offers neither PLAIN nor LOGIN; leave `mail.user` out if it wants none";
             return Err(MailError::Auth(why.into()));
         }
-        let credentials = Credentials::new(user.name.clone(), user.password.to_string());
+        let credentials = user.credentials();
         match self.answer("AUTH", connection.auth(DEFAULT_MECHANISMS, &credentials)).await {
             Ok(answer) => done("AUTH", &answer),
             Err(MailError::Rejected(reply)) => Err(MailError::Auth(reply.to_string())),
             Err(error) => Err(error),
         }
-    }
-
-    fn user(&self) -> Result<Option<User>, MailError> {
-        let (Some(name), Some(secret)) = (&self.grant.user, &self.grant.password) else {
-            return Ok(None);
-        };
-        let found = self.secrets.secret(secret).filter(|found| !found.is_empty());
-        let found = found.ok_or_else(|| {
-            MailError::Denied(format!("the secret `{secret}` is not in the host's secret store"))
-        })?;
-        // A line end is what a file with a password usually ends in.
-        let text = std::str::from_utf8(&found).ok().map(|text| text.trim_end_matches(['\r', '\n']));
-        let text = text.filter(|text| !text.is_empty() && !text.chars().any(char::is_control));
-        let text = text.ok_or_else(|| {
-            let why = "is not text without control characters and cannot be a password";
-            MailError::Denied(format!("the secret `{secret}` {why}"))
-        })?;
-        let both = Zeroizing::new(format!("\0{name}\0{text}"));
-        let masks = vec![
-            Zeroizing::new(BASE64_STANDARD.encode(both.as_bytes())),
-            Zeroizing::new(BASE64_STANDARD.encode(text)),
-            Zeroizing::new(text.to_owned()),
-        ];
-        Ok(Some(User { name: name.clone(), password: Zeroizing::new(text.to_owned()), masks }))
     }
 
     /// A connection on which everything may be said.
@@ -352,68 +310,4 @@ fn hello() -> ClientId {
         }
         name => name,
     }
-}
-
-fn is_done(response: &Response) -> bool {
-    response.code().severity == Severity::PositiveCompletion
-}
-
-/// An answer that is neither yes nor no where one of them must stand.
-fn done(what: &str, response: &Response) -> Result<(), MailError> {
-    if is_done(response) {
-        return Ok(());
-    }
-    Err(MailError::Unreachable(format!("{what}: it answered {}", response.code())))
-}
-
-/// What an error of the mail library means while the content is not handed over.
-fn failure(what: &str, error: &Error) -> MailError {
-    let mut cause = error.source();
-    if let Some(code) = error.status() {
-        let text = excerpt(&cause.map(ToString::to_string).unwrap_or_default());
-        let reply = Reply { code: u16::from(code), text };
-        return if error.is_permanent() {
-            MailError::Rejected(reply)
-        } else {
-            MailError::Temporary(reply)
-        };
-    }
-    let (mut tls, mut said) = (error.is_tls(), None);
-    while let Some(one) = cause {
-        tls |= one.is::<rustls::Error>();
-        said = Some(one.to_string());
-        // An I/O error's own source skips the error that it wraps.
-        let inner = one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or(one.source());
-    }
-    let why = format!("{what}: {}", cut(&said.unwrap_or_else(|| error.to_string())));
-    if tls { MailError::Tls(why) } else { MailError::Unreachable(why) }
-}
-
-fn masked(error: MailError, mask: &dyn Fn(String) -> String) -> MailError {
-    match error {
-        MailError::Denied(why) => MailError::Denied(mask(why)),
-        MailError::Invalid(why) => MailError::Invalid(mask(why)),
-        MailError::Unreachable(why) => MailError::Unreachable(mask(why)),
-        MailError::Tls(why) => MailError::Tls(mask(why)),
-        MailError::Auth(why) => MailError::Auth(mask(why)),
-        MailError::Unknown(why) => MailError::Unknown(mask(why)),
-        MailError::Temporary(reply) => MailError::Temporary(masked_reply(reply, mask)),
-        MailError::Rejected(reply) => MailError::Rejected(masked_reply(reply, mask)),
-        MailError::Throttled(_) => error,
-    }
-}
-
-fn masked_reply(reply: Reply, mask: &dyn Fn(String) -> String) -> Reply {
-    Reply { text: mask(reply.text), ..reply }
-}
-
-/// Words of a relay, in one line.
-fn excerpt(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    cut(plain.trim())
-}
-
-fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_REPLY_BYTES)].to_owned()
 }

@@ -57,6 +57,7 @@ const TABLE: &[Case] = &[
     (".", || Act::Wait, Outcome::Unknown),
     ("QUIT", || Act::Close, Outcome::Taken),
     ("QUIT", || Act::Say("500 no"), Outcome::Taken),
+    ("QUIT", || Act::Wait, Outcome::Taken),
 ];
 
 #[tokio::test]

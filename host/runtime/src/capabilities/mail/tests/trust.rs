@@ -169,6 +169,25 @@ async fn a_relay_that_repeats_the_password_repeats_it_to_nobody() {
 }
 
 #[tokio::test]
+async fn of_a_password_that_stands_where_words_are_cut_no_part_is_told() {
+    // Of two lines: one alone may be no longer than 512 bytes.
+    for before in MAX_REPLY_BYTES - 6..=MAX_REPLY_BYTES {
+        let line = format!("451-{}\r\n451 ", "x".repeat(before - 250));
+        let said: &str = format!("{line}{}s3cret", "y".repeat(249)).leak();
+        let relay = Relay::answering(move |word, _| match word {
+            "MAIL" => Act::Say(said),
+            word => usual(word),
+        })
+        .await;
+        let result = gate(&granted(&relay.url, with_user)).send(message(), 0, AMPLE).await;
+        let Err(MailError::Temporary(reply)) = result else { panic!("{result:?}") };
+        assert!(reply.text.len() <= MAX_REPLY_BYTES, "{}", reply.text.len());
+        let last = reply.text.trim_end_matches('*');
+        assert!(last.ends_with(['x', 'y']), "{before}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
 async fn a_password_that_is_not_there_keeps_the_relay_from_being_called() {
     let relay = Relay::answering(|word, _| usual(word)).await;
     for secret in ["gone", "empty", "lines"] {
