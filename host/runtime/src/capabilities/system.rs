@@ -16,6 +16,8 @@ mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(any(target_os = "linux", test))]
+mod mounts;
+#[cfg(any(target_os = "linux", test))]
 mod parse;
 
 use parking_lot::Mutex;

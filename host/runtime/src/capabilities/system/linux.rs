@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
+use super::mounts::{self, Mount};
 use super::parse::{self, Malformed, ProcessStat};
 use super::{CpuTime, DiskIo, MemoryUsage, Network, ProcessCounts, SystemError};
 
@@ -103,12 +104,12 @@ impl Source {
 }
 
 /// Every mount that this process sees; none where the system does not say.
-pub(super) fn mounts() -> Vec<parse::Mount> {
+pub(super) fn mounts() -> Vec<Mount> {
     let mut bytes = Vec::new();
     let read = File::open("/proc/self/mountinfo")
         .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     match read {
-        Ok(_) => parse::mounts(&String::from_utf8_lossy(&bytes)),
+        Ok(_) => mounts::mounts(&String::from_utf8_lossy(&bytes)),
         Err(_) => Vec::new(),
     }
 }
