@@ -10,6 +10,7 @@ mod process;
 mod registry;
 mod s3;
 mod smtp;
+mod smtp_faults;
 
 pub use keyring::{Keyring, SessionBus};
 pub use nats::Nats;
@@ -19,6 +20,7 @@ pub use process::Process;
 pub use registry::{RegistryFolder, RegistryProcess};
 pub use s3::S3;
 pub use smtp::{Mail, SmtpServer, SmtpTls};
+pub use smtp_faults::{FaultySmtp, SmtpFault, SmtpSession, SmtpStep};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
