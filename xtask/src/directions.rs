@@ -48,7 +48,9 @@ const HOST: &[(&str, &[&str])] = &[
     // It decodes what the store wrote, and asks no part of Sentinel. The batches that its tests
     // plant are of the model.
     ("sentinel-oracle", &["sentinel-store", "sentinel-model"]),
-    ("sentinel-faults", &[]),
+    // It stands between agents and servers, and speaks what they speak.
+    ("sentinel-faults", &["sentinel-wire"]),
+    ("sentinel-wrong-clock", &[]),
     ("xtask", &[]),
 ];
 

@@ -10,6 +10,7 @@
 //! process is killed, then it is dead.
 
 pub mod embedded;
+pub mod middle;
 pub mod oracle;
 pub mod proxy;
 pub mod role;

@@ -2,7 +2,9 @@
 //!
 //! The thread that starts it must live as long as it shall.
 
+use crate::given;
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,15 @@ impl Role {
         }
     }
 
+    /// Gives it a wall clock that is wrong by so many milliseconds from its next start on.
+    pub fn set_clock(&mut self, wrong_by: i64) {
+        let library = given("SENTINEL_WRONG_CLOCK", "debug/libsentinel_wrong_clock.so");
+        let ours = ["LD_PRELOAD", "WRONG_CLOCK_MS"];
+        self.environment.retain(|(name, _)| !ours.iter().any(|our| name == our));
+        self.environment.push((ours[0].into(), library.into()));
+        self.environment.push((ours[1].into(), wrong_by.to_string().into()));
+    }
+
     /// Starts it.
     ///
     /// # Errors
@@ -57,6 +68,27 @@ impl Role {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Stops it where it stands (SIGSTOP), until [`Role::resume`].
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("it does not run")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
     /// Starts it again where it has ended by itself, as a service manager would: a process gives

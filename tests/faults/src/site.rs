@@ -2,6 +2,7 @@
 
 mod begin;
 
+use crate::middle::{Lie, Middle};
 use crate::oracle::{self, kept};
 use crate::proxy::Proxy;
 use crate::role::Role;
@@ -34,13 +35,17 @@ pub struct Options<'a> {
     pub agent: &'a str,
     /// Rows that each agent makes ten times a second.
     pub rows: u32,
+    /// Of the disk that NATS has for itself, in MiB; else it writes where all do.
+    pub nats_disk: Option<u32>,
+    /// Whether somebody stands between agents and servers: see [`crate::middle`].
+    pub middle: bool,
 }
 
 impl Options<'_> {
     /// Small agents, and nothing special.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, postgres: &[], agent: "", rows: 20 }
+        Self { seed, postgres: &[], agent: "", rows: 20, nats_disk: None, middle: false }
     }
 }
 
@@ -79,6 +84,8 @@ pub struct Site {
     roles: BTreeMap<&'static str, Role>,
     /// What the processes are joined by.
     pub wires: Wires,
+    /// Between agents and each server, where there is somebody.
+    middles: Vec<Middle>,
     _registry: RegistryProcess,
     nats: Nats,
     postgres: Postgres,
@@ -139,6 +146,21 @@ impl Site {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Whether those between agents and servers lie from now on.
+    pub fn lie(&self, lies: bool) {
+        self.middles.iter().for_each(|middle| middle.lie(lies));
+    }
+
+    /// How often they did what, together.
+    #[must_use]
+    pub fn told(&self) -> BTreeMap<Lie, u64> {
+        let mut told = BTreeMap::new();
+        for (lie, times) in self.middles.iter().flat_map(Middle::told) {
+            *told.entry(lie).or_default() += times;
+        }
+        told
     }
 
     /// What each agent says it has kept.

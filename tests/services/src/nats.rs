@@ -1,10 +1,11 @@
 //! A real nats-server with JetStream.
 
 use crate::{Process, Services, steady_port, wait};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// The largest message it takes: room for the largest of Sentinel.
@@ -22,8 +23,15 @@ pub struct Nats {
     services: Services,
     folder: PathBuf,
     port: u16,
+    /// Of the file system that its data lie on, in MiB, where that is one of its own.
+    disk: Option<u32>,
     process: Option<Process>,
 }
+
+/// Starts what follows where a folder is a file system of so many MiB, which ends with it. A user
+/// namespace: nobody has to be root for it.
+const ON_A_DISK: &str = "mkdir -p \"$1\" && \
+    mount -t tmpfs -o \"size=${2}m,mode=700\" sentinel \"$1\" && shift 2 && exec \"$@\"";
 
 impl Nats {
     /// Starts it in a folder of its own, which is made, and waits until it answers.
@@ -40,6 +48,23 @@ impl Nats {
     /// # Errors
     /// As [`Nats::start`].
     pub fn with(services: &Services, folder: &Path, top: &str, jetstream: &str) -> Result<Self> {
+        let mut nats = Self::at(services, folder, top, jetstream)?;
+        nats.start_again()?;
+        Ok(nats)
+    }
+
+    /// As [`Nats::start`], on a disk of so many MiB, which is empty whenever it starts.
+    ///
+    /// # Errors
+    /// As [`Nats::start`], and where there are no user namespaces.
+    pub fn on_small_disk(services: &Services, folder: &Path, mebibytes: u32) -> Result<Self> {
+        let mut nats = Self { disk: Some(mebibytes), ..Self::at(services, folder, "", "")? };
+        nats.start_again()?;
+        Ok(nats)
+    }
+
+    /// With its configuration, and not started.
+    fn at(services: &Services, folder: &Path, top: &str, jetstream: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let port = steady_port()?;
         let room = if jetstream.contains("max_file_store") { "" } else { MAX_FILE_STORE };
@@ -49,10 +74,8 @@ impl Nats {
             folder.join("data").display()
         );
         std::fs::write(folder.join("nats.conf"), config)?;
-        let mut nats =
-            Self { services: services.clone(), folder: folder.to_owned(), port, process: None };
-        nats.start_again()?;
-        Ok(nats)
+        let (services, folder) = (services.clone(), folder.to_owned());
+        Ok(Self { services, folder, port, disk: None, process: None })
     }
 
     /// Starts it again on the same port with the same data, after [`Nats::kill`].
@@ -63,6 +86,9 @@ impl Nats {
         ensure!(self.process.is_none(), "nats-server runs already");
         let mut command = self.services.command("nats-server")?;
         command.arg("-c").arg(self.folder.join("nats.conf"));
+        if let Some(mebibytes) = self.disk {
+            command = on_a_disk(&command, &self.data(), mebibytes);
+        }
         self.process = Some(Process::start(&mut command, &self.folder.join("log"))?);
         wait("nats-server", || self.greets())
     }
@@ -88,8 +114,21 @@ impl Nats {
     /// Where its folder cannot be removed.
     pub fn kill_and_forget(&mut self) -> Result<()> {
         self.kill();
-        std::fs::remove_dir_all(self.folder.join("data"))?;
+        std::fs::remove_dir_all(self.data())?;
         Ok(())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Its data as this process sees them while it runs on a disk of its own.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn disk(&self) -> Result<PathBuf> {
+        let pid = self.pid().context("nats-server does not run")?;
+        Ok(PathBuf::from(format!("/proc/{pid}/root")).join(self.data().strip_prefix("/")?))
     }
 
     /// Its process, while it runs.
@@ -109,4 +148,12 @@ impl Nats {
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
+}
+
+fn on_a_disk(command: &Command, folder: &Path, mebibytes: u32) -> Command {
+    let mut on_it = Command::new("unshare");
+    on_it.args(["-r", "-m", "sh", "-c", ON_A_DISK, "sh"]).arg(folder).arg(mebibytes.to_string());
+    on_it.arg(command.get_program()).args(command.get_args());
+    on_it.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    on_it
 }

@@ -1,6 +1,7 @@
 //! Starting a [`Site`]: the order in which its parts need each other.
 
 use super::{AGENTS, Options, Site, Wires};
+use crate::middle::Middle;
 use crate::oracle::kept;
 use crate::proxy::{Place, Proxy};
 use crate::role::Role;
@@ -79,7 +80,11 @@ impl Site {
         let services = Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?;
         let folder = tempfile::tempdir()?;
         let path = folder.path();
-        let nats = Nats::start(&services, &path.join("nats"))?;
+        let at = path.join("nats");
+        let nats = match options.nats_disk {
+            Some(mebibytes) => Nats::on_small_disk(&services, &at, mebibytes)?,
+            None => Nats::start(&services, &at)?,
+        };
         let postgres = Postgres::start(&services, options.postgres)?;
         let database = postgres.database()?;
         let registry = registry(path)?;
@@ -111,6 +116,7 @@ impl Site {
         let mut site = Self {
             roles: BTreeMap::new(),
             wires,
+            middles: Vec::new(),
             nats,
             postgres,
             database,
@@ -140,7 +146,13 @@ impl Site {
             command.arg("--key").arg(path.join("agents.key")).args(["--name", name]);
             self.run(name, &command)?;
         }
-        let ports = self.wires.agents_servers.each_ref().map(Proxy::port);
+        let mut ports = self.wires.agents_servers.each_ref().map(Proxy::port);
+        if options.middle {
+            let [first, second] = ports;
+            self.middles.push(Middle::start(first, second, options.seed ^ 5)?);
+            self.middles.push(Middle::start(second, first, options.seed ^ 6)?);
+            ports = [self.middles[0].port(), self.middles[1].port()];
+        }
         let join = ports.map(|port| format!("http://127.0.0.1:{port}"));
         for (i, name) in AGENTS.into_iter().enumerate() {
             let config = format!(

@@ -1,0 +1,230 @@
+//! What becomes of NATS and PostgreSQL: whatever it is, each sample is there once.
+
+use anyhow::{Context, Result, ensure};
+use sentinel_faults::site::Options;
+use sentinel_faults::{Site, number, until};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// PostgreSQL notices that a client is gone while it works for it: locks and connections are free
+/// again as soon as a [`Session`] is dropped.
+const NOTICES: &str = "client_connection_check_interval=200ms";
+/// All connections that PostgreSQL gives, where they are to be taken.
+const CONNECTIONS: usize = 24;
+/// How many are asked for at a time.
+const AT_ONCE: usize = 4;
+
+/// How many commits wait for a lock with a part of their transaction done.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                       AND backend_xid IS NOT NULL AND query LIKE 'INSERT INTO %'";
+
+/// A `psql` that has a connection and does not end by itself. Killed when it is dropped.
+struct Session(Child);
+
+impl Session {
+    fn begin(mut psql: Command, sql: &str) -> Result<Self> {
+        psql.args(["--command", sql]);
+        psql.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(psql.spawn()?))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn seed() -> u64 {
+    let seed = number("SENTINEL_SEED", 1);
+    println!("SENTINEL_SEED={seed}");
+    seed
+}
+
+/// Takes all that is left of a file system.
+fn fill(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("fill");
+    let mut file = File::options().create(true).append(true).open(&path)?;
+    for block in [vec![0; 64 << 10], vec![0; 512]] {
+        while file.write_all(&block).is_ok() {}
+    }
+    Ok(path)
+}
+
+/// What PostgreSQL answers, as the superuser.
+fn sql(site: &mut Site, sql: &str) -> Result<String> {
+    let database = site.database().to_owned();
+    site.postgres().query(&database, sql)
+}
+
+#[test]
+fn nats_that_comes_back_empty_costs_no_sample() -> Result<()> {
+    let mut site = Site::start(&Options::new(seed()))?;
+    for _ in 0..2 {
+        site.counts_on()?;
+        site.nats().kill_and_forget()?;
+        // Agents are told to wait, and keep what they count.
+        site.counts_on()?;
+        site.nats().start_again()?;
+        site.judge()?;
+    }
+    // With a worker that dies with it, which had taken what it had not committed.
+    site.role_mut("worker-1").kill();
+    site.nats().kill_and_forget()?;
+    site.counts_on()?;
+    println!("{}", site.judge()?);
+    Ok(())
+}
+
+#[test]
+fn nats_whose_disk_is_full_takes_nothing_and_costs_no_sample() -> Result<()> {
+    let mut site = Site::start(&Options { nats_disk: Some(16), ..Options::new(seed()) })?;
+    let filled = fill(&site.nats().disk()?)?;
+    let refuses = |site: &Site, name: &str| {
+        site.log(name).lines().any(|line| line.contains("the bus is full; agents wait"))
+    };
+    until("a server says that the bus takes nothing", || {
+        Ok((refuses(&site, "server-1") || refuses(&site, "server-2")).then_some(()))
+    })
+    .with_context(|| site.logs())?;
+    // Agents keep what they count.
+    site.counts_on()?;
+    std::fs::remove_file(filled)?;
+    println!("{}", site.judge()?);
+    Ok(())
+}
+
+#[test]
+fn postgresql_that_dies_within_a_transaction_leaves_nothing_of_it() -> Result<()> {
+    let mut site = Site::start(&Options::new(seed()))?;
+    for table in ["ledger", "batches"] {
+        let _session = lock(&mut site, table)?;
+        site.postgres().kill();
+        site.counts_on()?;
+        println!("{}", site.judge().with_context(|| table)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn postgresql_that_comes_back_on_a_slow_disk_costs_no_sample() -> Result<()> {
+    let mut site = Site::start(&Options::new(seed()))?;
+    // Each transaction waits a tenth of a second before it is on the disk.
+    for setting in ["commit_delay = 100000", "commit_siblings = 0"] {
+        sql(&mut site, &format!("ALTER SYSTEM SET {setting}"))?;
+    }
+    site.postgres().kill();
+    site.counts_on()?;
+    site.revive()?;
+    let delay = sql(&mut site, "SHOW commit_delay")?;
+    ensure!(delay == "100000", "PostgreSQL has a commit_delay of {delay}");
+    until_committed(&mut site)?;
+    println!("{}", site.judge()?);
+    Ok(())
+}
+
+#[test]
+fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
+    let options = Options { postgres: &["max_connections=24", NOTICES], ..Options::new(seed()) };
+    let mut site = Site::start(&options)?;
+    let database = site.database().to_owned();
+    let sleeps = "SELECT pg_sleep(600)";
+    // What Sentinel has is taken from it, until it gets none any more.
+    let take = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
+                AND query NOT LIKE '%pg_sleep%'";
+    let mut sessions = Vec::new();
+    let mut refused = 0;
+    until("all connections are taken, and agents are told", || {
+        sessions.retain_mut(|session: &mut Session| !session.has_ended());
+        // The last ones are for the superuser, which everybody is here: so all can be taken.
+        for _ in sessions.len()..CONNECTIONS.min(sessions.len() + AT_ONCE) {
+            sessions.push(Session::begin(site.postgres().psql(&database), sleeps)?);
+        }
+        if let Err(error) = sql(&mut site, take) {
+            refused += u32::from(error.to_string().contains("too many clients"));
+        }
+        let told = |name: &str| site.log(name).contains("the database is not available");
+        Ok((refused > 3 && told("agent-1") && told("agent-2")).then_some(()))
+    })
+    .with_context(|| format!("refused {refused} times\n{}", site.logs()))?;
+    site.counts_on()?;
+    drop(sessions);
+    println!("refused {refused} times; {}", site.judge()?);
+    Ok(())
+}
+
+/// Waits until what agents count from now on is committed.
+fn until_committed(site: &mut Site) -> Result<()> {
+    let before = site.committed()?;
+    site.counts_on()?;
+    let kept = site.kept();
+    until("what agents count from now on is committed", || {
+        let now = site.committed()?;
+        let is_beyond = |i: usize| now[i] > before[i].max(kept[i]);
+        Ok((is_beyond(0) && is_beyond(1)).then_some(()))
+    })
+    .with_context(|| site.logs())
+}
+
+/// What keeps whoever commits waiting in the middle of its transaction, with what stands before
+/// that table done. Waits until somebody does.
+fn lock(site: &mut Site, table: &str) -> Result<Session> {
+    let lock = format!("BEGIN; LOCK TABLE {table} IN SHARE MODE; SELECT pg_sleep(600)");
+    let database = site.database().to_owned();
+    let session = Session::begin(site.postgres().psql(&database), &lock)?;
+    until("a commit waits in the middle of a transaction", || {
+        Ok((sql(site, WAITING)? != "0").then_some(()))
+    })
+    .with_context(|| format!("{table}\n{}", site.logs()))?;
+    Ok(session)
+}
+
+#[test]
+fn a_worker_that_stood_still_beyond_its_hold_commits_nothing_twice() -> Result<()> {
+    let mut site = Site::start(&Options::new(seed()))?;
+    for name in ["worker-1", "worker-2"] {
+        site.counts_on()?;
+        site.role_mut(name).pause()?;
+        // The other has all partitions once the hold is over.
+        until_committed(&mut site)?;
+        site.role_mut(name).resume()?;
+        println!("{}", site.judge().with_context(|| name)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_stands_still_within_a_transaction_does_not_hold_the_others_up() -> Result<()> {
+    let mut site = Site::start(&Options { postgres: &[NOTICES], ..Options::new(seed()) })?;
+    // The one that stands still has everything.
+    site.role_mut("worker-2").kill();
+    until_committed(&mut site)?;
+    let idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
+                AND backend_xid IS NOT NULL AND query LIKE 'INSERT INTO ledger%'";
+    until("PostgreSQL waits for it in the middle of a transaction", || {
+        let session = lock(&mut site, "ledger")?;
+        site.role_mut("worker-1").pause()?;
+        drop(session);
+        until("its statement is over", || Ok((sql(&mut site, WAITING)? == "0").then_some(())))?;
+        let waits = sql(&mut site, idle)? != "0";
+        // Where the machine is so slow that the statement did not get its lock in time, again.
+        if !waits {
+            site.role_mut("worker-1").resume()?;
+        }
+        Ok(waits.then_some(()))
+    })
+    .with_context(|| site.logs())?;
+    site.role_mut("worker-2").start()?;
+    until_committed(&mut site)?;
+    site.role_mut("worker-1").resume()?;
+    println!("{}", site.judge()?);
+    Ok(())
+}
