@@ -5,7 +5,7 @@
 
 use sentinel_model::alert::Alert;
 use sentinel_model::series::{MatchOp, Matcher, Selector, SelectorError};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// The most bytes of one text with conditions.
 pub const MAX_TEXT: usize = 4096;
@@ -61,15 +61,29 @@ impl Matchers {
 }
 
 impl fmt::Display for Matchers {
-    /// The same for the same conditions in the same order.
+    /// The same for the same conditions in the same order; it reads as them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, one) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { ", " };
             let symbol = OPERATORS.iter().find(|(_, op)| *op == one.op).map_or("=", |(s, _)| s);
-            write!(f, "{separator}{}{symbol}{:?}", one.label, one.value)?;
+            write!(f, "{separator}{}{symbol}", one.label)?;
+            quoted(f, &one.value)?;
         }
         Ok(())
     }
+}
+
+/// With the escapes that are read, and no others.
+fn quoted(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            '\n' => f.write_str("\\n")?,
+            c => f.write_char(c)?,
+        }
+    }
+    f.write_char('"')
 }
 
 /// Those of two characters first: they begin with one of the others.
@@ -118,6 +132,7 @@ fn refusal(text: &str, expected: &str) -> String {
 mod tests {
     use super::*;
     use crate::fixture::alert;
+    use proptest::prelude::*;
 
     #[test]
     fn conditions_read_as_people_write_them() {
@@ -169,5 +184,57 @@ mod tests {
         let shown = matchers.to_string();
         assert_eq!(shown, r#"a="b", c!="d", e=~"f|g", h!~"i""#);
         assert_eq!(Matchers::parse(&[shown]).unwrap(), matchers);
+    }
+    /// Signs, letters and texts of which conditions are made.
+    fn text() -> impl Strategy<Value = String> {
+        let parts = [
+            "a",
+            "rule",
+            "severity",
+            "=",
+            "!=",
+            "=~",
+            "!~",
+            "\"",
+            "\\",
+            "\\n",
+            ",",
+            " ",
+            "{",
+            "}",
+            "(",
+            ")",
+            "[",
+            "|",
+            ".*",
+            "é",
+            "\n",
+            "\u{0}",
+            "page",
+            "\"page\"",
+            "a=b",
+            "a=~\"b|c\"",
+        ];
+        let made = prop::collection::vec(prop::sample::select(parts.to_vec()), 0..9);
+        prop_oneof![4 => made.prop_map(|parts| parts.concat()), 1 => ".{0,40}"]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_and_what_is_read_is_shown_as_it_reads(
+            texts in prop::collection::vec(text(), 0..4),
+        ) {
+            match Matchers::parse(&texts) {
+                Ok(matchers) => {
+                    let _ = matchers.matches(&alert("cpu", &[("a", "b"), ("severity", "page")]));
+                    let shown = matchers.to_string();
+                    let again = if matchers.is_empty() { vec![] } else { vec![shown] };
+                    prop_assert_eq!(Matchers::parse(&again), Ok(matchers));
+                }
+                Err(wrong) => {
+                    prop_assert!(wrong.iter().all(|(at, why)| *at < texts.len() && !why.is_empty()));
+                }
+            }
+        }
     }
 }
