@@ -7,6 +7,7 @@
 
 pub mod counter;
 pub mod fleet;
+pub mod guide;
 pub mod machine;
 pub mod receiver;
 pub mod registry;

@@ -1,9 +1,17 @@
 //! The tools for authors of rules, with the plugins and the samples of a `sentinel up`.
 
 use anyhow::{Context, Result, ensure};
-use sentinel_e2e::eventually;
-use sentinel_e2e::sentinel::Home;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use sentinel_e2e::guide::{self, Guide};
+use sentinel_e2e::sentinel::{Home, Up, publisher_key};
+use sentinel_e2e::{eventually, given};
 use serde_json::{Value, json};
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -88,6 +96,154 @@ async fn checks_what_is_stored(home: &Home) -> Result<()> {
     Ok(())
 }
 
+/// What stands between a person and the server, and lets another be first: between what was shown
+/// and what is to be put in force.
+struct Between {
+    server: String,
+    first: Mutex<Option<Command>>,
+}
+
+async fn pass_on(
+    State(between): State<Arc<Between>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, [(header::HeaderName, &'static str); 1], Bytes), String> {
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if asked["dry_run"] == false {
+        let first = between.first.lock().unwrap().take();
+        let first = first.ok_or("it is put in force twice")?;
+        let said = tokio::task::spawn_blocking(move || { first }.output()).await;
+        let said = said.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        if !said.status.success() {
+            return Err(format!("the first is refused: {said:?}"));
+        }
+    }
+    let mut request = reqwest::Client::new().request(method, format!("{}{uri}", between.server));
+    for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
+        if let Some(value) = headers.get(&name) {
+            request = request.header(name, value);
+        }
+    }
+    let answer = request.body(body).send().await.map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let body = answer.bytes().await.map_err(|error| error.to_string())?;
+    Ok((status, [(header::CONTENT_TYPE, "application/json")], body))
+}
+
+/// Each looks at what would change, and one is first.
+async fn of_two_who_apply_the_second_undoes_nothing(home: &Home, up: &Up<'_>) -> Result<()> {
+    let apply = |name: &str, more: &[&str]| -> Result<Command> {
+        let path = home.path().join(format!("{name}.yaml"));
+        let rule =
+            format!("{{name: of-{name}, condition: {{metric: system_uptime_seconds, above: 0}}}}");
+        std::fs::write(&path, format!("version: 1\nrules: [{rule}]\n"))?;
+        let mut command = home.command();
+        command.args(["rules", "apply", "--yes"]).arg(&path).args(more).stdin(Stdio::null());
+        Ok(command)
+    };
+    let in_force = async || -> Result<(u64, String)> {
+        let rules = up.get("/v1/rules").await?;
+        let name = rules["rules"][0]["name"].as_str().context("a rule")?.to_owned();
+        Ok((rules["version"].as_u64().context("a version")?, name))
+    };
+    let (before, _) = in_force().await?;
+    let first = Mutex::new(Some(apply("ann", &[])?));
+    let between = Arc::new(Between { server: up.server().to_owned(), first });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let router = Router::new().fallback(pass_on).with_state(Arc::clone(&between));
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let mut second = apply("bob", &["--server", &address])?;
+    second.env("SENTINEL_TOKEN", up.token());
+    let said = tokio::task::spawn_blocking(move || second.output()).await??;
+    serving.abort();
+    let words = String::from_utf8_lossy(&said.stderr);
+    let version = before + 1;
+    let refusal = format!("version {version} of the rules is in force, not {before}");
+    for part in [&refusal, "somebody else was first", "look at the difference again"] {
+        ensure!(words.contains(part), "{part}: {words}");
+    }
+    ensure!(said.status.code() == Some(1) && said.stdout.is_empty(), "{said:?}");
+    ensure!(in_force().await? == (version, "of-ann".to_owned()), "nothing was changed");
+    // Looked at again, it is built upon.
+    let said = apply("bob", &[])?.output()?;
+    ensure!(said.status.success(), "{said:?}");
+    ensure!(in_force().await? == (version + 1, "of-bob".to_owned()));
+    Ok(())
+}
+
+/// Every command and every file of the guides, as they stand there.
+async fn the_guides_show_what_can_be_done(home: &Home) -> Result<()> {
+    let folder = home.path();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text);
+    let check = |args: &[&str], name: &str| -> Result<()> {
+        let name = folder.join(name);
+        let args = args.iter().map(AsRef::as_ref).chain([name.as_os_str()]);
+        let said = home.sentinel(args)?;
+        ensure!(said.code == 0, "{}: {}{}", name.display(), said.out, said.err);
+        Ok(())
+    };
+    let routing = Guide::read("host/alerting/ROUTING.md")?;
+    let [configuration, rule] = routing.blocks("yaml")?;
+    write("routing.yaml", configuration)?;
+    write("rule.yaml", &format!("version: 1\nrules:\n{rule}"))?;
+    check(&["rules", "check"], "rule.yaml")?;
+    let rules = folder.join("rule.yaml").display().to_string();
+    check(&["rules", "replay", &rules, "--last", "1m", "--config"], "routing.yaml")?;
+
+    let language = Guide::of_source("components/alert-dsl/src/lib.rs")?;
+    let conditions = language.blocks::<4>("yaml")?.concat();
+    let conditions = format!("\n{conditions}").replace('\n', "\n    ");
+    let mut number = 0;
+    let mut rules = "version: 1\nrules:".to_owned();
+    for condition in conditions.split("\n    condition:").skip(1) {
+        number += 1;
+        rules += &format!("\n  - name: of-the-guide-{number}\n    condition:{condition}");
+    }
+    write("language.yaml", &rules)?;
+    let path = folder.join("language.yaml").display().to_string();
+    let checked = home.json(&["rules", "check", &path])?;
+    ensure!(checked["problems"] == json!([]), "{checked}");
+    ensure!(checked["costs"].as_array().map(Vec::len) == Some(number) && number >= 8, "{checked}");
+
+    let page = Guide::read("host/alerting/RULES.md")?;
+    // The last two are about another language: `language.rs` has a whole one.
+    let [tests, answers, _, _] = page.blocks("yaml")?;
+    let rule = |name: &str, condition: &str| {
+        format!(
+            "version: 1\nrules: [{{name: {name}, interval: 30s, condition: {{{condition}}}}}]\n"
+        )
+    };
+    write("disks.yaml", &rule("disk-full", "metric: disk_used_ratio, above: 0.95"))?;
+    write("my.test.yaml", tests)?;
+    write("hot.yaml", &rule("hot", "metric: temperature, above: 80"))?;
+    // The beginning of the same file, for another rule that no route keeps waiting.
+    let (head, _) = tests.split_once("answers:").context("answers")?;
+    let head = head.replace("disks.yaml", "hot.yaml").replace("  routes:", "  # routes:");
+    write("hot.test.yaml", &format!("{head}{answers}"))?;
+    check(&["rules", "test"], "hot.test.yaml")?;
+    symlink(guide::checkout().join("deploy"), folder.join("deploy"))?;
+    symlink(given("SENTINEL_PLUGINS", "plugins"), folder.join("plugins"))?;
+    symlink(publisher_key().with_file_name("trust.yaml"), folder.join("trust.yaml"))?;
+    write(
+        "prometheus.yml",
+        "groups: [{name: g, rules: [{alert: Down, expr: up == 0, for: 5m}]}]\n",
+    )?;
+    // What is explained is in force.
+    check(&["rules", "apply", "--yes"], "deploy/rules")?;
+    for block in page.blocks::<4>("sh")? {
+        guide::run(home, folder, block, |line| {
+            // All that is shipped is tested elsewhere, and nothing is stored of seven days ago.
+            let line = line.replace("/*.test.yaml", "/host.test.yaml");
+            Ok(line.replace("--last 7d", "--last 1m").replace("--last 1d", "--last 1m"))
+        })?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_are_tested_replayed_and_explained_with_what_a_running_sentinel_has() -> Result<()> {
     let home = Home::new()?;
@@ -160,6 +316,8 @@ async fn rules_are_tested_replayed_and_explained_with_what_a_running_sentinel_ha
     assert_eq!(runs["firing_now"], 1, "{replayed}");
     assert_eq!(of(&replayed, "waits")?["fired"], 0, "{replayed}");
     assert_eq!(of(&replayed, "quiet")?["fired"], 0, "{replayed}");
+    of_two_who_apply_the_second_undoes_nothing(&home, &up).await?;
+    the_guides_show_what_can_be_done(&home).await?;
     assert!(up.stop().await?.success());
     Ok(())
 }

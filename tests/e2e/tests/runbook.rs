@@ -1,6 +1,8 @@
 //! deploy/RUNBOOK.md: what it says of alerts and of figures is there.
 
 use anyhow::{Context, Result, ensure};
+use sentinel_e2e::guide::{self, Guide};
+use sentinel_e2e::sentinel::Home;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -116,5 +118,55 @@ fn every_file_that_is_named_is_there() -> Result<()> {
     {
         ensure!(runbook.contains(file) && Path::new(ROOT).join(file).exists(), "{file}");
     }
+    Ok(())
+}
+
+/// What people read.
+const GUIDES: [&str; 12] = [
+    "README.md",
+    "components/sdk/README.md",
+    "deploy/RUNBOOK.md",
+    "deploy/RUNBOOK-RULES.md",
+    "deploy/compose/README.md",
+    "deploy/systemd/README.md",
+    "host/ARCHITECTURE.md",
+    "host/alerting/EXACTLY_ONCE.md",
+    "host/alerting/ROUTING.md",
+    "host/alerting/RULES.md",
+    "host/server/ACCESS.md",
+    "registry/README.md",
+];
+
+/// Words that stand for something of the reader's, and something that they may stand for.
+const EXAMPLES: [(&str, &str); 6] = [
+    (" URL", " http://127.0.0.1:8080"),
+    (" ID", " agent-1"),
+    (" ROLE", " viewer"),
+    (" CODE", " agent-1"),
+    (" install FILE", " install acme/plugin"),
+    (" install …", " install acme/plugin"),
+];
+
+#[test]
+fn every_command_in_the_guides_is_one_that_the_program_knows() -> Result<()> {
+    let home = Home::new()?;
+    let (mut asked, mut wrong) = (BTreeSet::new(), Vec::new());
+    for guide in GUIDES {
+        for command in Guide::read(guide)?.commands() {
+            let fill = |line: String, (word, example): &(&str, &str)| line.replace(word, example);
+            let line = EXAMPLES.iter().fold(command.clone(), fill);
+            // What depends on other commands is run with them, by `cargo xtask ci`.
+            if line.contains(['$', '|', '&', ';', '>']) || !asked.insert(line.clone()) {
+                continue;
+            }
+            // All that stands before it is read as it would be without.
+            let said = guide::shell(&home, home.path(), &format!("{line} --help"))?;
+            if said.code != 0 {
+                wrong.push(format!("{guide}: `{command}`: {}", said.err));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(asked.len() > 100, "only {} commands were found", asked.len());
     Ok(())
 }
