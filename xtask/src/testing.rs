@@ -148,6 +148,11 @@ fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection
         // A test that fails says why in words; a trace of the runner's frames would bury them.
         .env("RUST_LIB_BACKTRACE", "0")
         .env("SENTINEL_BIN", checkout.host_program(HostProfile::Dev, "sentinel"))
+        .env("SENTINEL_ORACLE", checkout.host_program(HostProfile::Dev, "sentinel-oracle"))
+        .env(
+            "SENTINEL_WRONG_CLOCK",
+            checkout.host_program(HostProfile::Dev, "libsentinel_wrong_clock.so"),
+        )
         .env("SENTINEL_PLUGINS", checkout.target("plugins"))
         .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
         .env("SENTINEL_SERVICES", services::list_path(checkout))
