@@ -76,7 +76,7 @@ pub struct HostPlugins {
     /// Held while the registry is asked; when it last failed, and how.
     asking: tokio::sync::Mutex<Option<(Instant, SourceError)>>,
     /// As in the file, once it was read.
-    needed: tokio::sync::Mutex<Option<needed::Needed>>,
+    needed: tokio::sync::Mutex<Option<needed::Known>>,
 }
 
 /// What makes one state of the registry's metadata another, to a host.

@@ -11,7 +11,7 @@ use sentinel_trust::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::HostPlugins;
-use crate::files::read_bounded;
+use crate::files::{Stamp, read_bounded};
 use crate::source::SourceError;
 
 const FILE: &str = "needed.json";
@@ -27,6 +27,14 @@ pub(super) struct Needed {
     before: BTreeSet<Digest>,
 }
 
+/// What was said to be needed last, and what the host went by then.
+#[derive(Debug)]
+pub(super) struct Known {
+    needed: Needed,
+    sets: BTreeSet<Digest>,
+    pins: Option<Stamp>,
+}
+
 impl HostPlugins {
     /// Says what runs here, or may come to run, beside what is pinned: what of a fleet's sets a
     /// host may go on with or back to. Whatever was needed once, and is neither needed now nor
@@ -36,15 +44,21 @@ impl HostPlugins {
     /// # Errors
     /// Pins that cannot be read, a disk that fails; then more is kept than is needed.
     pub async fn needs(&self, sets: &BTreeSet<Digest>) -> Result<usize, SourceError> {
+        let mut known = self.needed.lock().await;
+        // Asked every few seconds for as long as the host runs: a look at the file is all it costs
+        // then, and an idle agent does not keep in memory what reads and checks pins.
+        let pins = self.pins.stamp();
+        if known.as_ref().is_some_and(|last| last.pins == pins && last.sets == *sets) {
+            return Ok(0);
+        }
         let mut now = sets.clone();
         now.extend(self.pins()?.into_iter().map(|pin| pin.digest));
-        let mut known = self.needed.lock().await;
         let last = match known.take() {
-            Some(last) => last,
+            Some(last) => last.needed,
             None => self.read_needed(),
         };
         if last.now == now {
-            *known = Some(last);
+            *known = Some(Known { needed: last, sets: sets.clone(), pins });
             return Ok(0);
         }
         let is_old = |digest: &&Digest| !now.contains(digest) && !last.now.contains(digest);
@@ -56,7 +70,7 @@ impl HostPlugins {
         let path = self.needed_file();
         sentinel_files::replace(&path, &json, MODE)
             .map_err(|source| super::PinsError::Io { path, source })?;
-        *known = Some(next);
+        *known = Some(Known { needed: next, sets: sets.clone(), pins });
         Ok(removed)
     }
 

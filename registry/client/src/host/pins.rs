@@ -101,7 +101,8 @@ impl Pins {
         std::mem::replace(&mut *seen, now) != now
     }
 
-    fn stamp(&self) -> Option<Stamp> {
+    /// How the file looks now; nothing where it is not there.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
         fs::metadata(&self.path).ok().as_ref().map(Stamp::of)
     }
 
