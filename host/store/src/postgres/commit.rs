@@ -4,23 +4,18 @@
 //! decides: its rows carry the token of their commit, so the next attempt finds them or not.
 
 use super::failure::{Again, Did, Failure, pauses};
-use super::ledger::{compare, read_stream, row_of, write_batch, write_streams};
+use super::ledger::{write_batch, write_streams};
 use super::open::for_commits;
-use super::plan::{
-    Change, DEAD, LedgerRow, Made, NewBatch, Place, Plan, SAMPLES, SKIPPED, Stream, StreamKey,
-    place,
-};
+use super::plan::{Made, Plan, Stream, StreamKey};
 use super::{PostgresStore, closed, text};
 use crate::StoreError;
-use crate::ingest::{Commit, CommitOutcome, Content, StreamState};
+use crate::ingest::{Commit, CommitOutcome, StreamState};
 use crate::samples::buckets::{bucket, day_of};
 use crate::samples::shapes::Shapes;
-use crate::samples::tail::{Decoded, Times};
 use hashbrown::HashMap;
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 
 /// The most streams remembered; beyond, all are forgotten and read again.
 const MAX_STREAMS: usize = 100_000;
@@ -30,8 +25,8 @@ const MAX_MADE: usize = 10_000;
 /// The connection that commits, and what only commits need.
 pub(super) struct Writer {
     conn: Option<PgConnection>,
-    shapes: Shapes,
-    streams: HashMap<StreamKey, Stream>,
+    pub(super) shapes: Shapes,
+    pub(super) streams: HashMap<StreamKey, Stream>,
     /// A commit of which it is not known whether it was made.
     doubt: Option<(i64, Plan)>,
     /// What such commits made, until it is asked for again.
@@ -144,7 +139,8 @@ impl PostgresStore {
         now: i64,
     ) -> Did<Vec<CommitOutcome>> {
         self.resolve_doubt(conn, writer).await?;
-        let mut plan = Plan::default();
+        let mut plan =
+            Plan { changes: self.streams_of(conn, writer, commits).await?, ..Plan::default() };
         let mut outcomes = Vec::with_capacity(commits.len());
         let mut told = Vec::new();
         for commit in commits {
@@ -153,118 +149,17 @@ impl PostgresStore {
                     told.push(made(commit, outcome.clone()));
                     outcome
                 }
-                None => self.plan_one(conn, writer, &mut plan, commit, now).await?,
+                None => self.plan_one(conn, &mut plan, commit, outcomes.len()).await?,
             };
             outcomes.push(outcome);
         }
+        self.give_shapes(conn, writer, &mut plan, &mut outcomes, day_of(now)).await?;
         let written = self.write(conn, writer, plan, now).await;
         if written.is_err() {
             // They are asked for again with the rest.
             writer.made.append(&mut told);
         }
         written.map(|()| outcomes)
-    }
-
-    async fn plan_one(
-        &self,
-        conn: &mut PgConnection,
-        writer: &mut Writer,
-        plan: &mut Plan,
-        commit: &Commit,
-        now: i64,
-    ) -> Did<CommitOutcome> {
-        let key = (commit.agent.clone(), commit.epoch);
-        let at = match plan.at(&key) {
-            Some(at) => at,
-            None => {
-                let remembered = writer.streams.get(&key).copied();
-                let stream = match remembered {
-                    Some(stream) => stream,
-                    None => read_stream(conn, &key).await?,
-                };
-                let (from, is_fresh) = (stream.state.committed, remembered.is_none());
-                plan.changes.push(Change {
-                    key: key.clone(),
-                    id: stream.id,
-                    from,
-                    to: from,
-                    is_fresh,
-                });
-                plan.changes.len() - 1
-            }
-        };
-        let mut found = place(commit, plan.changes[at].to);
-        if found == Place::Gap && !plan.changes[at].is_fresh {
-            // What is remembered may be behind what another worker has committed.
-            let stored = read_stream(conn, &key).await?.state.committed;
-            if stored != plan.changes[at].from {
-                return Err(Failure::Moved);
-            }
-            plan.changes[at].is_fresh = true;
-            found = place(commit, plan.changes[at].to);
-        }
-        match found {
-            Place::Done(verdict) => Ok(verdict.into()),
-            Place::Gap => Ok(CommitOutcome::Gap { committed: plan.changes[at].to }),
-            Place::Compare => {
-                let stream = plan.changes[at].id;
-                match plan.compare(stream, commit.seq, &commit.hash) {
-                    Some(verdict) => Ok(verdict.into()),
-                    None => compare(conn, stream, commit).await.map(CommitOutcome::from),
-                }
-            }
-            Place::Next { last } => {
-                if plan.changes[at].id == 0 {
-                    let stream = row_of(conn, &key).await?;
-                    if stream.state.committed != plan.changes[at].from {
-                        return Err(Failure::Moved);
-                    }
-                    plan.changes[at].id = stream.id;
-                }
-                self.plan_next(conn, writer, plan, (at, last), commit, now).await
-            }
-        }
-    }
-
-    async fn plan_next(
-        &self,
-        conn: &mut PgConnection,
-        writer: &mut Writer,
-        plan: &mut Plan,
-        (at, last): (usize, u64),
-        commit: &Commit,
-        now: i64,
-    ) -> Did<CommitOutcome> {
-        let (stream, seq) = (plan.changes[at].id, plan.changes[at].to + 1);
-        let mut row = LedgerRow { stream, seq, last, rows: 0, state: SKIPPED, hash: commit.hash };
-        let mut series = Vec::new();
-        match &commit.content {
-            Content::Skipped { .. } => {}
-            Content::Dead { payload, reason } => {
-                row.state = DEAD;
-                plan.dead.push((stream, seq, payload.clone(), reason.clone()));
-            }
-            Content::Samples(batch) => {
-                row.state = SAMPLES;
-                row.rows = batch.len();
-                if !batch.is_empty() {
-                    let shape = match writer.shapes.find(&commit.agent, batch) {
-                        Some(shape) => shape,
-                        None => self.shape_of(conn, batch, day_of(now)).await?,
-                    };
-                    series = shape.ids.to_vec();
-                    let times = Times::new(&batch.time);
-                    let data = Arc::new(Decoded { times, values: batch.value.as_slice().into() });
-                    let (agent, batch) = (commit.agent.clone(), Arc::clone(batch));
-                    plan.batches.push(NewBatch { agent, stream, batch, shape, data });
-                }
-            }
-        }
-        plan.ledger.push(row);
-        plan.changes[at].to = last;
-        let outcome = CommitOutcome::Committed { series };
-        plan.made.push(made(commit, outcome.clone()));
-        Ok(outcome)
     }
 
     /// Finds out whether the commit in doubt was made.
@@ -337,7 +232,7 @@ impl PostgresStore {
     }
 }
 
-fn made(commit: &Commit, outcome: CommitOutcome) -> Made {
+pub(super) fn made(commit: &Commit, outcome: CommitOutcome) -> Made {
     let key = (commit.agent.clone(), commit.epoch);
     Made { key, seq: commit.seq, hash: commit.hash, outcome }
 }

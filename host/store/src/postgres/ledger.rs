@@ -7,44 +7,38 @@ use crate::samples::tail::{Decoded, Times};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-/// A stream from the database.
-pub(super) async fn read_stream(conn: &mut PgConnection, key: &StreamKey) -> Did<Stream> {
-    let sql = "SELECT id, committed, rewind_attempt FROM streams WHERE agent = $1 AND epoch = $2";
-    let query = sqlx::query(sql).bind(key.0.as_str()).bind(&key.1.0[..]);
-    let Some(row) = query.fetch_optional(conn).await? else { return Ok(Stream::default()) };
-    let state = StreamState {
-        committed: row.try_get::<i64, _>(1)? as u64,
-        rewind_attempt: row.try_get::<i64, _>(2)? as u32,
-    };
-    Ok(Stream { id: row.try_get(0)?, state })
-}
-
-/// Where streams stand, in their order; all zero where one is unknown.
-pub(super) async fn read_states(
-    conn: &mut PgConnection,
-    keys: &[StreamKey],
-) -> Did<Vec<StreamState>> {
-    let (agents, epochs): (Vec<&str>, Vec<&[u8]>) =
-        keys.iter().map(|(agent, epoch)| (agent.as_str(), &epoch.0[..])).unzip();
-    let sql = "SELECT coalesce(s.committed, 0), coalesce(s.rewind_attempt, 0) \
+/// Streams from the database, in their order; one that is unknown has no id and all zeros.
+pub(super) async fn read_streams(conn: &mut PgConnection, keys: &[StreamKey]) -> Did<Vec<Stream>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT coalesce(s.id, 0), coalesce(s.committed, 0), coalesce(s.rewind_attempt, 0) \
                FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(agent, epoch, place) \
                LEFT JOIN streams s ON s.agent = k.agent AND s.epoch = k.epoch ORDER BY k.place";
+    let (agents, epochs) = columns(keys);
     let rows = sqlx::query(sql).bind(agents).bind(epochs).fetch_all(conn).await?;
-    let state = |row: &PgRow| -> Did<StreamState> {
-        Ok(StreamState {
-            committed: row.try_get::<i64, _>(0)? as u64,
-            rewind_attempt: row.try_get::<i64, _>(1)? as u32,
-        })
+    let stream = |row: &PgRow| -> Did<Stream> {
+        let state = StreamState {
+            committed: row.try_get::<i64, _>(1)? as u64,
+            rewind_attempt: row.try_get::<i64, _>(2)? as u32,
+        };
+        Ok(Stream { id: row.try_get(0)?, state })
     };
-    rows.iter().map(state).collect()
+    rows.iter().map(stream).collect()
 }
 
-/// The row of a stream, made where there is none.
-pub(super) async fn row_of(conn: &mut PgConnection, key: &StreamKey) -> Did<Stream> {
+/// Gives each stream a row, unless it has one.
+pub(super) async fn add_streams(conn: &mut PgConnection, keys: &[StreamKey]) -> Did<()> {
     let sql = "INSERT INTO streams (agent, epoch, committed, rewind_attempt, last_commit) \
-               VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING";
-    sqlx::query(sql).bind(key.0.as_str()).bind(&key.1.0[..]).execute(&mut *conn).await?;
-    read_stream(conn, key).await
+               SELECT k.*, 0, 0, 0 FROM unnest($1::text[], $2::bytea[]) AS k(agent, epoch) \
+               ON CONFLICT DO NOTHING";
+    let (agents, epochs) = columns(keys);
+    sqlx::query(sql).bind(agents).bind(epochs).execute(conn).await?;
+    Ok(())
+}
+
+fn columns(keys: &[StreamKey]) -> (Vec<&str>, Vec<&[u8]>) {
+    keys.iter().map(|(agent, epoch)| (agent.as_str(), &epoch.0[..])).unzip()
 }
 
 /// Whether a record that was committed before was this one.

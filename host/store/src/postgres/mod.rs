@@ -41,6 +41,7 @@ mod open;
 mod pack;
 mod partitions;
 mod plan;
+mod prepare;
 mod query;
 mod read;
 mod records;

@@ -8,7 +8,7 @@ use super::failure::{Did, Failure};
 use super::ledger::stored_times;
 use super::level::Layout;
 use super::partitions::{AHEAD, CHUNKS, ROLLUPS, TIMES, ensure};
-use super::series::{keep_shape, numbers};
+use super::series::{keep_shapes, numbers};
 use crate::samples::buckets::{bucket as hour_of, day, key, series};
 use crate::samples::gather::{Hour, Picked, Round, Slice};
 use crate::samples::pick::pick;
@@ -79,13 +79,14 @@ impl PostgresStore {
 
     /// What stays of batches that are packed in part, with the row of its shape.
     async fn rest(&self, conn: &mut PgConnection, round: &Round<Arrays>) -> Did<Vec<(i64, Entry)>> {
-        let mut rest = Vec::new();
         let parts = round.picked.iter().filter(|p| p.before.is_some());
-        for entry in parts.filter_map(Picked::rest) {
-            let row = keep_shape(conn, &entry.shape.ids).await?.ok_or(Failure::Moved)?;
-            rest.push((row, entry));
+        let rest: Vec<Entry> = parts.filter_map(Picked::rest).collect();
+        if rest.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(rest)
+        let ids: Vec<_> = rest.iter().map(|entry| &entry.shape.ids).collect();
+        let rows = keep_shapes(conn, &ids).await?.ok_or(Failure::Moved)?;
+        Ok(rows.into_iter().zip(rest).collect())
     }
 
     async fn write_round(

@@ -51,6 +51,17 @@ pub(super) struct NewBatch {
     pub(super) data: Arc<Decoded>,
 }
 
+/// Samples whose series are not known yet.
+pub(super) struct Unshaped {
+    pub(super) agent: AgentId,
+    pub(super) stream: i64,
+    pub(super) batch: Arc<Batch>,
+    /// Which of the commit's records.
+    pub(super) number: usize,
+    /// Its place in what is told.
+    pub(super) made: usize,
+}
+
 /// What was committed, as it was told.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Made {
@@ -65,6 +76,7 @@ pub(super) struct Made {
 pub(super) struct Plan {
     pub(super) changes: Vec<Change>,
     pub(super) ledger: Vec<LedgerRow>,
+    pub(super) unshaped: Vec<Unshaped>,
     pub(super) batches: Vec<NewBatch>,
     /// Stream, number, payload, reason.
     pub(super) dead: Vec<(i64, u64, Vec<u8>, String)>,

@@ -113,41 +113,57 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// The shape of a batch: its series, made where they are new, and the row that keeps them.
-    pub(super) async fn shape_of(
+    /// The shapes of batches: their series, made where they are new, and the rows that keep them.
+    /// For all of them it takes no more transactions than for one.
+    pub(super) async fn shapes_of(
         &self,
         conn: &mut PgConnection,
-        batch: &Batch,
+        batches: &[&Batch],
         day: i64,
-    ) -> Did<Arc<Shape>> {
+    ) -> Did<Vec<Arc<Shape>>> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
         for _ in 0..ATTEMPTS {
             let mut pending = Pending::default();
-            let ids = self.0.registry.read().resolve(batch, &mut pending)?;
+            let ids = self.resolve(batches, &mut pending)?;
             if !pending.new.is_empty() {
-                self.create(conn, batch, day).await?;
+                self.create(conn, batches, day).await?;
                 continue;
             }
             if !pending.kinds.is_empty() {
                 self.change_kinds(conn, pending, day).await?;
             }
-            if let Some(row) = keep_shape(conn, &ids).await? {
-                let shape = self.0.cache.lock().shape(row).unwrap_or_else(|| Shape::new(ids));
-                let _ = shape.row.set(row);
-                self.0.cache.lock().put_shape(row, &shape);
-                return Ok(shape);
+            if let Some(rows) = keep_shapes(conn, &ids).await? {
+                return Ok(rows.into_iter().zip(ids).map(|row| self.shape(row)).collect());
             }
             self.refresh_with(conn).await?;
         }
         Err(Failure::Moved)
     }
 
-    /// Gives ids to the series of a batch that have none.
-    async fn create(&self, conn: &mut PgConnection, batch: &Batch, day: i64) -> Did<()> {
+    fn resolve(&self, batches: &[&Batch], pending: &mut Pending) -> Did<Vec<Vec<u32>>> {
+        let registry = self.0.registry.read();
+        let ids = batches.iter().map(|batch| registry.resolve(batch, pending));
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// A shape that is kept in this row.
+    fn shape(&self, (row, ids): (i64, Vec<u32>)) -> Arc<Shape> {
+        let mut cache = self.0.cache.lock();
+        let shape = cache.shape(row).unwrap_or_else(|| Shape::new(ids));
+        let _ = shape.row.set(row);
+        cache.put_shape(row, &shape);
+        shape
+    }
+
+    /// Gives ids to the series of batches that have none.
+    async fn create(&self, conn: &mut PgConnection, batches: &[&Batch], day: i64) -> Did<()> {
         let mut tx = conn.begin().await?;
         let change = next_change(&mut tx).await?;
         self.refresh_with(&mut tx).await?;
         let mut pending = Pending::default();
-        self.0.registry.read().resolve(batch, &mut pending)?;
+        self.resolve(batches, &mut pending)?;
         if pending.new.is_empty() {
             return Ok(tx.rollback().await?);
         }
@@ -238,12 +254,15 @@ async fn insert(
     Ok(())
 }
 
-/// The row of a shape; None where one of its series is gone.
-pub(super) async fn keep_shape(conn: &mut PgConnection, ids: &[u32]) -> Did<Option<i64>> {
+/// The rows of shapes; None where a series of one is gone.
+pub(super) async fn keep_shapes(
+    conn: &mut PgConnection,
+    shapes: &[impl AsRef<[u32]>],
+) -> Did<Option<Vec<i64>>> {
     let mut tx = conn.begin().await?;
-    let distinct: BTreeSet<u32> = ids.iter().copied().collect();
+    let distinct: BTreeSet<u32> = shapes.iter().flat_map(|ids| ids.as_ref()).copied().collect();
     let series = numbers(&distinct.into_iter().collect::<Vec<_>>());
-    // Held until the shape stands, which then keeps them.
+    // Held until the shapes stand, which then keep them.
     let sql = "SELECT count(*) FROM (SELECT 1 FROM series WHERE id = ANY($1) AND NOT gone \
                ORDER BY id FOR SHARE) AS held";
     let held: i64 = sqlx::query_scalar(sql).bind(&series).fetch_one(&mut *tx).await?;
@@ -251,12 +270,36 @@ pub(super) async fn keep_shape(conn: &mut PgConnection, ids: &[u32]) -> Did<Opti
         tx.rollback().await?;
         return Ok(None);
     }
-    let sql = "INSERT INTO shapes (digest, series) VALUES ($1, $2) \
-               ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest RETURNING id";
-    let query = sqlx::query_scalar(sql).bind(shape_digest(ids)).bind(numbers(ids));
-    let row = query.fetch_one(&mut *tx).await?;
+    let rows = insert_shapes(&mut tx, shapes).await?;
     tx.commit().await?;
-    Ok(Some(row))
+    Ok(Some(rows))
+}
+
+/// Their rows, in their order. Each different shape is written once, and in one order everywhere,
+/// so that no two transactions wait for each other.
+async fn insert_shapes(conn: &mut PgConnection, shapes: &[impl AsRef<[u32]>]) -> Did<Vec<i64>> {
+    let digests: Vec<Vec<u8>> = shapes.iter().map(|ids| shape_digest(ids.as_ref())).collect();
+    let different: BTreeMap<&[u8], &[u32]> =
+        digests.iter().map(Vec::as_slice).zip(shapes.iter().map(AsRef::as_ref)).collect();
+    let keys: Vec<&[u8]> = different.keys().copied().collect();
+    let mut ends = vec![0];
+    let mut series = Vec::new();
+    for ids in different.values() {
+        series.extend(numbers(ids));
+        ends.push(series.len() as i32);
+    }
+    let sql = "INSERT INTO shapes (digest, series) \
+               SELECT n.digest, ($2::int[])[n.before + 1 : n.last] \
+               FROM unnest($1::bytea[], $3::int[], $4::int[]) AS n(digest, before, last) \
+               ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest RETURNING digest, id";
+    let query = sqlx::query(sql).bind(keys).bind(series);
+    let rows = query.bind(&ends[..ends.len() - 1]).bind(&ends[1..]).fetch_all(conn).await?;
+    let mut found = BTreeMap::new();
+    for row in &rows {
+        found.insert(row.try_get::<Vec<u8>, _>(0)?, row.try_get::<i64, _>(1)?);
+    }
+    let row = |digest| found.get(digest).copied().ok_or(Failure::Moved);
+    digests.iter().map(row).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! [`Store`] by PostgreSQL: each method is one call of the module that knows how.
 
 use super::failure::{Again, retried};
-use super::ledger::{read_states, read_stream};
+use super::ledger::read_streams;
 use super::{PostgresStore, closed};
 use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
 use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
@@ -79,7 +79,8 @@ impl Store for PostgresStore {
         let key = &(agent.clone(), epoch);
         retried(Again::Whenever, || async move {
             let mut conn = self.0.pool.acquire().await?;
-            Ok(read_stream(&mut conn, key).await?.state)
+            let stream = read_streams(&mut conn, std::slice::from_ref(key)).await?;
+            Ok(stream.first().map_or_else(StreamState::default, |one| one.state))
         })
         .await
     }
@@ -91,7 +92,8 @@ impl Store for PostgresStore {
         self.still_open()?;
         retried(Again::Whenever, || async move {
             let mut conn = self.0.pool.acquire().await?;
-            read_states(&mut conn, streams).await
+            let found = read_streams(&mut conn, streams).await?;
+            Ok(found.into_iter().map(|one| one.state).collect())
         })
         .await
     }

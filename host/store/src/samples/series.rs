@@ -28,7 +28,8 @@ pub(crate) struct NewSeries {
 /// What a transaction will have changed when it is committed; dropped where it is not.
 #[derive(Default)]
 pub(crate) struct Pending {
-    ids: HashMap<u128, u32, Hashed>,
+    /// Where in `new` a row's series is.
+    places: HashMap<u128, usize, Hashed>,
     /// With the ids that are given next, in their order.
     pub(crate) new: Vec<NewSeries>,
     /// Series whose kind is another now.
@@ -118,6 +119,9 @@ impl Registry {
                     let id = found & MAX_SERIES_ID;
                     if (found >> 24) as u8 != kind {
                         pending.kinds.insert(id, kind);
+                    } else if !pending.kinds.is_empty() {
+                        // Another of the same commit had it otherwise: the last one counts.
+                        pending.kinds.remove(&id);
                     }
                     id
                 }
@@ -136,8 +140,9 @@ impl Registry {
         row: usize,
         pending: &mut Pending,
     ) -> Result<u32, StoreError> {
-        if let Some(&id) = pending.ids.get(&hash) {
-            return Ok(id);
+        if let Some(new) = pending.places.get(&hash).and_then(|&at| pending.new.get_mut(at)) {
+            new.kind = batch.kind[row];
+            return Ok(new.id);
         }
         let id = self.new_id(pending.new.len());
         if id > MAX_SERIES_ID {
@@ -150,7 +155,7 @@ impl Registry {
         }
         let row = batch.row(row);
         let key = SeriesKey { name: row.name().to_owned(), labels: row.labels().collect() };
-        pending.ids.insert(hash, id);
+        pending.places.insert(hash, pending.new.len());
         pending.new.push(NewSeries { hash, id, key, kind: row.kind() as u8 });
         Ok(id)
     }

@@ -226,3 +226,61 @@ pub(crate) async fn the_kind_of_a_series_is_the_last_one_sent(store: &dyn Store)
     let found = store.series(&"g".parse().unwrap()).await.unwrap();
     assert_eq!((found.len(), found[0].kind), (1, Kind::Counter as u8));
 }
+
+pub(crate) async fn a_series_that_is_new_has_the_last_kind_of_its_first_commit(store: &dyn Store) {
+    let of = |kind| {
+        let mut builder = BatchBuilder::new();
+        builder.push("g", [("i", "0")], kind, 1.0, T0);
+        Content::Samples(Arc::new(builder.build().unwrap()))
+    };
+    let commits = (1..).zip([Kind::Gauge, Kind::Counter]).map(|(n, kind)| record("a", n, of(kind)));
+    let outcomes = store.commit(commits.collect(), T0).await.unwrap();
+    assert_eq!(outcomes, [committed(&[1]), committed(&[1])]);
+    let found = store.series(&"g".parse().unwrap()).await.unwrap();
+    assert_eq!((found.len(), found[0].kind), (1, Kind::Counter as u8));
+}
+
+pub(crate) async fn agents_that_begin_together_are_kept_apart(store: &dyn Store) {
+    const AGENTS: usize = 64;
+    const ROWS: u32 = 5;
+    let names: Vec<String> = (0..AGENTS).map(|n| format!("agent-{n}")).collect();
+    let batch = |of: usize, seq: u64| {
+        let mut builder = BatchBuilder::new();
+        for row in 0..ROWS {
+            let (label, value) = (row.to_string(), f64::from(row) + of as f64);
+            let labels = [("i", label.as_str()), ("agent", names[of].as_str())];
+            builder.push("g", labels, Kind::Gauge, value, T0);
+        }
+        record(&names[of], seq, Content::Samples(Arc::new(builder.build().unwrap())))
+    };
+    // Every second agent's first record is on its way still; others have sent two.
+    let begin = (0..AGENTS).map(|of| batch(of, if of % 2 == 0 { 1 } else { 2 }));
+    let more = (0..AGENTS).filter(|of| of % 4 == 0).map(|of| batch(of, 2));
+    let outcomes = store.commit(begin.chain(more).collect(), T0).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for (of, outcome) in (0..AGENTS).zip(&outcomes) {
+        if of % 2 == 1 {
+            assert_eq!(*outcome, CommitOutcome::Gap { committed: 0 });
+            assert_eq!(state(store, &names[of]).await, (0, 0));
+            continue;
+        }
+        let CommitOutcome::Committed { series } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(series.len(), ROWS as usize);
+        assert!(series.iter().all(|id| seen.insert(*id)), "{series:?} are of others too");
+        let points = store.samples(series, ALL).await.unwrap();
+        let values: Vec<f64> =
+            points.iter().filter_map(|one| one.values.first()).copied().collect();
+        let sent: Vec<f64> = (0..ROWS).map(|row| f64::from(row) + of as f64).collect();
+        assert_eq!(values, sent);
+        let seq = if of % 4 == 0 { 2 } else { 1 };
+        assert_eq!(state(store, &names[of]).await, (seq, 0));
+    }
+    // The second record of an agent has the series of its first.
+    for (at, of) in (0..AGENTS).filter(|of| of % 4 == 0).enumerate() {
+        assert_eq!(outcomes[AGENTS + at], outcomes[of]);
+    }
+    let late = (0..AGENTS).filter(|of| of % 2 == 1).flat_map(|of| [batch(of, 1), batch(of, 2)]);
+    for outcome in store.commit(late.collect(), T0).await.unwrap() {
+        assert!(matches!(outcome, CommitOutcome::Committed { .. }), "{outcome:?}");
+    }
+}

@@ -128,6 +128,8 @@ contract![
     ingest::a_rewind_is_kept_and_only_grows,
     ingest::a_series_keeps_its_id_whatever_the_order_of_labels,
     ingest::the_kind_of_a_series_is_the_last_one_sent,
+    ingest::a_series_that_is_new_has_the_last_kind_of_its_first_commit,
+    ingest::agents_that_begin_together_are_kept_apart,
     query::selectors_find_series,
     query::names_are_found_by_prefix,
     query::of_samples_at_one_time_the_last_committed_counts,
