@@ -85,6 +85,11 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Its folder, which is this process's own.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         let fingerprint = hex::encode(&self.fingerprint[..8]);
         self.dir.join(format!("{}-{fingerprint}.code", digest.to_hex()))

@@ -42,6 +42,7 @@ mod health;
 mod host;
 mod imports;
 mod load;
+mod mapped;
 mod metrics;
 pub mod notifier;
 mod runtime;

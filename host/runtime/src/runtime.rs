@@ -20,6 +20,7 @@ use crate::capabilities::system::SystemGate;
 use crate::compiler::{self, CompileError, CompileLimits, CompilerCommand};
 use crate::engine::{self, Ticker};
 use crate::health::FIRST_WAIT_MS;
+use crate::mapped;
 use crate::metrics::Metrics;
 use crate::slot::Inner;
 use crate::threads::WasmThreads;
@@ -246,7 +247,7 @@ impl Runtime {
         );
         let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
         let compiled = blocking(&self.io, move || {
-            let component = deserialize(&engine, &code)?;
+            let component = in_memory(&engine, &cache, &code)?;
             cache.store(&digest, &code);
             Ok::<_, wasmtime::Error>(component)
         })
@@ -259,7 +260,7 @@ impl Runtime {
         let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
         blocking(&self.io, move || {
             let code = cache.load(&digest)?;
-            deserialize(&engine, code.bytes())
+            in_memory(&engine, &cache, code.bytes())
                 .inspect_err(|error| {
                     tracing::info!(%digest, error = %format!("{error:#}"), "compiled plugin does not fit this machine; compiling it again");
                 })
@@ -305,10 +306,10 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+fn in_memory(engine: &Engine, cache: &Cache, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: the bytes come from our own compiler, over a pipe or out of the cache, which
     // gives only bytes whose MAC under this host's key was good.
-    unsafe { Component::deserialize(engine, code) }
+    unsafe { mapped::component(engine, cache.folder(), code) }
 }
 
 /// Runs what may block on a thread for that.
