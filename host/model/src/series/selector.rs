@@ -3,7 +3,7 @@
 use super::SeriesKey;
 use crate::columns::{BatchError, check_label_key, check_name};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -150,10 +150,24 @@ impl fmt::Display for Selector {
         f.write_str("{")?;
         for (i, m) in self.matchers.iter().enumerate() {
             let separator = if i == 0 { "" } else { ", " };
-            write!(f, "{separator}{}{}{:?}", m.label, m.op.symbol(), m.value)?;
+            write!(f, "{separator}{}{}", m.label, m.op.symbol())?;
+            quote(f, &m.value)?;
         }
         f.write_str("}")
     }
+}
+
+/// With the escapes that are read, and no others.
+fn quote(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            '\n' => f.write_str("\\n")?,
+            c => f.write_char(c)?,
+        }
+    }
+    f.write_char('"')
 }
 
 impl std::str::FromStr for Selector {
@@ -282,6 +296,18 @@ mod tests {
             let selector: Selector = text.parse().unwrap();
             assert_eq!(selector.matches(&key), expected, "{text}");
             assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_as_it_is_whatever_characters_it_holds() {
+        for value in ["tab\t", "\"", "\\", "\\n", "\n", "e\u{301}", "\u{200b}", "\u{1b}[1m", "\0"] {
+            for op in [MatchOp::Equal, MatchOp::NotEqual] {
+                let matcher = Matcher::new("label", op, value).unwrap();
+                let selector = Selector::new("name", vec![matcher]).unwrap();
+                let shown = selector.to_string();
+                assert_eq!(shown.parse::<Selector>().unwrap(), selector, "{shown}");
+            }
         }
     }
 
