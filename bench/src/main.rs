@@ -14,6 +14,7 @@ mod ingest;
 mod notify;
 mod postgres;
 mod registry;
+mod restart;
 mod row;
 mod rule_tests;
 mod rules;
@@ -57,6 +58,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
     (&["server-ingest-batches-per-cpu-s"], ingest::measure),
     (&["e2e-p99-ms"], e2e::measure),
     (&["wire-bytes-per-sample-scrape", "wire-bytes-per-sample-backlog"], wire::measure),
+    (&["worker-restart-s"], restart::measure),
     (&["rules-round-cpu-s", "rules-cpu-vs-prometheus"], rules::measure),
     (&["install-200-agents-s", "registry-pull-vs-nginx"], registry::measure),
     (&["notify-p99-ms"], notify::measure),
@@ -99,6 +101,9 @@ fn main() -> ExitCode {
     }
     let result = match wanted.as_deref() {
         Some(storm::STORM_CHILD) => storm::child(),
+        Some(restart::RESTART_CHILD) => {
+            restart::child(&std::env::args().nth(2).unwrap_or_default())
+        }
         Some(agents::AGENTS_CHILD) => agents::child(&std::env::args().nth(2).unwrap_or_default()),
         wanted => run(wanted),
     };

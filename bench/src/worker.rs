@@ -45,7 +45,8 @@ const HOURS: i64 = 12;
 /// A whole hour.
 pub(crate) const START: i64 = 1_760_000_400_000;
 
-struct Keys(AgentKey);
+/// Knows one key, whoever asks.
+pub(crate) struct Keys(pub(crate) AgentKey);
 
 #[async_trait]
 impl AgentKeys for Keys {

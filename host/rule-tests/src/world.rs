@@ -170,8 +170,8 @@ impl World {
         for stream in streams {
             let next = state.ids.len() as u32 + 1;
             let id = *state.ids.entry(stream.key.clone()).or_insert(next);
-            windows.adopt(&[SeriesInfo { id, key: stream.key.clone(), kind: 0 }]);
-            windows.merge(id, &stream.points);
+            windows.adopt(vec![SeriesInfo { id, key: stream.key.clone(), kind: 0 }]);
+            windows.merge(id, &stream.points.times, &stream.points.values);
         }
     }
 }

@@ -211,6 +211,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Series that match, at most 100,000.
     async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError>;
+    /// Their ids alone, ascending, within the same bound.
+    async fn series_ids(&self, selector: &Selector) -> Result<Vec<u32>, StoreError>;
     /// Metric names that start with a prefix, sorted, at most 10,000.
     async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
     /// Samples of series in `start < time <= end`, tail and chunks as one, in order of time;
@@ -246,8 +248,7 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- what one process has at a time ----
 
-    /// Takes a lease that nobody has, or whose time is over, by the database's clock; `None`
-    /// where somebody has it.
+    /// Takes a lease that nobody has, or whose time is over, by the database's clock; `None` where somebody has it.
     async fn take_lease(
         &self,
         name: &str,
@@ -295,7 +296,6 @@ pub trait Store: Send + Sync + 'static {
         filter: NotificationFilter,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError>;
-
     /// The notifiers that have open notifications.
     async fn open_notifiers(&self) -> Result<Vec<SlotName>, StoreError>;
     /// What was told of which group of alerts, in order of keys.

@@ -24,8 +24,8 @@ pub struct WindowPart {
 pub struct WindowChange {
     /// Each in place of what its part was.
     pub parts: Vec<WindowPart>,
-    /// Parts that are no more.
-    pub gone: Vec<u32>,
+    /// Parts made before it are removed: when, unix milliseconds.
+    pub older: Option<i64>,
     /// Under which lease it is written; none where one process is alone.
     pub fence: Option<Fence>,
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use sentinel_store::format::batch::{self, StoredBatch};
+use sentinel_store::format::window::{self, WindowColumns, WindowSeries};
 use sentinel_store::format::{Codec, FormatError, chunk};
 
 fn encode_batch(batch: &StoredBatch) -> Vec<u8> {
@@ -144,6 +145,26 @@ proptest! {
     }
 
     #[test]
+    fn windows_with_other_bytes_under_a_right_checksum_are_refused_or_sound(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        cut in 0usize..40,
+    ) {
+        let codec = &mut Codec::new();
+        let mut encoded = window::encode(codec, &sample_windows()).unwrap();
+        encoded.truncate(encoded.len() - cut);
+        for (at, byte) in changes {
+            let at = 8 + at.index(encoded.len() - 8);
+            encoded[at] = byte;
+        }
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&encoded[..4]), &encoded[8..]);
+        encoded[4..8].copy_from_slice(&checksum.to_le_bytes());
+        if let Ok(columns) = window::decode(codec, &encoded) {
+            let again = window::encode(codec, &columns).unwrap();
+            prop_assert_eq!(window::decode(codec, &again).unwrap().series.len(), columns.series.len());
+        }
+    }
+
+    #[test]
     fn decoders_take_anything(
         head in any::<u8>(),
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
@@ -152,10 +173,67 @@ proptest! {
         let codec = &mut Codec::new();
         for bytes in [bytes.clone(), sealed(head, &bytes)] {
             let _ = batch::decode(codec, &bytes);
+            let _ = window::decode(codec, &bytes);
             let _ = chunk::decode_times(&bytes);
             if let Ok(values) = chunk::decode_values(codec, &bytes, count) {
                 prop_assert_eq!(values.len(), count);
             }
         }
     }
+}
+
+fn sample_windows() -> WindowColumns {
+    let times: std::sync::Arc<[i64]> = [1_735_689_600_000, 1_735_689_610_000].into();
+    let series = |id, times: &std::sync::Arc<[i64]>, values: &[f64]| WindowSeries {
+        id,
+        key: u64::from(id) << 40,
+        times: times.clone(),
+        values: values.to_vec(),
+    };
+    let other = [-5_i64, 7, 900].into();
+    WindowColumns {
+        needs: [9; 16],
+        position: "5:9:5,7".to_owned(),
+        series: vec![
+            series(7, &times, &[1.0, 0.5]),
+            series(8, &other, &[0.1 + 0.2, -0.0, 1e300]),
+            series(1_023, &times, &[2.0, 2.0]),
+        ],
+    }
+}
+
+#[test]
+fn the_bytes_of_windows_never_change_their_meaning() {
+    let encoded = window::encode(&mut Codec::new(), &sample_windows()).unwrap();
+    let bytes = golden("windows-v1", &encoded);
+    assert_eq!(window::decode(&mut Codec::new(), &bytes).unwrap(), sample_windows());
+    assert_eq!(window::decode(&mut Codec::new(), &encoded).unwrap(), sample_windows());
+}
+
+#[test]
+fn windows_that_are_not_sound_are_neither_written_nor_read() {
+    let codec = &mut Codec::new();
+    let sound = window::encode(codec, &sample_windows()).unwrap();
+    for length in 0..sound.len() {
+        assert!(window::decode(codec, &sound[..length]).is_err(), "{length} bytes of it");
+        let mut other = sound.clone();
+        other[length] ^= 0x10;
+        assert!(window::decode(codec, &other).is_err(), "byte {length} is another");
+    }
+    let mut twice = sample_windows();
+    twice.series[1].id = 7;
+    let mut short = sample_windows();
+    short.series[0].values.pop();
+    let mut many = sample_windows();
+    many.series = (0..=window::MAX_SERIES as u32)
+        .map(|id| WindowSeries { id, ..sample_windows().series[0].clone() })
+        .collect();
+    for columns in [twice, short, many] {
+        assert!(window::encode(codec, &columns).is_err());
+    }
+    // Few bytes that announce more samples than a part may have.
+    let times: std::sync::Arc<[i64]> = (0..100_000).collect();
+    let same = |id| WindowSeries { id, key: 0, times: times.clone(), values: vec![1.0; 100_000] };
+    let bomb = WindowColumns { series: (0..84).map(same).collect(), ..sample_windows() };
+    assert!(matches!(window::encode(codec, &bomb), Err(FormatError::TooLarge { .. })));
 }

@@ -47,31 +47,44 @@ pub async fn feed(store: Arc<dyn Store>, windows: Arc<RwLock<Windows>>, poll: Du
     }
 }
 
+/// What became of a page.
+enum Page {
+    More,
+    Last,
+    /// The windows were put elsewhere meanwhile.
+    Elsewhere,
+}
+
 /// Reads the tail to its end.
 async fn round(store: &dyn Store, windows: &RwLock<Windows>) -> Result<(), StoreError> {
     let (besides, is_idle, at) = {
         let windows = windows.read();
         (windows.besides(), windows.reads_nothing(), windows.position().cloned())
     };
-    let mut at = match at {
-        Some(at) => at,
-        None => store.tail_end().await?,
+    let Some(mut at) = at else {
+        let end = store.tail_end().await?;
+        windows.write().stands_at(end);
+        return Ok(());
     };
     if is_idle {
         let end = store.tail_end().await?;
         let mut windows = windows.write();
         // What is asked for since may have been read from the store already.
-        if windows.reads_nothing() {
+        if windows.reads_nothing() && windows.position() == Some(&at) {
             windows.stands_at(end);
             windows.has_caught_up(besides);
             return Ok(());
         }
     }
     loop {
-        let more = page(store, windows, &mut at).await?;
-        if !more {
-            windows.write().has_caught_up(besides);
-            return Ok(());
+        match page(store, windows, &mut at).await? {
+            Page::More => {}
+            Page::Last => {
+                windows.write().has_caught_up(besides);
+                return Ok(());
+            }
+            // Whoever did it asks for another round.
+            Page::Elsewhere => return Ok(()),
         }
     }
 }
@@ -80,7 +93,7 @@ async fn page(
     store: &dyn Store,
     windows: &RwLock<Windows>,
     at: &mut TailPosition,
-) -> Result<bool, StoreError> {
+) -> Result<Page, StoreError> {
     let page = store.tail(at, PAGE).await?;
     let ids: BTreeSet<u32> = {
         let windows = windows.read();
@@ -89,7 +102,7 @@ async fn page(
     };
     if !ids.is_empty() {
         let infos = store.known_series(&ids.into_iter().collect::<Vec<_>>()).await?;
-        windows.write().adopt(&infos);
+        windows.write().adopt(infos);
     }
     if !page.batches.is_empty() {
         let calls = windows.read().calls();
@@ -97,11 +110,14 @@ async fn page(
             calls.leave_behind();
         }
     }
-    at.clone_from(&page.next);
     let mut windows = windows.write();
+    if windows.position() != Some(at) {
+        return Ok(Page::Elsewhere);
+    }
+    at.clone_from(&page.next);
     for TailBatch { series, times, values } in &page.batches {
         windows.push_known(series, times, values);
     }
     windows.stands_at(page.next);
-    Ok(page.more)
+    Ok(if page.more { Page::More } else { Page::Last })
 }

@@ -9,8 +9,10 @@
 //! | it stops in order | evaluations and attempts under way end, the lease is released, another has it at once |
 //! | it dies, or stands still | the lease is over after [`LASTS`]; an attempt that was begun counts as one whose outcome is not known |
 //! | it goes on after that | the first thing that it writes is refused: its term is over, and it stands by |
+//! | whoever begins | has the windows of rules from what the one before kept of them and from the tail (`checkpoint`), else from history |
 //! | the store does not answer | it goes on as soon as it does, unless another worker has the lease by then |
 
+use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::config::SelfWatchConfig;
 use crate::evaluate::{EvaluateParts, Evaluation, RulesStatus, SharedRulesStatus};
@@ -139,6 +141,20 @@ impl Keeper {
         let evaluating = evaluation.run(self.changed.subscribe(), stopping.clone());
         let of = term.clone();
         tasks.spawn(async move { of.within(evaluating).await });
+        let checkpoint = Checkpoint {
+            store: Arc::clone(&self.store),
+            windows: Arc::clone(&self.windows),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            term: term.clone(),
+        };
+        let (of, mut until) = (term.clone(), stopping.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = of.within(checkpoint.keep()) => {}
+                () = stopped(&mut until) => {}
+            }
+        });
         if self.maintain {
             let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
             let (term, maintaining) = (term.clone(), upkeep::maintain(store, clock, stopping));

@@ -13,6 +13,7 @@
 //! SQL, no wasmtime and no subject; the pipelines see plugins as [`stages`].
 
 mod checker;
+pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod evaluate;

@@ -1,7 +1,7 @@
 //! What the worker counts, for `/metrics` and for its status.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     exponential_buckets,
 };
 
@@ -43,6 +43,14 @@ pub struct Metrics {
     pub window_series: IntGauge,
     /// Samples kept in windows.
     pub window_samples: IntGauge,
+    /// Unix time of the last turn in which all windows were kept.
+    pub checkpoint_time: IntGauge,
+    /// Bytes of windows that were kept in it.
+    pub checkpoint_bytes: IntGauge,
+    /// Seconds of making and writing some parts of windows.
+    pub checkpoint_seconds: Histogram,
+    /// Seconds until the windows were there when this worker last began to evaluate.
+    pub recovery_seconds: Gauge,
 }
 
 impl Metrics {
@@ -112,6 +120,22 @@ impl Metrics {
             )?,
             window_series: IntGauge::new("sentinel_worker_window_series", "Series in windows.")?,
             window_samples: IntGauge::new("sentinel_worker_window_samples", "Samples in windows.")?,
+            checkpoint_time: IntGauge::new(
+                "sentinel_worker_checkpoint_time_seconds",
+                "Unix time at which windows were last kept whole in the store, 0 before.",
+            )?,
+            checkpoint_bytes: IntGauge::new(
+                "sentinel_worker_checkpoint_bytes",
+                "Bytes of windows kept in the store.",
+            )?,
+            checkpoint_seconds: seconds(
+                "sentinel_worker_checkpoint_seconds",
+                "Time of making and writing some parts of windows.",
+            )?,
+            recovery_seconds: Gauge::new(
+                "sentinel_worker_recovery_seconds",
+                "Time until windows were there when this worker last began to evaluate.",
+            )?,
         };
         registry.register(Box::new(all.records.clone()))?;
         registry.register(Box::new(all.samples.clone()))?;
@@ -130,6 +154,10 @@ impl Metrics {
         registry.register(Box::new(all.slots_failed.clone()))?;
         registry.register(Box::new(all.window_series.clone()))?;
         registry.register(Box::new(all.window_samples.clone()))?;
+        registry.register(Box::new(all.checkpoint_time.clone()))?;
+        registry.register(Box::new(all.checkpoint_bytes.clone()))?;
+        registry.register(Box::new(all.checkpoint_seconds.clone()))?;
+        registry.register(Box::new(all.recovery_seconds.clone()))?;
         Ok(all)
     }
 

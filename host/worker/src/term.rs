@@ -30,8 +30,14 @@ impl Term {
     /// A change as it is written in this term.
     #[must_use]
     pub fn sign(&self, mut change: AlertingChange) -> AlertingChange {
-        change.fence = self.0.as_ref().map(|inner| inner.fence.clone());
+        change.fence = self.fence();
         change
+    }
+
+    /// What a write of this term carries.
+    #[must_use]
+    pub fn fence(&self) -> Option<Fence> {
+        self.0.as_ref().map(|inner| inner.fence.clone())
     }
 
     /// Heeds what the store said of a write: where another worker has the lease, the term is over.

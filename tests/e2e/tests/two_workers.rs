@@ -20,6 +20,9 @@ const STANDS_BY: &str = "this one stands by";
 /// What one says that went on after another one took over.
 const LOST: &str = "another worker keeps alerts by now";
 
+/// What one says that begins to evaluate, and out of how many parts it has its windows.
+const CAME_BACK: &str = "windows are there";
+
 /// They fire and resolve all the time: some at once, one after it was pending.
 const RULES: &str = "version: 1
 rules:
@@ -87,10 +90,10 @@ async fn stand_by(apart: &Apart<'_>, name: &str) -> Result<Role> {
     Ok(role)
 }
 
-fn config(receiver: &Receiver, postgres: &Postgres, nats: &Nats) -> Result<String> {
-    Ok(format!(
+fn config(receiver: &Receiver, database: &str, nats: &Nats) -> String {
+    format!(
         "version: 1
-store: {}
+store: {database}
 bus: {}
 nats: {{partitions: 3, max_bytes: 67108864}}
 agent:
@@ -106,10 +109,9 @@ worker:
   self_watch: {{enabled: false}}
   evaluators: [{{slot: alert-dsl, plugin: sentinel/alert-dsl, grants: {{series: true}}}}]
 {}",
-        postgres.database()?,
         nats.url(),
         receiver.notifiers()
-    ))
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,11 +127,12 @@ async fn a_worker_killed_at_each_step_of_firing_leaves_one_entry_and_one_effect(
     let home = Home::new()?;
     let nats = Nats::start(&services, &home.path().join("nats"))?;
     let postgres = Postgres::start(&services, &[])?;
+    let database = postgres.database()?;
     let receiver = Receiver::start(KEY).await?;
     // It lends its registry, to which the checkout's plugins are published.
     home.configure("version: 1\n")?;
     let up = home.up().await?;
-    let apart = Apart::new(&home, &up, &config(&receiver, &postgres, &nats)?)?;
+    let apart = Apart::new(&home, &up, &config(&receiver, &database, &nats))?;
     let logs = || ["server", "one", "two"].map(|name| apart.log(name)).join("\n");
     let server = apart.server().await?;
     apart.apply(&server, RULES)?;
@@ -143,6 +146,12 @@ async fn a_worker_killed_at_each_step_of_firing_leaves_one_entry_and_one_effect(
     eventually("alerts are told", SOON, told).await.with_context(logs)?;
     for kill in 0..kills {
         let waits = stand_by(&apart, names[(kill + 1) % 2]).await?;
+        // The next one has the windows that this one kept.
+        let kept = || async {
+            let parts = postgres.query(&database, "SELECT count(*) FROM window_parts")?;
+            Ok((parts != "0").then_some(()))
+        };
+        eventually("windows are kept", SOON, kept).await.with_context(logs)?;
         let step = steps[kill % steps.len()];
         step.wait(&mut lot, &receiver).await.with_context(|| format!("{hint}\n{}", logs()))?;
         // Dropping it is `kill -9`; the other has the work once the lease is over.
@@ -160,6 +169,10 @@ async fn a_worker_killed_at_each_step_of_firing_leaves_one_entry_and_one_effect(
     let news = conclusion(&server).await.with_context(|| format!("{hint}\n{}", logs()))?;
     let told = judge(&news, &receiver.received()).with_context(|| hint.clone())?;
     println!("{} transitions told, {} repeats", news.len(), told.repeats);
+    let log = logs();
+    let came_back: Vec<&str> = log.lines().filter(|line| line.contains(CAME_BACK)).collect();
+    let from_kept = came_back.iter().filter(|line| !line.contains("parts=0")).count();
+    ensure!(from_kept >= kills, "{hint}: windows were read from history: {came_back:#?}");
     // What arrived without an answer, and what was refused, came again.
     assert!(told.repeats >= kills / 2, "{hint}: {} repeats", told.repeats);
     assert!(news.len() >= 2 * kills, "{hint}: {} transitions", news.len());
@@ -176,7 +189,7 @@ async fn a_worker_that_stood_still_and_lost_the_lease_changes_and_tells_nothing_
     let receiver = Receiver::start(KEY).await?;
     home.configure("version: 1\n")?;
     let up = home.up().await?;
-    let apart = Apart::new(&home, &up, &config(&receiver, &postgres, &nats)?)?;
+    let apart = Apart::new(&home, &up, &config(&receiver, &postgres.database()?, &nats))?;
     let logs = || ["server", "one", "two"].map(|name| apart.log(name)).join("\n");
     let server = apart.server().await?;
     apart.apply(&server, RULES)?;

@@ -1,5 +1,6 @@
 //! One partition: NATS is asked for messages as long as there is room for them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const PULL_EXPIRES: Duration = Duration::from_secs(5);
 const PULL_SLACK: Duration = Duration::from_secs(2);
 /// The wait before a partition that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// Stretches of the stream in which what was handed out is looked for at once.
+const STRETCHES: u64 = 32;
 /// A message that was handed out as often before is delivered alone.
 const SUSPECT: u32 = 2;
 /// What NATS is told of a message that is to come again.
@@ -187,20 +190,14 @@ impl Puller {
             .await
             .map_err(|error| failed("take over", whole(&error)))?;
         let subject = subject(options, self.partition);
-        let mut found = Vec::with_capacity(info.num_ack_pending);
-        let mut next = info.ack_floor.stream_sequence + 1;
-        while next <= info.delivered.stream_sequence && found.len() < info.num_ack_pending {
-            match stream.raw_message_builder().sequence(next).next_by_subject(&subject).send().await
-            {
-                Ok(message) if message.sequence <= info.delivered.stream_sequence => {
-                    found.push(message.sequence);
-                    next = message.sequence + 1;
-                }
-                Ok(_) => break,
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => break,
-                Err(error) => return Err(failed("take over", whole(&error))),
-            }
-        }
+        let from = info.ack_floor.stream_sequence + 1;
+        // A message is found from the one before it, a question each: many stretches at once, so that a NATS or a machine
+        // that takes its time for each answer is not waited for once a message.
+        let looking = stretches(from, info.delivered.stream_sequence)
+            .into_iter()
+            .map(|stretch| lying_in(&stream, &subject, stretch));
+        let mut found = futures::future::try_join_all(looking).await?.concat();
+        found.truncate(info.num_ack_pending);
         Ok(found)
     }
 
@@ -295,6 +292,34 @@ fn is_not_unique(error: &ConsumerError) -> bool {
         if e.error_code() == ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE)
 }
 
+/// Numbers in a few stretches, in their order.
+fn stretches(from: u64, to: u64) -> Vec<RangeInclusive<u64>> {
+    let length = (to + 1).saturating_sub(from).div_ceil(STRETCHES).max(1);
+    let begins = (from..=to).step_by(usize::try_from(length).unwrap_or(usize::MAX));
+    begins.map(|begin| begin..=to.min(begin + (length - 1))).collect()
+}
+
+/// Numbers of the messages of a subject that lie in a stretch.
+async fn lying_in(
+    stream: &Stream<()>,
+    subject: &str,
+    stretch: RangeInclusive<u64>,
+) -> Result<Vec<u64>, BusError> {
+    let (mut found, mut next) = (Vec::new(), *stretch.start());
+    while next <= *stretch.end() {
+        match stream.raw_message_builder().sequence(next).next_by_subject(subject).send().await {
+            Ok(message) if stretch.contains(&message.sequence) => {
+                found.push(message.sequence);
+                next = message.sequence + 1;
+            }
+            Ok(_) => break,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => break,
+            Err(error) => return Err(failed("take over", whole(&error))),
+        }
+    }
+    Ok(found)
+}
+
 fn said(status: StatusCode, description: Option<&str>) -> Result<Said, BusError> {
     let description = description.unwrap_or_default();
     match status {
@@ -314,6 +339,22 @@ fn said(status: StatusCode, description: Option<&str>) -> Result<Said, BusError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stretches_have_every_number_once_and_in_order() {
+        for (from, to) in
+            [(1, 0), (5, 5), (1, 31), (1, 32), (1, 33), (7, 1_000), (8, u64::from(u32::MAX))]
+        {
+            let all = stretches(from, to);
+            assert!(all.len() as u64 <= STRETCHES, "{from}..={to}: {all:?}");
+            let mut next = from;
+            for stretch in &all {
+                assert_eq!(*stretch.start(), next, "{from}..={to}");
+                next = stretch.end() + 1;
+            }
+            assert_eq!(next, (to + 1).max(from), "{from}..={to}: {all:?}");
+        }
+    }
 
     #[test]
     fn what_nats_says_instead_of_a_message_ends_a_request_or_is_a_failure() {

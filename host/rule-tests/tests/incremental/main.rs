@@ -22,7 +22,7 @@ use sentinel_runtime::evaluator::{
     Answer, Condition, Need, Outcome, Query, QueryError, SeriesSource,
 };
 use sentinel_runtime::{Services, Slot, SlotSpec};
-use sentinel_store::query::{Points, SeriesInfo};
+use sentinel_store::query::SeriesInfo;
 use sentinel_worker::windows::{MARGIN_MS, Windows};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,9 +91,10 @@ impl Stored {
     fn fill(&self, streams: &Streams, windows: &mut Windows) {
         for (&series, samples) in &self.0 {
             let (id, key) = (series as u32 + 1, streams.keys[series].clone());
-            windows.adopt(&[SeriesInfo { id, key, kind: 0 }]);
-            let (times, values) = samples.iter().map(|(time, value)| (*time, *value)).unzip();
-            windows.merge(id, &Points { times, values });
+            windows.adopt(vec![SeriesInfo { id, key, kind: 0 }]);
+            let (times, values): (Vec<i64>, Vec<f64>) =
+                samples.iter().map(|(time, value)| (*time, *value)).unzip();
+            windows.merge(id, &times, &values);
         }
     }
 

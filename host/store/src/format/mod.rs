@@ -1,5 +1,6 @@
 //! The bytes that the store keeps of samples, the same in every engine: a batch as it was
-//! committed ([`batch`]), and the columns of one series over one hour ([`chunk`]).
+//! committed ([`batch`]), the columns of one series over one hour ([`chunk`]), and the windows of
+//! some series ([`window`]).
 //!
 //! All integers are little-endian; a *varint* is LEB128 of at most 10 bytes; *zigzag* maps
 //! signed to unsigned (0, -1, 1, -2 …). Every decoder takes arbitrary bytes, is bounded by the
@@ -7,6 +8,7 @@
 
 pub mod batch;
 pub mod chunk;
+pub mod window;
 
 /// Why bytes are not what the store wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -36,14 +36,19 @@ fn too_much(what: &'static str, found: usize, max: usize) -> StoreError {
 
 impl PostgresStore {
     pub(super) async fn select(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
+        let ids = self.select_ids(selector).await?;
+        let registry = self.0.registry.read();
+        Ok(ids.into_iter().filter_map(|id| registry.info(id)).collect())
+    }
+
+    pub(super) async fn select_ids(&self, selector: &Selector) -> Result<Vec<u32>, StoreError> {
         self.still_open()?;
         self.refresh().await?;
-        let registry = self.0.registry.read();
-        let ids = registry.select(selector);
+        let ids = self.0.registry.read().select(selector);
         if ids.len() > MAX_SERIES {
             return Err(too_much("series", ids.len(), MAX_SERIES));
         }
-        Ok(ids.into_iter().filter_map(|id| registry.info(id)).collect())
+        Ok(ids)
     }
 
     pub(super) async fn names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {

@@ -147,6 +147,10 @@ impl Store for PostgresStore {
         self.select(selector).await
     }
 
+    async fn series_ids(&self, selector: &Selector) -> Result<Vec<u32>, StoreError> {
+        self.select_ids(selector).await
+    }
+
     async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.names(prefix).await
     }

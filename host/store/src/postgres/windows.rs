@@ -18,7 +18,7 @@ fn stored(row: &PgRow) -> Result<WindowPart, StoreError> {
 impl PostgresStore {
     pub(super) async fn write_windows(&self, change: WindowChange) -> Result<(), StoreError> {
         fits(&change.parts)?;
-        if change.parts.is_empty() && change.gone.is_empty() {
+        if change.parts.is_empty() && change.older.is_none() {
             return Ok(());
         }
         let change = std::sync::Arc::new(change);
@@ -35,10 +35,9 @@ impl PostgresStore {
                     let query = sqlx::query(sql).bind(i64::from(*part)).bind(made_at);
                     query.bind(&data[..]).execute(&mut *conn).await?;
                 }
-                let gone: Vec<i64> = change.gone.iter().copied().map(i64::from).collect();
-                if !gone.is_empty() {
-                    let query = sqlx::query("DELETE FROM window_parts WHERE part = ANY($1)");
-                    query.bind(gone).execute(conn).await?;
+                if let Some(older) = change.older {
+                    let query = sqlx::query("DELETE FROM window_parts WHERE made_at < $1");
+                    query.bind(older).execute(conn).await?;
                 }
                 Ok(())
             })

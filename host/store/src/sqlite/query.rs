@@ -18,14 +18,19 @@ struct Touched {
 
 impl SqliteStore {
     pub(super) fn select(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
-        self.still_open()?;
+        let ids = self.select_ids(selector)?;
         let registry = self.0.registry.read();
-        let ids = registry.select(selector);
+        Ok(ids.into_iter().filter_map(|id| registry.info(id)).collect())
+    }
+
+    pub(super) fn select_ids(&self, selector: &Selector) -> Result<Vec<u32>, StoreError> {
+        self.still_open()?;
+        let ids = self.0.registry.read().select(selector);
         if ids.len() > MAX_SERIES {
             let (found, max) = (ids.len() as u64, MAX_SERIES as u64);
             return Err(StoreError::TooMuch { what: "series", found, max });
         }
-        Ok(ids.into_iter().filter_map(|id| registry.info(id)).collect())
+        Ok(ids)
     }
 
     pub(super) async fn read_samples(

@@ -136,6 +136,10 @@ impl Store for SqliteStore {
         self.select(selector)
     }
 
+    async fn series_ids(&self, selector: &Selector) -> Result<Vec<u32>, StoreError> {
+        self.select_ids(selector)
+    }
+
     async fn metric_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.still_open()?;
         Ok(self.0.registry.read().names(prefix))

@@ -20,9 +20,8 @@ impl SqliteStore {
             let sql = "INSERT OR REPLACE INTO window_parts (part, made_at, data) VALUES (?,?,?);";
             script.sql(sql).bind(part).bind(made_at).bind(data);
         }
-        if !change.gone.is_empty() {
-            let sql = "DELETE FROM window_parts WHERE part IN (SELECT value FROM json_each(?));";
-            script.sql(sql).bind(serde_json::to_string(&change.gone)?);
+        if let Some(older) = change.older {
+            script.sql("DELETE FROM window_parts WHERE made_at < ?;").bind(older);
         }
         if script.is_empty() {
             return Ok(());

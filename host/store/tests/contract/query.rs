@@ -30,6 +30,7 @@ pub(crate) async fn selectors_find_series(store: &dyn Store) {
         assert_eq!(found.iter().map(|s| s.id).collect::<Vec<_>>(), expected, "{selector}");
         let selector: sentinel_model::series::Selector = selector.parse().unwrap();
         assert!(found.iter().all(|s| selector.matches(&s.key)));
+        assert_eq!(store.series_ids(&selector).await.unwrap(), expected, "{selector}");
     }
 }
 

@@ -1,10 +1,11 @@
 //! The rules in force, checked by their evaluators, with windows for what they read.
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::stages::{Evaluator, EvaluatorError, EvaluatorStage};
 use crate::windows::progress::until_whole;
-use crate::windows::{Windows, load};
+use crate::windows::{Load, Windows, load};
 use futures::StreamExt as _;
 use parking_lot::RwLock;
 use sentinel_model::ids::SlotName;
@@ -14,6 +15,7 @@ use sentinel_runtime::evaluator::{Condition, Need, Plan};
 use sentinel_store::Store;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Conditions that are checked at once.
 const CHECKED_AT_ONCE: usize = 8;
@@ -71,6 +73,7 @@ pub(super) struct Preparing {
     pub(super) windows: Arc<RwLock<Windows>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) patience: Arc<Patience>,
+    pub(super) metrics: Metrics,
 }
 
 impl Preparing {
@@ -116,16 +119,55 @@ impl Preparing {
                 }
             }
         }
+        let is_first = in_use.is_empty();
         let all: Vec<Need> = in_use.into_iter().chain(book.needs.iter().cloned()).collect();
-        self.fill(&all).await;
+        self.fill(&all, is_first).await;
         book
     }
 
-    async fn fill(&self, needs: &[Need]) {
+    /// Fills windows; those of whoever begins from what is kept, where it is of use.
+    async fn fill(&self, needs: &[Need], is_first: bool) {
+        let began = Instant::now();
         let loads = self.windows.write().set_needs(needs);
-        let fill = || load::load(&self.windows, self.store.as_ref(), &loads, self.clock.now());
-        self.patience.until(fill).await;
+        let kept = match is_first && !loads.is_empty() {
+            true => self.fill_from_kept(&loads).await,
+            false => None,
+        };
+        if kept.is_none() {
+            let store = self.store.as_ref();
+            let history = || load::load(&self.windows, store, &loads, self.clock.now());
+            self.patience.until(history).await;
+            until_whole(&self.windows).await;
+        }
+        if is_first && !loads.is_empty() {
+            let (series, samples) = self.windows.read().size();
+            let seconds = began.elapsed().as_secs_f64();
+            let parts = kept.unwrap_or_default();
+            tracing::info!(
+                seconds,
+                series,
+                samples,
+                parts,
+                "windows are there, from so many kept parts and the tail, or from history"
+            );
+            self.metrics.recovery_seconds.set(seconds);
+        }
+    }
+
+    /// The parts out of which it was done; `None` where windows have to be read from history.
+    async fn fill_from_kept(&self, loads: &[Load]) -> Option<usize> {
+        let store = self.store.as_ref();
+        let kept = || load::load_kept(&self.windows, store, loads, self.clock.now());
+        let kept = self.patience.until(kept).await?;
         until_whole(&self.windows).await;
+        if !self.patience.until(|| store.tail_reaches(&kept.earliest)).await {
+            tracing::warn!("the tail was packed while it was read; windows are read from history");
+            self.windows.write().clear();
+            return None;
+        }
+        let mut windows = self.windows.write();
+        loads.iter().for_each(|load| windows.filled(load));
+        Some(kept.parts.len())
     }
 }
 

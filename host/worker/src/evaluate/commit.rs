@@ -5,11 +5,22 @@ use super::alerts::Decision;
 use sentinel_alerting::routing::People;
 use sentinel_model::ids::SlotName;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+/// After so many times its length the time to settle is over though the bus is not empty.
+const SETTLE_FACTOR: i64 = 10;
 /// How long the store is left alone after it refused what time alone made due, in milliseconds.
 const AGAIN_MS: i64 = 1_000;
 
 impl Evaluation {
+    /// Whether all samples that are to be expected after the start are there.
+    pub(super) fn is_settled(&self) -> bool {
+        let since = self.parts.clock.now().saturating_sub(self.started);
+        let settle = self.parts.settle.as_millis() as i64;
+        since >= settle.saturating_mul(SETTLE_FACTOR)
+            || since >= settle && self.parts.caught_up.load(Ordering::Relaxed)
+    }
+
     /// Stores decisions, puts them in force and has them told. Where the store refuses,
     /// nothing was decided.
     pub(super) async fn commit(&mut self, decisions: Vec<Decision>) {

@@ -42,7 +42,6 @@ use sentinel_model::ids::SlotName;
 use sentinel_model::rule::Rule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -57,8 +56,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 const PREPARE_AGAIN: Duration = Duration::from_secs(5);
 /// The most rules whose errors the status lists.
 const LISTED_ERRORS: usize = 100;
-/// After so many times its length the time to settle is over though the bus is not empty.
-const SETTLE_FACTOR: i64 = 10;
 
 /// Rules and evaluators as they were asked for: version, and the generation of each slot.
 type Requested = (u64, BTreeSet<(SlotName, Option<u64>)>);
@@ -238,6 +235,7 @@ impl Evaluation {
             windows: Arc::clone(&self.parts.windows),
             clock: Arc::clone(&self.parts.clock),
             patience: Arc::clone(&self.patience),
+            metrics: self.parts.metrics.clone(),
         };
         let in_use = self.book.needs.clone();
         self.preparing = Some(tokio::spawn(preparing.prepare(set, evaluators, in_use)));
@@ -295,14 +293,6 @@ impl Evaluation {
         let routing = self.parts.routing.load_full();
         self.alerts.set_rules(now, &rules, self.book.version, routing);
         self.keep_house().await;
-    }
-
-    /// Whether all samples that are to be expected after the start are there.
-    fn is_settled(&self) -> bool {
-        let since = self.parts.clock.now().saturating_sub(self.started);
-        let settle = self.parts.settle.as_millis() as i64;
-        since >= settle.saturating_mul(SETTLE_FACTOR)
-            || since >= settle && self.parts.caught_up.load(Ordering::Relaxed)
     }
 
     /// Takes what an evaluator's calls gave.

@@ -11,6 +11,7 @@
 mod blocks;
 mod estimate;
 pub mod load;
+pub mod parts;
 pub mod progress;
 pub mod samples;
 pub mod source;
@@ -22,8 +23,8 @@ use samples::Samples;
 use sentinel_model::batch::Batch;
 use sentinel_model::series::{Labels, Selector, SeriesKey};
 use sentinel_runtime::evaluator::{Answer, Need, Query, QueryError};
-use sentinel_store::query::{MAX_SERIES, Points, SeriesInfo};
-use std::sync::Arc;
+use sentinel_store::query::{MAX_SERIES, SeriesInfo};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// How much further back than its window a series is kept, in milliseconds: evaluations look
@@ -71,14 +72,23 @@ struct Selected {
 }
 
 impl Selected {
-    fn add(&mut self, kept: &[Kept], at: u32) {
+    /// Whether all that its questions read is here.
+    fn is_there(&self) -> bool {
+        self.filled == self.window || self.too_many.is_some()
+    }
+
+    /// Whether it takes more than may be answered since.
+    fn add(&mut self, kept: &[Kept], at: u32) -> bool {
         let id = kept[at as usize].id;
         match self.members.binary_search_by_key(&id, |&m| kept[m as usize].id) {
-            Ok(_) => {}
+            Ok(_) => false,
             Err(_) if self.members.len() >= MAX_SERIES => {
-                self.too_many = Some(self.members.len() as u64 + 1);
+                self.too_many.replace(self.members.len() as u64 + 1).is_none()
             }
-            Err(place) => self.members.insert(place, at),
+            Err(place) => {
+                self.members.insert(place, at);
+                false
+            }
         }
     }
 }
@@ -105,6 +115,8 @@ pub struct Windows {
     /// Told when samples come that a selector takes.
     came: Arc<Notify>,
     progress: Progress,
+    /// [`Windows::wanted`], once it was asked for.
+    wanted: OnceLock<[u8; 16]>,
 }
 
 fn millis(window: u64) -> i64 {
@@ -144,6 +156,7 @@ impl Windows {
         }
         self.touched = vec![false; selected.len()];
         (self.selected, self.by_selector, self.by_name) = (selected, by_selector, by_name);
+        self.wanted = OnceLock::new();
         self.settle();
         loads
     }
@@ -183,7 +196,9 @@ impl Windows {
             let span = takers.iter().map(|&t| millis(self.selected[t].window)).max().unwrap_or(0);
             self.kept.push(Kept { id, key, samples: Samples::new(span), span, takers: Vec::new() });
             for &taker in &takers {
-                self.selected[taker].add(&self.kept, at);
+                if self.selected[taker].add(&self.kept, at) {
+                    self.wanted = OnceLock::new();
+                }
             }
             self.kept[at as usize].takers = takers;
         }
@@ -266,9 +281,9 @@ impl Windows {
     }
 
     /// Takes series that the store knows.
-    pub fn adopt(&mut self, infos: &[SeriesInfo]) {
+    pub fn adopt(&mut self, infos: Vec<SeriesInfo>) {
         for info in infos {
-            self.register(info.id, || info.key.clone());
+            self.register(info.id, || info.key);
         }
     }
 
@@ -276,14 +291,17 @@ impl Windows {
     pub fn refuse(&mut self, selector: &Selector, found: u64) {
         if let Some(&at) = self.by_selector.get(selector) {
             self.selected[at].too_many = Some(found);
+            self.wanted = OnceLock::new();
         }
     }
 
-    /// Notes that a need was filled from the store.
+    /// Notes that a need was filled from the store; one of too many series never is.
     pub fn filled(&mut self, load: &Load) {
         if let Some(&at) = self.by_selector.get(&load.selector) {
             let selected = &mut self.selected[at];
-            selected.filled = selected.filled.max(load.window_ms).min(selected.window);
+            if selected.too_many.is_none() {
+                selected.filled = selected.filled.max(load.window_ms).min(selected.window);
+            }
         }
     }
 
@@ -294,10 +312,10 @@ impl Windows {
     }
 
     /// Takes what the store has of a series, under what came since.
-    pub fn merge(&mut self, id: u32, points: &Points) {
+    pub fn merge(&mut self, id: u32, times: &[i64], values: &[f64]) {
         self.progress.reads_besides();
         if let Some(Place::At(at)) = self.places.get(id as usize) {
-            self.kept[*at as usize].samples.merge(&points.times, &points.values);
+            self.kept[*at as usize].samples.merge(times, values);
         }
     }
 
@@ -305,6 +323,10 @@ impl Windows {
     pub fn forget(&mut self, now: i64) {
         for kept in &mut self.kept {
             kept.samples.forget(now.saturating_sub(kept.span).saturating_sub(MARGIN_MS));
+        }
+        if !self.selected.iter().all(Selected::is_there) {
+            // Series that wait for what is being read are empty too.
+            return;
         }
         let empty = self.kept.iter().filter(|kept| kept.samples.len() == 0).count();
         if empty > FEW && empty > self.kept.len() / 2 {

@@ -44,7 +44,8 @@ impl Samples {
         self.times.len() - self.head
     }
 
-    fn kept(&self) -> (&[i64], &[f64]) {
+    /// All that are here.
+    pub(crate) fn kept(&self) -> (&[i64], &[f64]) {
         (&self.times[self.head..], &self.values[self.head..])
     }
 
@@ -68,6 +69,8 @@ impl Samples {
             }
         } else {
             match self.times[self.head..].binary_search(&time) {
+                // Of the tail that is read once more nothing is new.
+                Ok(at) if self.values[self.head + at].to_bits() == value.to_bits() => return,
                 Ok(at) => self.values[self.head + at] = value,
                 Err(at) => {
                     self.times.insert(self.head + at, time);
@@ -87,6 +90,12 @@ impl Samples {
     /// Puts stored samples, strictly increasing in time, under those that are here: at a time
     /// that both have, what is here counts, for it was committed no earlier.
     pub(crate) fn merge(&mut self, times: &[i64], values: &[f64]) {
+        if self.len() == 0 {
+            let (times, values) = (times.to_vec(), values.to_vec());
+            *self = Self { times, values, ..Self::new(self.span) };
+            self.settle();
+            return;
+        }
         let (mut merged_times, mut merged_values) =
             (Vec::with_capacity(times.len() + self.len()), Vec::with_capacity(times.len()));
         let mut stored = times.iter().copied().zip(values.iter().copied()).peekable();
@@ -106,6 +115,11 @@ impl Samples {
             merged_values.push(v);
         }
         *self = Self { times: merged_times, values: merged_values, ..Self::new(self.span) };
+        self.settle();
+    }
+
+    /// Drops what is beyond the bound, and makes blocks of the rest where they are worth it.
+    fn settle(&mut self) {
         if self.len() > MAX_SAMPLES {
             self.drop_front(self.len() - MAX_SAMPLES);
         }

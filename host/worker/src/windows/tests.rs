@@ -91,13 +91,12 @@ fn stored_samples_go_under_those_that_came_since() {
     windows.set_needs(&[need("mem", 60_000)]);
     push(&mut windows, 2_000, 2.0);
     let key = SeriesKey { name: "mem".into(), labels: Labels::default() };
-    windows.adopt(&[
+    windows.adopt(vec![
         SeriesInfo { id: 3, key: key.clone(), kind: 0 },
         SeriesInfo { id: 4, key, kind: 0 },
     ]);
-    let points = Points { times: vec![1_000, 2_000], values: vec![1.0, 7.0] };
-    windows.merge(3, &points);
-    windows.merge(4, &points);
+    windows.merge(3, &[1_000, 2_000], &[1.0, 7.0]);
+    windows.merge(4, &[1_000, 2_000], &[1.0, 7.0]);
     assert_eq!(sums(&windows, 9_000, &query("mem", 60_000, 0)), [(3, 201.0), (4, 8.0)]);
 }
 
@@ -114,6 +113,24 @@ fn memory_follows_the_longest_window() {
 }
 
 #[test]
+fn series_that_wait_for_what_is_being_read_are_not_forgotten() {
+    let mut windows = Windows::default();
+    let loads = windows.set_needs(&[need("pod", 5_000), need("cpu", 5_000)]);
+    windows.refuse(&"cpu".parse().unwrap(), 100_001);
+    let key = |id: u32| SeriesKey {
+        name: "pod".into(),
+        labels: [("id".to_owned(), id.to_string())].into_iter().collect(),
+    };
+    windows.adopt((1..500).map(|id| SeriesInfo { id, key: key(id), kind: 0 }).collect());
+    windows.forget(3_000);
+    windows.merge(7, &[2_000], &[1.0]);
+    loads.iter().for_each(|load| windows.filled(load));
+    assert_eq!(sums(&windows, 3_000, &query("pod", 5_000, 0)), [(7, 1.0)]);
+    windows.forget(3_000);
+    assert_eq!(windows.size(), (1, 1), "the rest has none, and nothing is being read");
+}
+
+#[test]
 fn more_series_than_may_be_answered_are_refused_not_cut() {
     let mut windows = Windows::default();
     windows.set_needs(&[need("cpu", 5_000)]);
@@ -124,7 +141,8 @@ fn more_series_than_may_be_answered_are_refused_not_cut() {
 #[test]
 fn series_that_have_no_samples_left_are_forgotten_and_come_back_as_they_were() {
     let mut windows = Windows::default();
-    windows.set_needs(&[need("pod", 5_000), need("cpu", 5_000)]);
+    let loads = windows.set_needs(&[need("pod", 5_000), need("cpu", 5_000)]);
+    loads.iter().for_each(|load| windows.filled(load));
     for id in 10..500 {
         let mut builder = BatchBuilder::new();
         builder.push("pod", [("id", id.to_string().as_str())], Kind::Gauge, 1.0, 1_000);
