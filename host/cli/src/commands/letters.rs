@@ -138,8 +138,9 @@ pub(super) async fn test(command: Test, client: &Client, printer: &Printer) -> R
             printer.say(&format!("{name} was told: {}", delivery.message));
             return Ok(());
         }
-        let is_over = delivery.state == DeliveryState::Dead || !body.attempts.is_empty();
-        if is_over || !in_time {
+        // Attempts are read after the delivery: one that arrived in between is told the next time.
+        let failed = body.attempts.last().is_some_and(|attempt| attempt.outcome != "delivered");
+        if delivery.state == DeliveryState::Dead || failed || !in_time {
             printer.data(&body, |look| show(&body, look))?;
             let why = match body.attempts.last() {
                 Some(attempt) => attempt.message.clone(),
