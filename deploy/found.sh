@@ -18,7 +18,7 @@
 #   SENTINEL_PUBLISHER       publisher of these plugins           [default: sentinel]
 #   SENTINEL_PUBLISHER_KEY   its secret key, to publish with
 #   SENTINEL_REGISTRY_CA     certificates (PEM) that are trusted for the registry
-#   SENTINEL_PUBLISHER_PUB   file with its public key, `ed25519:…` [default: trust.yaml beside the key]
+#   SENTINEL_PUBLISHER_PUB   file with its public key, `ed25519:…` [default: beside the key, .pub for .key]
 set -eu
 umask 077
 
@@ -66,7 +66,7 @@ renew() {
 
 publish() {
   key=${SENTINEL_PUBLISHER_KEY:?the secret key of the publisher, a file}
-  pub=${SENTINEL_PUBLISHER_PUB:-$(dirname "$key")/trust.yaml}
+  pub=${SENTINEL_PUBLISHER_PUB:-${key%.key}.pub}
   plugins=${SENTINEL_PLUGINS:-/usr/lib/sentinel/plugins}
   token=$folder/owner/$publisher.token
   set -- --registry "$url" --enrolment "$folder/registry/enrolment.json"

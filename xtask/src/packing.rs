@@ -172,7 +172,10 @@ pub(crate) fn dev_key(checkout: &Checkout, sentinel: &Path) -> Result<DevKey> {
         fs::create_dir_all(&dir)?;
         let mut keygen = Command::new(sentinel);
         keygen.args(["plugin", "keygen", "--publisher", PUBLISHER, "--out"]).arg(&key.key);
-        process::read(&mut keygen)?;
+        let public = process::read(&mut keygen)?;
+        // What deploy/found.sh and tests tell a registry of the publisher.
+        let path = dir.join("sentinel.pub");
+        fs::write(&path, public).with_context(|| format!("cannot write {}", path.display()))?;
     }
     ensure!(key.key.is_file(), "`sentinel plugin keygen` left no {}", key.key.display());
     let mode = fs::metadata(&key.key)?.permissions().mode() & 0o777;

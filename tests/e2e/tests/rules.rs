@@ -227,7 +227,9 @@ async fn the_guides_show_what_can_be_done(home: &Home) -> Result<()> {
     check(&["rules", "test"], "hot.test.yaml")?;
     symlink(guide::checkout().join("deploy"), folder.join("deploy"))?;
     symlink(given("SENTINEL_PLUGINS", "plugins"), folder.join("plugins"))?;
-    symlink(publisher_key().with_file_name("trust.yaml"), folder.join("trust.yaml"))?;
+    let public = std::fs::read_to_string(publisher_key().with_extension("pub"))?;
+    let trust = format!("publishers: {{sentinel: {{keys: [\"{}\"]}}}}\n", public.trim());
+    write("trust.yaml", &trust)?;
     write(
         "prometheus.yml",
         "groups: [{name: g, rules: [{alert: Down, expr: up == 0, for: 5m}]}]\n",

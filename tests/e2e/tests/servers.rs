@@ -166,6 +166,10 @@ worker:
     Ok(())
 }
 
+/// The counter gives each row of a collection a millisecond of its own, so that the last ones are ahead of the clock: 50,
+/// or several times as many where it catches up. What is later than that was collected from now on.
+const AHEAD_MS: i64 = 1000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_goes_to_the_other_server_when_one_is_killed_and_no_sample_is_lost_or_doubled()
 -> Result<()> {
@@ -205,7 +209,7 @@ worker:
     let _agent = apart.agent_of_both(&one).await?;
     // What was collected from now on is in the database, as a server sees it that is there.
     let fresh = async |server: &Up<'_>, what: &str| {
-        let since = now();
+        let since = now() + AHEAD_MS;
         let last = || async { Ok(Counted::since(server, since).await?.last()) };
         eventually(what, SOON, last).await.with_context(logs)
     };

@@ -30,10 +30,10 @@ fn registry(folder: &Path) -> Result<RegistryProcess> {
     let registry = RegistryFolder::new(&given("SENTINEL_BIN", "debug/sentinel"), folder)?;
     let serving = registry.serve()?;
     let key = given("SENTINEL_PUBLISHER_KEY", "dev-keys/sentinel.key");
-    let trust = std::fs::read_to_string(key.with_file_name("trust.yaml"))?;
-    let public = trust.split(|c: char| c.is_whitespace() || c == '"' || c == '\'');
-    let public = public.into_iter().find(|word| word.starts_with("ed25519:"));
-    registry.approve(&serving, "sentinel", public.context("the publisher's public key")?)?;
+    let public = key.with_extension("pub");
+    let public = std::fs::read_to_string(&public)
+        .with_context(|| format!("the publisher's public key {}", public.display()))?;
+    registry.approve(&serving, "sentinel", public.trim())?;
     registry.token("sentinel")?;
     let plugin = given("SENTINEL_PLUGINS", "plugins").join("fixtures/counter.wasm");
     let (plugin, key) = (plugin.to_str().context("a path")?, key.to_str().context("a path")?);
