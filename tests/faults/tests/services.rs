@@ -84,7 +84,7 @@ fn nats_that_comes_back_empty_costs_no_sample() -> Result<()> {
 }
 
 #[test]
-fn nats_whose_disk_is_full_takes_nothing_and_costs_no_sample() -> Result<()> {
+fn soak_nats_whose_disk_is_full_takes_nothing_and_costs_no_sample() -> Result<()> {
     let mut site = Site::start(&Options { nats_disk: Some(16), ..Options::new(seed()) })?;
     // What nobody reads piles up: a queue that is emptied as fast as it is filled needs no room.
     for worker in ["worker-1", "worker-2"] {
