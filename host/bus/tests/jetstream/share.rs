@@ -11,7 +11,7 @@ use crate::rig::{Rig, publish_in_the_end, until};
 
 const AGENTS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
-/// Worker, agent and number of each delivery, in order.
+/// Worker, agent and number of each delivery that was answered, in order.
 type Log = Arc<Mutex<Vec<(&'static str, String, u64)>>>;
 
 /// Takes and acknowledges for ever.
@@ -19,10 +19,11 @@ async fn work(bus: &JetStreamBus, worker: &'static str, log: &Log) {
     let mut subscription = bus.subscribe().await.unwrap();
     loop {
         for delivery in subscription.next_many(8).await.unwrap() {
-            let id = &delivery.message.id;
-            log.lock().unwrap().push((worker, id.agent.to_string(), id.seq));
+            let id = delivery.message.id.clone();
             tokio::time::sleep(Duration::from_millis(1)).await;
             delivery.ack().await.unwrap();
+            // Not before: whoever is ended as soon as it is in the log has answered it.
+            log.lock().unwrap().push((worker, id.agent.to_string(), id.seq));
         }
     }
 }
