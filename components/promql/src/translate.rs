@@ -75,6 +75,14 @@ impl Translator {
         Some(if is_number(node) { json!({ "vector": translated }) } else { translated })
     }
 
+    /// An expression where PromQL takes rows only.
+    fn of_rows(&mut self, node: &Node) -> Option<Value> {
+        if is_number(node) {
+            return self.refuse(node.at, "a number where rows are needed; write vector(…) around it");
+        }
+        self.expression(node)
+    }
+
     fn expression(&mut self, node: &Node) -> Option<Value> {
         if let Some(number) = constant(node) {
             if !number.is_finite() {
@@ -201,6 +209,9 @@ impl Translator {
         match (name, arguments) {
             ("time", []) => return Some(json!("now")),
             ("vector", [of]) => {
+                if !is_number(of) {
+                    return self.refuse(of.at, "vector takes a number");
+                }
                 let of = self.expression(of)?;
                 return Some(json!({ "vector": of }));
             }
@@ -209,7 +220,7 @@ impl Translator {
                 let (_, range) = self.range(of)?;
                 return self.absent(of, range);
             }
-            ("sort" | "sort_desc", [of]) => return self.expression(of),
+            ("sort" | "sort_desc", [of]) => return self.of_rows(of),
             ("predict_linear", [of, ahead]) => {
                 let found = self.range(of);
                 let seconds = constant(ahead).filter(|s| (0.0..=604_800.0).contains(s));
@@ -231,7 +242,7 @@ impl Translator {
             }
             ("histogram_quantile", [quantile, of]) => {
                 let quantile = self.part(quantile);
-                let of = self.expression(of)?;
+                let of = self.of_rows(of)?;
                 return Some(json!({ "of": of, "histogram_quantile": quantile? }));
             }
             _ => {}
@@ -247,7 +258,7 @@ impl Translator {
         if let Some((_, function)) = APPLIED.iter().find(|(known, _)| *known == name)
             && let [of] = arguments
         {
-            let of = self.expression(of)?;
+            let of = self.of_rows(of)?;
             return Some(json!({ "of": of, "apply": function }));
         }
         self.refuse(
@@ -290,7 +301,7 @@ impl Translator {
         let [of] = arguments else {
             return self.refuse(at, format!("{name} takes one expression"));
         };
-        let of = self.expression(of)?;
+        let of = self.of_rows(of)?;
         let mut grouped = json!({ "of": of, "combine": combine });
         if let Some(keys) = keys {
             let labels = self.labels(at, &keys.keys)?;
@@ -316,7 +327,18 @@ impl Translator {
         sides: &[Node; 2],
         matching: &Matching,
     ) -> Option<Value> {
-        let (left, right) = (self.expression(&sides[0]), self.expression(&sides[1]));
+        let is_set = ["and", "or", "unless"].contains(&op);
+        let [left, right] = [&sides[0], &sides[1]].map(|side| {
+            if is_set { self.of_rows(side) } else { self.expression(side) }
+        });
+        let numbers = sides.iter().filter(|side| is_number(side)).count();
+        let compares = !is_set && !"+-*/%^".contains(op);
+        if numbers == 2 && compares && !matching.as_number {
+            return self.refuse(at, "two numbers are compared with `bool` only");
+        }
+        if numbers > 0 && (matching.keys.is_some() || matching.many.is_some()) {
+            return self.refuse(at, "a number has no labels to match");
+        }
         let mut whole = match op {
             "and" | "or" | "unless" => json!({ op: [left?, right?] }),
             "atan2" => return self.refuse(at, "atan2 has no counterpart"),

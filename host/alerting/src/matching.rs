@@ -5,7 +5,7 @@
 
 use sentinel_model::alert::Alert;
 use sentinel_model::series::{MatchOp, Matcher, Selector, SelectorError};
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// The most bytes of one text with conditions.
 pub const MAX_TEXT: usize = 4096;
@@ -65,25 +65,10 @@ impl fmt::Display for Matchers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, one) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { ", " };
-            let symbol = OPERATORS.iter().find(|(_, op)| *op == one.op).map_or("=", |(s, _)| s);
-            write!(f, "{separator}{}{symbol}", one.label)?;
-            quoted(f, &one.value)?;
+            write!(f, "{separator}{one}")?;
         }
         Ok(())
     }
-}
-
-/// With the escapes that are read, and no others.
-fn quoted(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
-    f.write_char('"')?;
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => write!(f, "\\{c}")?,
-            '\n' => f.write_str("\\n")?,
-            c => f.write_char(c)?,
-        }
-    }
-    f.write_char('"')
 }
 
 /// Those of two characters first: they begin with one of the others.

@@ -145,7 +145,11 @@ async fn tests_of_notifiers(home: &Home, pager: &Receiver, broken: &Receiver) ->
     let failed: Value = serde_json::from_str(&said.out)?;
     let id = failed["delivery"]["notification"]["id"].as_str().context("id")?.to_owned();
     ensure!(failed["delivery"]["state"] == "dead", "{failed}");
-    let dropped = home.json(&["dlq", "drop", &id, "--by", "ann"])?;
+    let all = ["dlq", "drop", "--all", "--by", "ann"];
+    let said = home.sentinel(all)?;
+    ensure!(said.code == 1 && said.err.contains("--yes"), "all are asked about: {said:?}");
+    ensure!(home.json(&["dlq", "list"])?["notifications"][0]["notification"]["id"] == id.as_str());
+    let dropped = home.json(&[&all[..], &["--yes"]].concat())?;
     ensure!(dropped["notifications"][0]["state"] == "dropped", "{dropped}");
     ensure!(home.json(&["dlq", "list"])?["notifications"] == serde_json::json!([]));
     let said = home.sentinel(["notify", "test", "untrusted", "--by", "ann"])?;

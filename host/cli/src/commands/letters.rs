@@ -8,6 +8,7 @@ use sentinel_model::alert::DeliveryState;
 use sentinel_server::api::{ByBody, NotificationBody, NotificationsBody, TestBody};
 
 use super::attention::Author;
+use super::fleet::decide::confirm;
 use super::now;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -31,7 +32,7 @@ pub(crate) enum DlqCommand {
     /// Send dead letters again, with a whole new budget of attempts.
     Retry(Chosen),
     /// Put dead letters away: they are never sent.
-    Drop(Chosen),
+    Drop(PutAway),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +52,15 @@ pub(crate) struct Chosen {
     all: bool,
     #[command(flatten)]
     author: Author,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutAway {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Do not ask, where all are meant
+    #[arg(long, short)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -85,11 +95,17 @@ pub(super) async fn dlq(
             printer.data(&body, |look| show(&body, look))?;
         }
         DlqCommand::Retry(chosen) => {
-            let many = take_up(chosen, "retry", client, printer).await?;
+            let (by, ids) = chosen.read(client).await?;
+            let many = take_up(&by, ids, "retry", client, printer).await?;
             printer.say(&format!("{many} dead letters are sent again"));
         }
-        DlqCommand::Drop(chosen) => {
-            let many = take_up(chosen, "drop", client, printer).await?;
+        DlqCommand::Drop(PutAway { chosen, yes }) => {
+            let all = chosen.all;
+            let (by, ids) = chosen.read(client).await?;
+            if all && !yes && !ids.is_empty() {
+                confirm(&format!("put {} dead letters away, never to be sent?", ids.len()))?;
+            }
+            let many = take_up(&by, ids, "drop", client, printer).await?;
             printer.say(&format!("{many} dead letters were put away"));
         }
     }
@@ -100,22 +116,29 @@ async fn letters(client: &Client, limit: u32) -> Result<NotificationsBody, Failu
     client.get("/v1/dead-letters", &[("limit", limit.to_string())]).await
 }
 
+impl Chosen {
+    /// Who chose, and what.
+    async fn read(self, client: &Client) -> Result<(String, Vec<String>), Failure> {
+        let by = self.author.name()?;
+        if !self.all {
+            return Ok((by, self.ids));
+        }
+        let found = letters(client, MOST_AT_ONCE).await?.notifications;
+        Ok((by, found.into_iter().map(|delivery| delivery.notification.id).collect()))
+    }
+}
+
 async fn take_up(
-    chosen: Chosen,
+    by: &str,
+    ids: Vec<String>,
     what: &str,
     client: &Client,
     printer: &Printer,
 ) -> Result<usize, Failure> {
-    let by = chosen.author.name()?;
-    let mut ids = chosen.ids;
-    if chosen.all {
-        let found = letters(client, MOST_AT_ONCE).await?.notifications;
-        ids = found.into_iter().map(|delivery| delivery.notification.id).collect();
-    }
     let mut done = Vec::with_capacity(ids.len());
     for id in ids {
         let path = format!("/v1/notifications/{id}/{what}");
-        let body: NotificationBody = client.post(&path, &ByBody { by: by.clone() }).await?;
+        let body: NotificationBody = client.post(&path, &ByBody { by: by.to_owned() }).await?;
         done.push(body.delivery);
     }
     let many = done.len();

@@ -114,6 +114,21 @@ impl Matcher {
     }
 }
 
+impl fmt::Display for Matcher {
+    /// `label="value"`, with the escapes that are read, and no others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}\"", self.label, self.op.symbol())?;
+        for c in self.value.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
 /// Which series: one name, and conditions on labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Selector {
@@ -148,26 +163,12 @@ impl fmt::Display for Selector {
             return Ok(());
         }
         f.write_str("{")?;
-        for (i, m) in self.matchers.iter().enumerate() {
+        for (i, matcher) in self.matchers.iter().enumerate() {
             let separator = if i == 0 { "" } else { ", " };
-            write!(f, "{separator}{}{}", m.label, m.op.symbol())?;
-            quote(f, &m.value)?;
+            write!(f, "{separator}{matcher}")?;
         }
         f.write_str("}")
     }
-}
-
-/// With the escapes that are read, and no others.
-fn quote(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
-    f.write_char('"')?;
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => write!(f, "\\{c}")?,
-            '\n' => f.write_str("\\n")?,
-            c => f.write_char(c)?,
-        }
-    }
-    f.write_char('"')
 }
 
 impl std::str::FromStr for Selector {
