@@ -46,8 +46,9 @@ fn fair_share(members: &BTreeSet<&str>, me: &str, partitions: u16) -> usize {
 /// A partition that this subscription has.
 struct Part {
     hold: Hold,
-    /// None while it is given back.
-    pulling: Option<AbortHandle>,
+    pulling: AbortHandle,
+    /// Until it is given back.
+    is_read: bool,
 }
 
 /// The partitions of one subscription.
@@ -81,9 +82,9 @@ impl Share {
     pub(super) async fn begin(&mut self, life: Life) {
         self.pullers.shutdown().await;
         self.parts.retain(|partition, _| *partition < life.mark.partitions);
-        let read = self.parts.iter().filter(|(_, part)| part.pulling.is_some());
+        let read = self.parts.iter().filter(|(_, part)| part.is_read);
         for partition in read.map(|(partition, _)| *partition).collect::<Vec<_>>() {
-            let pulling = Some(self.pull(life, partition));
+            let pulling = self.pull(life, partition);
             self.parts.entry(partition).and_modify(|part| part.pulling = pulling);
         }
     }
@@ -125,7 +126,7 @@ impl Share {
         let fair = fair_share(&members, &self.name, life.mark.partitions);
         self.give_back(fair).await;
         self.take_more(life, fair, &taken).await?;
-        let has = self.parts.values().filter(|part| part.pulling.is_some()).count();
+        let has = self.parts.values().filter(|part| part.is_read).count();
         Ok(has == fair && self.parts.len() == has)
     }
 
@@ -134,7 +135,7 @@ impl Share {
             let is_lost = part.hold.is_lost();
             if is_lost {
                 tracing::warn!(partition, "another worker may read this partition by now");
-                part.pulling.take().inspect(AbortHandle::abort);
+                part.pulling.abort();
                 self.inbox.forget_waiting(*partition);
             }
             !is_lost
@@ -143,20 +144,21 @@ impl Share {
 
     /// Stops to read what is above the share, and releases what nothing is being done with any more.
     async fn give_back(&mut self, fair: usize) {
-        let mut has = self.parts.values().filter(|part| part.pulling.is_some()).count();
+        let mut has = self.parts.values().filter(|part| part.is_read).count();
         for (partition, part) in self.parts.iter_mut().rev() {
-            if has > fair
-                && let Some(pulling) = part.pulling.take()
-            {
+            if has > fair && part.is_read {
                 tracing::info!(partition, "gives a partition to another worker");
-                pulling.abort();
+                part.pulling.abort();
+                part.is_read = false;
                 has -= 1;
             }
         }
         let mut done = Vec::new();
-        for (partition, _) in self.parts.iter().filter(|(_, part)| part.pulling.is_none()) {
+        for (partition, part) in self.parts.iter().filter(|(_, part)| !part.is_read) {
+            // One that is at work at this moment may still enter what it has.
+            let has_ended = part.pulling.is_finished();
             self.inbox.forget_waiting(*partition);
-            if !self.inbox.has_any(*partition) {
+            if has_ended && !self.inbox.has_any(*partition) {
                 done.push(*partition);
             }
         }
@@ -173,7 +175,7 @@ impl Share {
         fair: usize,
         taken: &BTreeSet<String>,
     ) -> Result<(), BusError> {
-        let mut has = self.parts.values().filter(|part| part.pulling.is_some()).count();
+        let mut has = self.parts.values().filter(|part| part.is_read).count();
         for partition in 0..life.mark.partitions {
             if has >= fair {
                 return Ok(());
@@ -184,8 +186,8 @@ impl Share {
             }
             if let Some(hold) = self.shared.take(&name).await? {
                 tracing::info!(partition, "reads a partition");
-                let pulling = Some(self.pull(life, partition));
-                self.parts.insert(partition, Part { hold, pulling });
+                let pulling = self.pull(life, partition);
+                self.parts.insert(partition, Part { hold, pulling, is_read: true });
                 has += 1;
             }
         }
