@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sentinel_bus::{Bus, BusError, Delivery, MAX_PAYLOAD_BYTES, Message, MessageId, Subscription};
 use sentinel_model::ids::{AgentId, Epoch};
 
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// No test waits longer for anything; NATS hands out again what got lost long before.
+const PATIENCE: Duration = Duration::from_secs(90);
 const AT_ONCE: Duration = Duration::ZERO;
 
 pub fn message(agent: &str, seq: u64) -> Message {

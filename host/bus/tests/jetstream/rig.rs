@@ -10,8 +10,8 @@ use sentinel_test_services::{Nats, Services};
 
 use crate::contract::message;
 
-/// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// No test waits longer for anything; NATS hands out again what got lost long before.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A nats-server of its own.
 pub struct Rig {
