@@ -377,6 +377,10 @@ mod tests {
         proxy.set(Rule::HalfOpen);
         let silent = ask(&mut stream, 1).unwrap_err().kind();
         assert!(matches!(silent, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{silent}");
+        // The answer may be under way still: it is to be swallowed, not to pass later.
+        while !proxy.shared.state().pairs.iter().any(|pair| pair.swallowed) {
+            thread::sleep(Duration::from_millis(5));
+        }
         proxy.set(Rule::Pass);
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         assert!(ask(&mut stream, 3).is_err());

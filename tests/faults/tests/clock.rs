@@ -14,7 +14,8 @@ fn agents_whose_clocks_are_wrong_by_hours_lose_nothing() -> Result<()> {
     let seed = number("SENTINEL_SEED", 1);
     println!("SENTINEL_SEED={seed}");
     let mut site = Site::start(&Options::new(seed))?;
-    for (behind, ahead) in [(-5, 3), (2, -7)] {
+    // Three hours ahead and one: an hour that ends between the two does not make them the same.
+    for (behind, ahead) in [(-5, 3), (1, -7)] {
         for (name, hours) in [("agent-1", behind), ("agent-2", ahead)] {
             site.role_mut(name).kill();
             site.role_mut(name).set_clock(hours * HOUR_MS);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use sentinel_test_services::{
     Nats, Postgres, RegistryFolder, RegistryProcess, Services, steady_port,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,17 @@ fn registry(folder: &Path) -> Result<RegistryProcess> {
     let publish = ["plugin", "publish", plugin, "--key", key, "--token-file", "token"];
     registry.run(&[&publish[..], &["--registry", &url]].concat())?;
     Ok(serving)
+}
+
+/// Ports of both servers, REST and gRPC: no two the same, although nobody listens there yet.
+fn ports() -> Result<([u16; 2], [u16; 2])> {
+    let mut ports = BTreeSet::new();
+    while ports.len() < 4 {
+        ports.insert(steady_port()?);
+    }
+    let mut ports = ports.into_iter();
+    let mut next = || ports.next().context("a port");
+    Ok(([next()?, next()?], [next()?, next()?]))
 }
 
 /// Whether a server says that it is ready.
@@ -88,7 +99,7 @@ impl Site {
         let postgres = Postgres::start(&services, options.postgres)?;
         let database = postgres.database()?;
         let registry = registry(path)?;
-        let (rest, grpc) = ([steady_port()?, steady_port()?], [steady_port()?, steady_port()?]);
+        let (rest, grpc) = ports()?;
         let seed = options.seed;
         let at = socket(&postgres)?;
         let (servers_store, servers_url) = database_wire(path, "ss", at.clone(), seed)?;
