@@ -183,18 +183,21 @@ async fn without_a_free_connection_it_is_said_and_work_resumes() {
     .unwrap();
     let options = PostgresOptions {
         connections: 2,
-        acquire_timeout: Duration::from_millis(300),
+        acquire_timeout: Duration::from_secs(5),
         ..PostgresOptions::default()
     };
     let store = open(&server, options).await;
-    let mut sleeping = Vec::new();
+    let (mut sleeping, mut refused) = (Vec::new(), 0);
     sentinel_test_services::wait("all connections to be taken", || {
-        let is_free = server.query("postgres", "SELECT 1").is_ok();
-        if is_free {
+        if server.query("postgres", "SELECT 1").is_ok() {
             let mut psql = server.psql("postgres");
-            sleeping.push(psql.args(["-c", "SELECT pg_sleep(60)"]).spawn().unwrap());
+            sleeping.push(psql.args(["-c", "SELECT pg_sleep(600)"]).spawn().unwrap());
+            refused = 0;
+        } else {
+            refused += 1;
         }
-        !is_free
+        // For a while: the session of the last question that was answered may have to end yet.
+        refused > 30
     })
     .unwrap();
     let refused = store.commit(vec![record("a", 1)], T0).await;
@@ -204,7 +207,7 @@ async fn without_a_free_connection_it_is_said_and_work_resumes() {
         child.wait().unwrap();
     }
     let free =
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%sleep(60)'";
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%sleep(600)'";
     sentinel_test_services::wait("a connection", || server.query("postgres", free).is_ok())
         .unwrap();
     while let Err(error) = store.commit(vec![record("a", 1)], T0).await {
@@ -217,8 +220,9 @@ async fn without_a_free_connection_it_is_said_and_work_resumes() {
 async fn a_statement_that_takes_too_long_is_given_up_and_writes_nothing() {
     let server = server::shared();
     let options = PostgresOptions {
-        statement_timeout: Duration::from_millis(400),
-        lock_timeout: Duration::from_millis(200),
+        // Far below what the obstacles last, and far above what anything else takes.
+        statement_timeout: Duration::from_secs(5),
+        lock_timeout: Duration::from_secs(2),
         ..PostgresOptions::default()
     };
     let url = server.database().unwrap();
