@@ -3,7 +3,7 @@
 use crate::eventually;
 use crate::sentinel::{Home, Up};
 use anyhow::{Context, Result, ensure};
-use sentinel_test_services::free_port;
+use sentinel_test_services::steady_port;
 use serde_json::Value;
 use std::fs::File;
 use std::path::PathBuf;
@@ -57,7 +57,8 @@ impl<'h> Apart<'h> {
         let file = home.path().join("apart.yaml");
         std::fs::write(&file, config)?;
         let registry = registry.registry()?;
-        let ports = [(free_port()?, free_port()?), (free_port()?, free_port()?)];
+        // A server that was killed comes back on its port: nobody may have taken it meanwhile.
+        let ports = [(steady_port()?, steady_port()?), (steady_port()?, steady_port()?)];
         Ok(Self { home, config: file, registry, ports })
     }
 

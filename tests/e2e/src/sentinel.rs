@@ -6,6 +6,7 @@ pub use up::Up;
 
 use crate::given;
 use anyhow::{Context, Result, ensure};
+use sentinel_test_services::steady_port;
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -24,18 +25,6 @@ pub struct Home {
 #[must_use]
 pub fn publisher_key() -> PathBuf {
     given("SENTINEL_PUBLISHER_KEY", "dev-keys/sentinel.key")
-}
-
-/// A port on which nobody listens, below those that the system gives to anybody who asks for
-/// none, so that it is still free after a restart.
-fn free_port() -> Result<u16> {
-    for _ in 0..1000 {
-        let port = rand::random_range(12_000..30_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no port is free")
 }
 
 /// What a CLI command printed and how it ended.
@@ -67,7 +56,7 @@ impl Home {
     pub fn on_ports_of_its_own() -> Result<Self> {
         let mut ports = [0; 3];
         for port in &mut ports {
-            *port = free_port()?;
+            *port = steady_port()?;
         }
         Ok(Self { ports, ..Self::new()? })
     }

@@ -3,6 +3,7 @@
 use crate::{Process, Services, wait};
 use anyhow::Result;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use zbus::zvariant::OwnedObjectPath;
 
@@ -42,7 +43,7 @@ impl SessionBus {
         let mut command = services.command("dbus-daemon")?;
         command.arg("--config-file").arg(config).args(["--nofork", "--nopidfile"]);
         let process = Process::start(&mut command, &folder.join("bus.log"))?;
-        wait("the session bus", || socket.exists())?;
+        wait("the session bus", || UnixStream::connect(&socket).is_ok())?;
         Ok(Self { folder: folder.to_owned(), _process: process })
     }
 

@@ -24,12 +24,13 @@ pub use smtp_faults::{FaultySmtp, SmtpFault, SmtpSession, SmtpStep};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a service may take to come up.
@@ -115,14 +116,17 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// A port on which nobody listens, below those that the system gives to connections: one that is
-/// still free after its owner was killed, and that nobody reaches by connecting from it.
+/// still free after its owner was killed, and that nobody reaches by connecting from it. No process
+/// is given the same one twice: what was asked for may be listened on later.
 ///
 /// # Errors
 /// Where none is free.
 pub fn steady_port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     (0..1_000)
         .map(|_| 12_000 + (RandomState::new().build_hasher().finish() % 18_000) as u16)
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port))
         .context("no port is free")
 }
 

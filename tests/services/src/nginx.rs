@@ -1,6 +1,6 @@
 //! A real nginx.
 
-use crate::{Process, Services, free_port, get, wait};
+use crate::{Process, Services, get, steady_port, wait};
 use anyhow::Result;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ impl Nginx {
     /// Where it is not among the services or does not come up.
     pub fn start(services: &Services, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let (port, root) = (free_port()?, folder.display());
+        let (port, root) = (steady_port()?, folder.display());
         let config = format!(
             "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;
              events {{ worker_connections 256; }}

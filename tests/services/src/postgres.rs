@@ -100,10 +100,16 @@ impl Postgres {
     pub fn start(services: &Services, settings: &[&str]) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let template = template(services)?;
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let name = format!("sentinel-postgres-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        own_folder(&folder)?;
+        let folder = loop {
+            let number = STARTED.fetch_add(1, Ordering::Relaxed);
+            let name = format!("sentinel-postgres-{}-{number}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            // What was killed left its folder behind, and ids of processes come again.
+            if !folder.exists() {
+                own_folder(&folder)?;
+                break folder;
+            }
+        };
         let mut server = Self {
             command: services.program("postgres")?.0,
             library_path: services.program("postgres")?.1,

@@ -1,6 +1,6 @@
 //! A real server that speaks S3: `moto`'s.
 
-use crate::{Process, free_port, get, wait};
+use crate::{Process, get, steady_port, wait};
 use anyhow::{Result, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ impl S3 {
     /// # Errors
     /// Where it does not come up.
     pub fn start(program: &Path, folder: &Path) -> Result<Self> {
-        let port = free_port()?;
+        let port = steady_port()?;
         let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         let process = Process::start(&mut command, &folder.join("s3.log"))?;

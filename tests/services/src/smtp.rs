@@ -126,7 +126,9 @@ impl SmtpServer {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             read => read?,
         };
-        kept.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        // A line that is being written has no end yet.
+        let whole = kept.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// How long a start may take: compiling plugins the first time, on a busy machine.
 const START: Duration = Duration::from_secs(180);
-/// How long a stop may take.
-const STOP: Duration = Duration::from_secs(30);
+/// How long a stop may take, of several processes one after the other too.
+const STOP: Duration = Duration::from_secs(90);
 
 /// A running `sentinel up`. Killed when it is dropped.
 pub struct Up<'h> {
