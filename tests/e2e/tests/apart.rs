@@ -66,6 +66,12 @@ async fn an_up_whose_bus_and_store_are_elsewhere_is_one_worker_among_others() ->
     let up = home.up().await?;
     std::fs::copy(home.data().join("server.key"), home.path().join("agents.key"))?;
     let apart = Apart::new(&home, &up, &config)?;
+    // Whoever asks first keeps them.
+    eventually("it keeps alerts itself", SOON, || async {
+        Ok((keeping(&up).await? == [(true, "local".to_owned())]).then_some(()))
+    })
+    .await
+    .with_context(|| home.log())?;
     let _one = apart.worker("one")?;
     eventually("one of both keeps alerts", SOON, || async {
         Ok((keeping(&up).await? == [(true, "local".to_owned()), (false, "one".to_owned())])
@@ -95,6 +101,12 @@ async fn a_worker_that_dies_and_a_nats_that_comes_back_empty_lose_and_double_no_
     let one = apart.worker("one")?;
     let _agent = apart.agent(&server).await?;
     samples_since(&apart, &server, began, "samples come").await?;
+    // Whoever asks first keeps alerts.
+    eventually("the first worker keeps alerts", SOON, || async {
+        Ok((keeping(&server).await? == [(true, "one".to_owned())]).then_some(()))
+    })
+    .await
+    .with_context(|| apart.log("one"))?;
     let two = apart.worker("two")?;
     // They share the partitions, and one of them keeps alerts.
     eventually("the second worker has its share", SOON, || async {
