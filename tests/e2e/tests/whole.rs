@@ -1,13 +1,13 @@
 //! The whole way of a sample and of an alert, in real processes.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sentinel_e2e::counter::now;
 use sentinel_e2e::receiver::Receiver;
 use sentinel_e2e::sentinel::Home;
 use sentinel_e2e::{eventually, nginx};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 
 const BASE: &str = "version: 1
 worker:
@@ -33,8 +33,12 @@ async fn a_new_installation_monitors_this_machine_and_goes_on_after_a_stop() -> 
     for metric in
         ["system_memory_usage_bytes", "system_network_io_bytes_total", "system_uptime_seconds"]
     {
-        let answer = home.json(&["query", metric, "--last", "5m"])?;
-        assert!(!answer["series"].as_array().context("series")?.is_empty(), "{metric}");
+        eventually(metric, SOON, || async {
+            let answer = home.json(&["query", metric, "--last", "5m"])?;
+            let series = answer["series"].as_array().context("series")?;
+            Ok((!series.is_empty()).then_some(()))
+        })
+        .await?;
     }
     let offsets = up
         .until("everything committed", "/v1/status", SOON, |status| {
@@ -43,9 +47,14 @@ async fn a_new_installation_monitors_this_machine_and_goes_on_after_a_stop() -> 
         })
         .await?;
     assert!(offsets["synced"].as_u64() <= offsets["written"].as_u64());
-    let said = home.sentinel(["status"])?;
-    assert_eq!(said.code, 0, "{}", said.err);
-    assert!(said.out.contains("system") && said.out.contains("alert-dsl"), "{}", said.out);
+    // What a worker says of itself is stored every few seconds.
+    eventually("the status names what runs", SOON, || async {
+        let said = home.sentinel(["status"])?;
+        ensure!(said.code == 0, "{}", said.err);
+        ensure!(said.out.contains("system") && said.out.contains("alert-dsl"), "{}", said.out);
+        Ok(Some(()))
+    })
+    .await?;
 
     assert!(up.stop().await?.success());
     let before = now();
@@ -88,14 +97,15 @@ async fn a_real_nginx_is_collected_and_a_changed_configuration_needs_no_restart(
         slots.iter().any(|slot| slot["name"] == "nginx-front").then_some(())
     })
     .await?;
-    let answer = eventually("samples of nginx", SOON, || async {
+    let labels = eventually("samples of nginx", SOON, || async {
         let names: Vec<String> =
             serde_json::from_value(up.get("/v1/metrics?prefix=nginx_").await?)?;
-        Ok((!names.is_empty()).then_some(names))
+        let name = names.first().context("no metric of nginx")?;
+        let found = up.get(&format!("/v1/query?selector={name}")).await?;
+        Ok(found["series"].as_array().and_then(|all| Some(all.first()?["labels"].clone())))
     })
     .await?;
-    let series = up.get(&format!("/v1/query?selector={}", answer[0])).await?;
-    assert_eq!(series["series"][0]["labels"]["site"], "front");
+    assert_eq!(labels["site"], "front");
 
     home.configure("version: 1\nagent: {intervall: 1s}\n")?;
     eventually("the problem is said", SOON, || async {
