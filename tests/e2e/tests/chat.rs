@@ -9,7 +9,7 @@ use sentinel_test_notifiers::{Fault, Faulty, Server, Service, discord, teams, te
 use sentinel_test_services::{Mail, Services, SmtpServer, SmtpTls};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 /// Secrets that the host alone knows; they stand in the URLs.
 const SECRET: &str = "7f0e-which-nobody-else-knows";
 /// Each service refuses once for now, then takes a message and says so half.
@@ -19,7 +19,7 @@ fn chat(name: &str, origin: &str, config: &str) -> String {
     format!(
         "    - slot: {name}
       plugin: sentinel/{name}
-      config: {{{config}, timeout: 1s}}
+      config: {{{config}, timeout: 5s}}
       grants:
         http:
           origins: [\"{origin}\"]

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 
 /// What the foreign receiver wrote down for one path.
 fn noted(log: &Path, path: &str) -> Result<Vec<Value>> {
@@ -102,7 +102,7 @@ async fn slack_has_one_message_a_group_its_thread_and_no_silent_repeat() -> Resu
     let notifier = format!(
         "    - slot: slack
       plugin: sentinel/slack
-      config: {{token: slack-token, channel: \"#alerts\", api: \"{origin}/api\", timeout: 1s}}
+      config: {{token: slack-token, channel: \"#alerts\", api: \"{origin}/api\", timeout: 5s}}
       grants:
         http:
           origins: [\"{origin}\"]
@@ -148,7 +148,7 @@ async fn pagerduty_calls_once_whatever_becomes_of_the_attempts() -> Result<()> {
     let notifier = format!(
         "    - slot: pagerduty
       plugin: sentinel/pagerduty
-      config: {{routing_key: pagerduty-key, api: \"{origin}\", timeout: 1s}}
+      config: {{routing_key: pagerduty-key, api: \"{origin}\", timeout: 5s}}
       grants:
         http:
           origins: [\"{origin}\"]

@@ -75,6 +75,10 @@ fn exchange<S: Service>(
 ) -> std::io::Result<Option<TcpStream>> {
     let mut reader = BufReader::new(stream.try_clone()?.take(MAX_BYTES));
     let call = read_call(&mut reader)?;
+    if call.method.is_empty() {
+        // Whoever went before it asked has asked nothing.
+        return Ok(None);
+    }
     let mut stream = stream;
     match service.look(|one| one.take(&call)) {
         Reply::Closed | Reply::Untrusted => Ok(None),
