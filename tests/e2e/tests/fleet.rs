@@ -208,7 +208,7 @@ async fn operators_decide_by_commands_and_hosts_are_moved_to_another_key() -> Re
     ensure!(status.contains("agent web-1") && status.contains("worker local"), "{status}");
     let mut install = vec!["plugin", "install", "sentinel/counter", "--on", "role=web"];
     install.extend(["--slot", "count", "--grant", "kv=4KiB", "--interval", "300ms"]);
-    install.extend(["--set", "slot=count", "--set", "rows=5", "--timeout", "60s"]);
+    install.extend(["--set", "slot=count", "--set", "rows=5", "--timeout", "90s"]);
     done(&install).with_context(|| format!("{}\n{}", web.log(), db.log()))?;
     let count = [("count", "running")];
     let both = |status: &Value, number| {
@@ -233,7 +233,7 @@ async fn operators_decide_by_commands_and_hosts_are_moved_to_another_key() -> Re
     command.arg("--operators").arg(&list);
     let up = home.start(command).await?;
     // The worker is told by `up`; hosts believe whom they enrolled with.
-    let said = home.sentinel(["fleet", "resign", "--key", "new.key"])?;
+    let said = home.sentinel(["fleet", "resign", "--key", "new.key", "--timeout", "90s"])?;
     ensure!(said.code == 1 && said.err.contains("2 hosts refused set 2"), "{}", said.err);
     ensure!(said.err.contains("local runs set 2"), "{}", said.err);
     until(&up, &[&web, &db], "hosts refuse it, and go on", |status| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Everything that the hostile plugin asks for.
 const GRANTS: &str =
     "{http: {origins: [\"http://127.0.0.1:1\"], methods: [GET]}, kv: {max_bytes: 65536}}";
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 
 /// A built plugin as its next release.
 fn next_release(home: &Home, built: &Path, version: &str) -> Result<PathBuf> {

@@ -6,6 +6,8 @@ use sentinel_e2e::{eventually, given};
 use sentinel_test_services::{Keyring, Services, SessionBus};
 use std::time::Duration;
 
+const SOON: Duration = Duration::from_secs(90);
+
 fn services() -> Result<Services> {
     Services::read(&given("SENTINEL_SERVICES", "services/services.json"))
 }
@@ -41,7 +43,7 @@ async fn the_key_of_secrets_is_in_the_desktops_keyring_and_a_keyring_that_is_awa
         let status = home.json(&["status"])?.to_string();
         Ok(status.contains("secrets are not available").then_some(()))
     };
-    eventually("the warning", Duration::from_secs(30), warned).await?;
+    eventually("the warning", SOON, warned).await?;
     ensure!(!home.data().join("secrets.key").exists(), "no other key takes its place");
 
     let _keyring = Keyring::start(&services, &bus)?;
@@ -49,7 +51,7 @@ async fn the_key_of_secrets_is_in_the_desktops_keyring_and_a_keyring_that_is_awa
         let status = home.json(&["status"])?.to_string();
         Ok((!status.contains("secrets are not available")).then_some(()))
     };
-    eventually("the secrets again", Duration::from_secs(60), well).await?;
+    eventually("the secrets again", SOON, well).await?;
     let listed = secret(&home, &["list"], "")?;
     ensure!(listed.out == "token\n", "{listed:?}");
     up.stop().await?;

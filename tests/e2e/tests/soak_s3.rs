@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long what one instance commits may take until another shows it.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(90);
 
 /// A server that speaks S3, with one bucket.
 struct Bucket {
