@@ -229,9 +229,23 @@ async fn operators_decide_by_commands_and_hosts_are_moved_to_another_key() -> Re
     let pinned = done(&["fleet", "operators", "--add", new.trim_matches('"')])?;
     let list = file("both.json", &pinned)?;
     assert!(up.stop().await?.success());
+    let stopped = now();
     let mut command = home.up_command();
     command.arg("--operators").arg(&list);
     let up = home.start(command).await?;
+    // They come back in their own time, and a command waits for nobody who is silent.
+    up.until("both are heard of again", "/v1/agents", SOON, |agents| {
+        let heard = |name: &str| {
+            let one = agents.as_array()?.iter().find(|one| one["id"] == name)?;
+            (one["last_seen"].as_i64()? > stopped).then_some(())
+        };
+        heard("web-1").and(heard("db-1"))
+    })
+    .await?;
+    until(&up, &[&web, &db], "the worker is heard of again", |status| {
+        (host(status, "local")?["state"] == "current").then_some(())
+    })
+    .await?;
     // The worker is told by `up`; hosts believe whom they enrolled with.
     let said = home.sentinel(["fleet", "resign", "--key", "new.key", "--timeout", "90s"])?;
     ensure!(said.code == 1 && said.err.contains("2 hosts refused set 2"), "{}", said.err);
