@@ -15,7 +15,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// How long an enrolment may take on a busy machine.
-const ENROLS: Duration = Duration::from_secs(60);
+const ENROLS: Duration = Duration::from_secs(90);
 
 /// Whoever decides what the fleet of an `up` runs.
 pub struct Operator {

@@ -34,7 +34,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a service may take to come up.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(90);
 
 /// The services that are there.
 #[derive(Debug, Clone, Deserialize)]
@@ -142,7 +142,7 @@ pub fn get(port: u16, path: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Waits, at most a minute, until something is so.
+/// Waits, at most a minute and a half, until something is so.
 ///
 /// # Errors
 /// Where it does not come to be.
