@@ -387,9 +387,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_has_a_hint() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // Nobody listens on it, and nobody else gets it.
+        let kept = tokio::net::TcpSocket::new_v4().unwrap();
+        kept.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = kept.local_addr().unwrap();
         let client =
             Client::new(base(&address.to_string()).unwrap(), None, &LinkTls::default()).unwrap();
         let failure = client.get::<String>("/v1/status", &[]).await.unwrap_err();

@@ -161,7 +161,11 @@ mod tests {
 
     #[tokio::test]
     async fn it_ends_though_somebody_holds_a_connection() {
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        // Kept all along, so that nobody else gets it: it may be bound again.
+        let kept = tokio::net::TcpSocket::new_v4().unwrap();
+        kept.set_reuseaddr(true).unwrap();
+        kept.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = kept.local_addr().unwrap();
         let health = Health::serve(Some(port), Registry::new()).await.unwrap();
         let held = tokio::net::TcpStream::connect(port).await.unwrap();
         health.stop().await;
