@@ -18,7 +18,7 @@ sentinel_runtime::compile_child_hook!();
 
 /// Longest from a withdrawal until nothing of the plugin runs, busy machines included; calls
 /// have a limit of [`CALL_MS`], so whoever waits that out is found.
-const SHORT: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(15);
 /// Time limit of calls that never end by themselves.
 const CALL_MS: u64 = 30_000;
 

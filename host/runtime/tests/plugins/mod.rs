@@ -72,6 +72,13 @@ impl Host {
         Self { runtime, metrics, dir }
     }
 
+    /// One that leaves a plugin alone for a minute after the second failure in a row.
+    pub(crate) fn patient() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (runtime, metrics) = start_with(dir.path(), 60_000);
+        Self { runtime, metrics, dir }
+    }
+
     pub(crate) async fn slot(&self, spec: SlotSpec) -> Slot {
         self.slot_with(spec, Services::none()).await
     }
@@ -83,10 +90,14 @@ impl Host {
 
 /// A runtime over a folder that may have a cache already.
 pub(crate) fn start(dir: &Path) -> (Arc<Runtime>, prometheus::Registry) {
+    start_with(dir, 10)
+}
+
+fn start_with(dir: &Path, first_wait_ms: u32) -> (Arc<Runtime>, prometheus::Registry) {
     let metrics = prometheus::Registry::new();
     let mut options = RuntimeOptions::new(dir, CompilerCommand::hooked(), metrics.clone());
     options.threads = 2;
-    options.first_wait_ms = 10;
+    options.first_wait_ms = first_wait_ms;
     (Runtime::start(options).unwrap(), metrics)
 }
 
