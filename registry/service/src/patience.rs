@@ -200,7 +200,7 @@ mod tests {
         assert!(PATIENCE.budget(u64::MAX) > Duration::from_secs(1));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_after_the_grace() {
         let (near, _far) = tokio::io::duplex(100);
         let mut stream = PatientStream::new(near, PATIENCE);
@@ -210,7 +210,7 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_millis(60), "grace, and 100 bytes' worth");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_drops_is_given_up_and_one_that_takes_all_is_not() {
         for (pause, survives) in [(Duration::from_millis(5), false), (Duration::ZERO, true)] {
             let (near, mut far) = tokio::io::duplex(1);
