@@ -10,7 +10,7 @@ use program::{Commands, User, module};
 use serde_json::{Value, json};
 
 /// How long a start may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// `sentinel up` on free ports, without a plugin. Killed when it is dropped.
 struct Up(Child);
@@ -154,7 +154,8 @@ fn the_fleet_of_an_up_is_decided_by_its_owner_and_a_set_that_cannot_run_is_refus
     let status = user.run(&["fleet", "status"]);
     assert!(status.code == 1 && status.talk.contains("refused the set"), "{}", status.talk);
 
-    let out = user.done(&["plugin", "uninstall", "rows", "--yes", "--note", "it traps"]);
+    let uninstall = ["plugin", "uninstall", "rows", "--yes", "--note", "it traps"];
+    let out = user.done(&[&uninstall[..], &["--timeout", "90s"]].concat());
     assert!(out.talk.contains("runs set 2"), "{}", out.talk);
     host_says(&user, "agent", |host| host["number"] == 2 && host["state"] == "current");
     user.done(&["fleet", "status"]);

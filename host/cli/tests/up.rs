@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Any free port.
 const ANY: &str = "127.0.0.1:0";
 /// How long something may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn command(home: &Path, listen: &str, grpc: &str, registry: &str) -> Command {
     let config = home.join("sentinel.yaml");
