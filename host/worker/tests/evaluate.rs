@@ -241,6 +241,8 @@ async fn evaluators_see_what_was_stored_before_and_what_is_committed_since() {
     let running = Running::start(&rig, Duration::ZERO).await;
     until("what was stored is seen", async || seen.load(Ordering::SeqCst) == 3).await;
     ingest.take(&[4, 5].map(|seq| rig.sample(seq, 1))).await;
+    // Before the clock moves: what comes after the evaluation waits for its next time.
+    until("they came", async || rig.windows.read().size().1 == 5).await;
     running.advance(&rig, 10_000);
     until("what came since is seen", async || seen.load(Ordering::SeqCst) == 5).await;
     assert_eq!(running.status.read().errors.len(), 0);
