@@ -192,7 +192,7 @@ async fn life(routes: Option<&serde_json::Value>, death: Death) -> bool {
     for fires in [true, false] {
         holds.store(fires, Ordering::SeqCst);
         let told = if fires { 1 } else { 2 };
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
         loop {
             if mortal.is_dead() && !died {
                 died = true;
