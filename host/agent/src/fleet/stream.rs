@@ -145,9 +145,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_does_not_listen_is_an_error() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // Its port stays taken, so that nobody else comes to listen there.
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = silent.local_addr().unwrap();
         let mut stream = stream(&format!("http://{address}"));
         assert!(tokio::time::timeout(SOON, stream.next(0)).await.unwrap().is_err());
     }

@@ -8,7 +8,7 @@ use axum::routing::post;
 use prost::Message as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// What a server took over HTTP.
 #[derive(Clone, Default)]
@@ -48,9 +48,11 @@ async fn no_grpc() -> (String, Taken) {
     (format!("http://{address}"), asked)
 }
 
-async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// Where nobody listens, nor comes to as long as the port is held.
+fn nobody() -> (String, TcpSocket) {
+    let port = TcpSocket::new_v4().unwrap();
+    port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (format!("http://{}", port.local_addr().unwrap()), port)
 }
 
 fn one() -> PushRequest {
@@ -96,7 +98,7 @@ async fn where_grpc_does_not_come_through_the_same_is_posted_over_http() {
 
 #[tokio::test]
 async fn where_a_server_is_gone_the_next_one_is_taken() {
-    let gone = nobody().await;
+    let (gone, _port) = nobody();
     let (http, taken) = rest().await;
     let servers = servers(&[(&gone, None), (&gone, Some(&http))]);
     pushed(&servers).await;
