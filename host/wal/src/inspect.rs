@@ -5,6 +5,8 @@
 //! log writes with each new segment: it may know of more by now. What is behind the last whole record of the segment that
 //! is being written is a record on its way, and no damage.
 
+mod holder;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -19,9 +21,6 @@ use crate::meta::{CLEAN_FILE, CleanMarker, EpochMeta, META_FILE, Meta, newer};
 use crate::scan::Scan;
 use crate::storage::LOCK_FILE;
 use crate::{Epoch, Error, FoundGap, GapReason, MAX_META_BYTES, MetaFile, Result, StorageFile};
-
-/// The kernel's list of locks.
-const LOCKS: &str = "/proc/locks";
 
 /// What a folder holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,10 +248,7 @@ impl Looking {
         let inode = file.metadata().map_err(|e| Error::io("measure", LOCK_FILE, e))?.ino();
         let said = self.small(LOCK_FILE)?.unwrap_or_default();
         let said = std::str::from_utf8(&said).ok().and_then(|text| text.trim().parse().ok());
-        let Ok(locks) = fs::read_to_string(LOCKS) else {
-            return Ok(said.filter(|pid: &u32| Path::new(&format!("/proc/{pid}")).exists()));
-        };
-        Ok(holder_in(&locks, inode, said))
+        Ok(holder::of(inode, said))
     }
 
     fn file(&self, name: &str) -> Result<Option<InspectedFile>> {
@@ -325,18 +321,6 @@ fn head(file: &dyn StorageFile) -> [u8; SEGMENT_HEADER_BYTES] {
 fn unix_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`: who has locked the file `inode`; `said` is what the file says, for
-/// a process of another namespace, whose number is not shown.
-fn holder_in(locks: &str, inode: u64, said: Option<u32>) -> Option<u32> {
-    let held = locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let ["FLOCK", _, _, pid, file] = words.get(1..6)? else { return None };
-        let same = file.rsplit(':').next()?.parse() == Ok(inode);
-        same.then(|| pid.parse::<u32>().ok().filter(|pid| *pid > 0))
-    })?;
-    Some(held.or(said).unwrap_or(0))
 }
 
 /// Segments by epoch, in the order in which the epochs began, and what is missing of each.

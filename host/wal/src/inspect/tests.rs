@@ -1,4 +1,4 @@
-use super::*;
+use super::holder::holder_in;
 
 #[test]
 fn the_holder_of_a_lock_is_found_among_all_locks() {
