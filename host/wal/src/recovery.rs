@@ -244,7 +244,7 @@ impl Opening<'_> {
         Ok((kept, hinted))
     }
 
-    /// Reads a segment whole, makes what is intact durable and cuts off the rest.
+    /// Reads a segment whole, makes what is intact durable and cuts off the rest. Its records stay as old as they are.
     fn check(&mut self, f: &Found, entry: &EpochMeta, upper: u64) -> Result<Usable> {
         let name = segment_name(f.number);
         let mut scan = Scan::new(f.file.clone(), SEGMENT_HEADER_BYTES as u64, f.len);
@@ -271,6 +271,8 @@ impl Opening<'_> {
         let end = scan.good_end();
         self.report.truncated_bytes += scan.trailing_bytes();
         if last >= f.first {
+            let written =
+                self.storage.modified(&name).map_err(|e| Error::io("look at the time of", &name, e))?;
             if let Some(from) = unsure_from {
                 // A sync that failed before the crash may have left pages clean that never reached the disk.
                 match write_again(f.file.as_ref(), from, end) {
@@ -282,6 +284,9 @@ impl Opening<'_> {
             }
             if f.len > end {
                 f.file.truncate(end).map_err(|e| Error::io("truncate", &name, e))?;
+            }
+            if let Some(at) = written {
+                f.file.set_modified(at).map_err(|e| Error::io("set the time of", &name, e))?;
             }
             f.file.sync_data().map_err(|e| Error::io("sync", &name, e))?;
         }

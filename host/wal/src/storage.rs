@@ -41,6 +41,14 @@ pub trait StorageFile: Send + Sync {
     /// # Errors
     /// Any I/O error.
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Says when it was last written to, in place of now; storage that does not know ([`Storage::modified`]) need not.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn set_modified(&self, at: SystemTime) -> io::Result<()> {
+        let _ = at;
+        Ok(())
+    }
     /// Its size in bytes.
     ///
     /// # Errors
@@ -263,6 +271,10 @@ impl StorageFile for RealFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn set_modified(&self, at: SystemTime) -> io::Result<()> {
+        self.0.set_modified(at)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -181,6 +181,32 @@ fn records_that_are_too_old_are_dropped_and_counted_and_younger_ones_stay() {
 }
 
 #[test]
+fn records_are_as_old_after_a_crash_as_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // Where no offsets are left each segment is read, and what it has beyond its records is cut off.
+    let log = open(dir.path());
+    fill(&log, 9);
+    drop(log);
+    for name in ["meta", "meta.next"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    let files = segments(dir.path());
+    let aged = SystemTime::now() - Duration::from_secs(7200);
+    for file in &files[..2] {
+        fs::File::options().write(true).open(file).unwrap().set_modified(aged).unwrap();
+    }
+    drop(open(dir.path()));
+    for file in &files[..2] {
+        let found = fs::metadata(file).unwrap();
+        assert!(found.len() < 4096, "it was cut");
+        assert_eq!(found.modified().unwrap(), aged, "{}", file.display());
+    }
+    let max_age = Some(Duration::from_secs(3600));
+    let (log, _) = Log::open(dir.path(), Options { max_age, ..options() }).unwrap();
+    assert_eq!(log.stats().dropped_records, 8);
+}
+
+#[test]
 fn a_segment_is_left_in_time_for_its_records_to_go_by_age() {
     let dir = tempfile::tempdir().unwrap();
     let max_age = Some(Duration::from_secs(1));
