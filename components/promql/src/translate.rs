@@ -78,7 +78,8 @@ impl Translator {
     /// An expression where PromQL takes rows only.
     fn of_rows(&mut self, node: &Node) -> Option<Value> {
         if is_number(node) {
-            return self.refuse(node.at, "a number where rows are needed; write vector(…) around it");
+            return self
+                .refuse(node.at, "a number where rows are needed; write vector(…) around it");
         }
         self.expression(node)
     }
@@ -328,9 +329,8 @@ impl Translator {
         matching: &Matching,
     ) -> Option<Value> {
         let is_set = ["and", "or", "unless"].contains(&op);
-        let [left, right] = [&sides[0], &sides[1]].map(|side| {
-            if is_set { self.of_rows(side) } else { self.expression(side) }
-        });
+        let [left, right] = [&sides[0], &sides[1]]
+            .map(|side| if is_set { self.of_rows(side) } else { self.expression(side) });
         let numbers = sides.iter().filter(|side| is_number(side)).count();
         let compares = !is_set && !"+-*/%^".contains(op);
         if numbers == 2 && compares && !matching.as_number {

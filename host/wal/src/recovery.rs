@@ -271,8 +271,10 @@ impl Opening<'_> {
         let end = scan.good_end();
         self.report.truncated_bytes += scan.trailing_bytes();
         if last >= f.first {
-            let written =
-                self.storage.modified(&name).map_err(|e| Error::io("look at the time of", &name, e))?;
+            let written = self
+                .storage
+                .modified(&name)
+                .map_err(|e| Error::io("look at the time of", &name, e))?;
             if let Some(from) = unsure_from {
                 // A sync that failed before the crash may have left pages clean that never reached the disk.
                 match write_again(f.file.as_ref(), from, end) {
