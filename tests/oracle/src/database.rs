@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use sentinel_store::format::{Codec, batch, chunk};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection, Row};
+use sqlx::{Connection, Row, Transaction};
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -46,8 +46,33 @@ pub struct Stored {
 /// # Errors
 /// Where it cannot be read, or what it holds cannot be decoded.
 pub async fn read(place: &str) -> Result<Stored> {
-    let postgres = place.starts_with("postgres://") || place.starts_with("postgresql://");
-    if postgres { from_postgres(place).await } else { from_sqlite(place).await }
+    if is_postgres(place) { from_postgres(place).await } else { from_sqlite(place).await }
+}
+
+/// Whether it is the URL of a PostgreSQL; else it is the path of a file.
+pub(crate) fn is_postgres(place: &str) -> bool {
+    place.starts_with("postgres://") || place.starts_with("postgresql://")
+}
+
+/// One moment for all questions.
+pub(crate) async fn one_moment(
+    connection: &mut PgConnection,
+) -> Result<Transaction<'_, sqlx::Postgres>> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
+}
+
+/// The SQLite file of a path, to be read.
+pub(crate) async fn sqlite(path: &str) -> Result<SqliteConnection> {
+    ensure!(std::path::Path::new(path).is_file(), "{path} is no database");
+    let options = SqliteConnectOptions::from_str(&format!("sqlite://{path}"))?;
+    // Not opened for reading alone: what a killed process left in the write-ahead log counts.
+    let options =
+        options.pragma("query_only", "1").busy_timeout(std::time::Duration::from_secs(10));
+    SqliteConnection::connect_with(&options).await.context("the database")
 }
 
 /// Where a stream's ledger must stand: (stream in words, committed, rows of the ledger as first
@@ -72,11 +97,7 @@ fn ledger(stream: String, committed: i64, mut ranges: Vec<(i64, i64)>) -> Option
 
 async fn from_postgres(url: &str) -> Result<Stored> {
     let mut connection = PgConnection::connect(url).await.context("the database")?;
-    let mut transaction = connection.begin().await?;
-    // One moment for all questions.
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .execute(&mut *transaction)
-        .await?;
+    let mut transaction = one_moment(&mut connection).await?;
     let of = |relation: &str| {
         format!(
             "SELECT labels->>'agent', labels->>'slot', labels->>'series', value, \
@@ -132,12 +153,7 @@ async fn from_postgres(url: &str) -> Result<Stored> {
 type Known = HashMap<u32, (Generator, String)>;
 
 async fn from_sqlite(path: &str) -> Result<Stored> {
-    ensure!(std::path::Path::new(path).is_file(), "{path} is no database");
-    let options = SqliteConnectOptions::from_str(&format!("sqlite://{path}"))?;
-    // Not opened for reading alone: what a killed process left in the write-ahead log counts.
-    let options =
-        options.pragma("query_only", "1").busy_timeout(std::time::Duration::from_secs(10));
-    let mut connection = SqliteConnection::connect_with(&options).await.context("the database")?;
+    let mut connection = sqlite(path).await?;
     let mut transaction = connection.begin().await?;
     let mut known = Known::new();
     let sql = "SELECT id, labels FROM series WHERE name = ?";

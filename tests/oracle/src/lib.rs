@@ -1,4 +1,4 @@
-//! The oracle of lost and doubled samples.
+//! The oracle of lost and doubled samples, and of alerts ([`alerts`]).
 //!
 //! The fixture `sentinel/counter` makes rows whose values are 1, 2, 3 …, and says in its agent's
 //! log how far that was synced. The database must hold each of those values exactly once; above
@@ -6,6 +6,7 @@
 //! nothing twice. [`judge`] decides that from two things alone: what the generators said
 //! ([`logs`]) and what is stored ([`database`]). It asks no part of Sentinel.
 
+pub mod alerts;
 pub mod database;
 pub mod logs;
 mod report;
