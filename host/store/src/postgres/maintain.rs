@@ -9,8 +9,8 @@ use crate::samples::tail::Tail;
 use crate::{Maintenance, StoreError};
 use hashbrown::HashMap;
 use sentinel_model::ids::AgentId;
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -18,6 +18,9 @@ use std::pin::Pin;
 const MAX_PACKED: u64 = 16 << 20;
 /// Held by the process that keeps the database; others pass it over meanwhile.
 const LOCK: i64 = 0x53_454e_5449_0002;
+/// That lock's transaction says nothing while a call works, and locks nothing else: PostgreSQL waits so long for its
+/// end, in milliseconds. Work that takes longer loses the lock, and nothing with it.
+const GUARDED_IDLE_MS: &str = "240000";
 
 /// What upkeep remembers between calls.
 #[derive(Default)]
@@ -38,9 +41,10 @@ impl PostgresStore {
         // see to it that nothing was done by somebody else.
         let mut guard = self.0.pool.acquire().await?;
         let mut guard = guard.begin().await?;
-        let sql = "SELECT pg_try_advisory_xact_lock($1)";
-        let is_ours: bool = sqlx::query_scalar(sql).bind(LOCK).fetch_one(&mut *guard).await?;
-        if !is_ours {
+        let sql = "SELECT pg_try_advisory_xact_lock($1), \
+                   set_config('idle_in_transaction_session_timeout', $2, true)";
+        let query = sqlx::query(sql).bind(LOCK).bind(GUARDED_IDLE_MS);
+        if !query.fetch_one(&mut *guard).await?.try_get::<bool, _>(0)? {
             return Ok((Maintenance::default(), false));
         }
         let mut conn = self.0.pool.acquire().await?;

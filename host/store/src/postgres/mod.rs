@@ -95,6 +95,10 @@ pub struct PostgresOptions {
     pub statement_timeout: Duration,
     /// How long a statement waits for a lock.
     pub lock_timeout: Duration,
+    /// How long PostgreSQL waits, in a transaction, for the next word of a process before it takes the transaction
+    /// back: longer than the longest work between two statements of one (the columns of some thousand chunks, which
+    /// take well below a second of a processor), since what stands still in one may keep others from their commits.
+    pub idle_timeout: Duration,
 }
 
 impl Default for PostgresOptions {
@@ -110,6 +114,7 @@ impl Default for PostgresOptions {
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
         }
     }
 }

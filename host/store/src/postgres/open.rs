@@ -26,7 +26,7 @@ fn connect_options(
         .options([
             ("statement_timeout", millis(options.statement_timeout)),
             ("lock_timeout", millis(options.lock_timeout)),
-            ("idle_in_transaction_session_timeout", millis(4 * options.statement_timeout)),
+            ("idle_in_transaction_session_timeout", millis(options.idle_timeout)),
             ("timezone", "UTC".to_owned()),
             // Statements are short: compiling one takes longer than running it.
             ("jit", "off".to_owned()),
