@@ -13,7 +13,7 @@ pub use attention::{
     AcknowledgeBody, AcknowledgedBody, ByBody, NotificationBody, PreviewBody, SilenceBody,
     SilencedBody, SilencesBody, TestBody, WayBody, WaysBody,
 };
-pub use batches::{BatchBody, BatchesBody, DeadBody, StreamBody};
+pub use batches::{BatchBody, BatchesBody, DeadBody, SampleBody, SamplesBody, StreamBody};
 pub use notifiers::{DecidedBy, NotifierBody, NotifierWorkerBody, NotifiersBody};
 pub use rules::{
     AppliedBody, ApplyBody, ChangeBody, CheckBody, CheckedBody, CostBody, FieldBody, FileBody,

@@ -2,11 +2,14 @@
 
 mod served;
 
+use sentinel_model::batch::BatchBuilder;
+use sentinel_model::columns::Kind;
 use sentinel_model::ids::{AgentId, Epoch};
 use sentinel_store::Store as _;
 use sentinel_store::ingest::{Commit, Content};
 use serde_json::{Value, json};
 use served::{EPOCH, NOW, Served, TOKEN, serve};
+use std::sync::Arc;
 
 async fn get(served: &Served, path: &str, accept: &str) -> (u16, Vec<u8>) {
     let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -83,6 +86,73 @@ async fn committed_records_are_listed_in_pages_and_dead_ones_give_their_bytes() 
     ] {
         let (status, body) = read(&served, &path).await;
         assert_eq!(status, expected, "{path}: {body}");
+    }
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_record_shows_the_samples_that_it_brought_until_they_are_packed() {
+    const ROWS: usize = 1_205;
+    let served = serve().await;
+    let mut builder = BatchBuilder::new();
+    for row in 0..ROWS {
+        let of = (row % 100).to_string();
+        let labels = [("agent", "web-1"), ("of", of.as_str())];
+        let value = if row == 0 { f64::NAN } else { row as f64 / 8.0 };
+        builder.push("load", labels, Kind::Gauge, value, NOW + row as i64);
+    }
+    let batch = Content::Samples(Arc::new(builder.build().unwrap()));
+    let commit = |seq, content| Commit {
+        agent: AgentId::new("web-1").unwrap(),
+        epoch: EPOCH,
+        seq,
+        hash: [7; 32],
+        content,
+    };
+    let nothing = Content::Samples(Arc::new(BatchBuilder::new().build().unwrap()));
+    let skip = Content::Skipped { to: 3 };
+    let commits = vec![commit(1, batch), commit(2, nothing), commit(3, skip)];
+    served.store.commit(commits, NOW).await.unwrap();
+
+    let one = |rest: &str| format!("/v1/batches/web-1/{}/{rest}", hex::encode(EPOCH.0));
+    let row = |row: usize| {
+        let value = if row == 0 { json!("NaN") } else { json!(row as f64 / 8.0) };
+        let labels = json!({"agent": "web-1", "of": (row % 100).to_string()});
+        json!({"name": "load", "labels": labels, "time": NOW + row as i64, "value": value})
+    };
+    for (asked, rows, more) in [
+        ("1", 0..1_000, true),
+        ("1?row=1000", 1_000..ROWS, false),
+        ("1?row=3&limit=2", 3..5, true),
+        ("1?limit=10000", 0..ROWS, false),
+        ("1?row=4294967295", 0..0, false),
+    ] {
+        let (status, body) = read(&served, &one(asked)).await;
+        assert_eq!((status, &body["rows"], &body["packed"]), (200, &json!(ROWS), &Value::Null));
+        assert_eq!(body["samples"]["more"], more, "{asked}");
+        let expected: Vec<Value> = rows.map(row).collect();
+        assert_eq!(body["samples"]["rows"], json!(expected), "{asked}");
+    }
+    let (_, empty) = read(&served, &one("2")).await;
+    assert_eq!(empty["samples"], json!({"rows": [], "more": false}), "{empty}");
+    let (_, skipped) = read(&served, &one("3")).await;
+    assert_eq!((&skipped["samples"], &skipped["packed"]), (&Value::Null, &Value::Null));
+    for refused in ["1?limit=0", "1?limit=10001", "1?row=-1"] {
+        assert_eq!(get(&served, &one(refused), "application/json").await.0, 400, "{refused}");
+    }
+    // A list shows which there are; each is asked for by itself.
+    let (_, listed) = read(&served, "/v1/batches?agent=web-1").await;
+    assert_eq!(listed["batches"][0]["samples"], Value::Null, "{listed}");
+    let url = format!("http://{}{}", served.server.rest(), one("1"));
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    assert_eq!(http.get(url).send().await.unwrap().status(), 401, "nobody without a token");
+
+    while served.store.maintain(NOW + 3 * 3_600_000).await.unwrap().1 {}
+    let (status, packed) = read(&served, &one("1")).await;
+    assert_eq!((status, &packed["samples"]), (200, &Value::Null), "{packed}");
+    let said = packed["packed"].as_str().unwrap();
+    for part in ["1205 samples", "packed", "/v1/query", "agent=\"web-1\""] {
+        assert!(said.contains(part), "{said}");
     }
     served.server.shutdown().await;
 }

@@ -19,6 +19,7 @@ pub mod query;
 mod samples;
 pub mod sqlite;
 pub mod tail;
+mod upkeep;
 pub mod windows;
 
 use access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
@@ -33,11 +34,12 @@ use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
 use sentinel_model::duration::Millis;
-use sentinel_model::ids::{AgentId, Epoch, SlotName};
+use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use std::collections::BTreeMap;
-use tail::{TailPage, TailPosition};
+use tail::{TailBatch, TailPage, TailPosition};
+pub use upkeep::{Maintenance, Sizes};
 use windows::{WindowChange, WindowPart};
 
 /// Why the store did not do what was asked. Nothing of it was done.
@@ -81,34 +83,6 @@ pub enum StoreError {
     /// A bug or an engine error that is none of the above.
     #[error("the database failed: {0}")]
     Engine(String),
-}
-
-/// What packing, rollups or retention did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Maintenance {
-    /// Batches packed into chunks.
-    pub batches_packed: u64,
-    /// Samples packed.
-    pub samples_packed: u64,
-    /// Chunks, rollups, series and whatever else retention dropped.
-    pub dropped: u64,
-    /// The longest time that writers were kept out, in microseconds.
-    pub longest_lock_us: u64,
-}
-
-/// Sizes, for `status` and benchmarks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Sizes {
-    /// Bytes on disk, write-ahead log included.
-    pub bytes: u64,
-    /// Bytes of it that are free inside the file, to be used again before it grows.
-    pub free_bytes: u64,
-    /// Series known.
-    pub series: u64,
-    /// Samples in batches not packed yet.
-    pub tail_samples: u64,
-    /// Samples in chunks.
-    pub packed_samples: u64,
 }
 
 /// What server and workers keep. Every method is atomic and durable when it returns.
@@ -206,6 +180,11 @@ pub trait Store: Send + Sync + 'static {
         from: u64,
         limit: u32,
     ) -> Result<Vec<LedgerEntry>, StoreError>;
+    /// The samples that a record brought, its rows in their order, while its batch lies in the tail whole: for
+    /// [`tail::PACKED_AFTER_MS`] at least, mostly until its hour is packed. `None` where they are packed, or may be in
+    /// part, and where the ledger has no such record, or it brought none.
+    async fn brought(&self, agent: &AgentId, at: Position)
+    -> Result<Option<TailBatch>, StoreError>;
 
     // ---- questions ----
 

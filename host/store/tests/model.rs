@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use sentinel_model::batch::BatchBuilder;
 use sentinel_model::columns::Kind;
-use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::ids::{AgentId, Epoch, Position};
 use sentinel_store::Store;
 use sentinel_store::ingest::{Commit, CommitOutcome, Content};
 use sentinel_store::query::TimeRange;
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
+use sentinel_store::tail::PACKED_AFTER_MS;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,8 +72,12 @@ fn op() -> impl Strategy<Value = Op> {
 /// What is in the ledger of a number: nothing (samples), or that it was skipped.
 type Ledger = BTreeMap<u64, Option<[u8; 32]>>;
 
+/// The rows of a committed record, and when that was.
+type Brought = (i64, Vec<(String, i64, f64)>);
+
 #[derive(Default)]
 struct Model {
+    brought: BTreeMap<(u8, u8, u64), Brought>,
     streams: BTreeMap<(u8, u8), (u64, Ledger)>,
     samples: BTreeMap<(String, i64), f64>,
     ids: BTreeMap<String, u32>,
@@ -124,6 +129,7 @@ impl Model {
         } else if seq > *committed + 1 {
             CommitOutcome::Gap { committed: *committed }
         } else {
+            self.brought.insert((agent, epoch, *committed + 1), (self.now, rows.clone()));
             for n in *committed + 1..=last {
                 ledger.insert(n, (!is_skip).then_some(hash));
             }
@@ -192,6 +198,27 @@ async fn ask(store: &SqliteStore, range: TimeRange) -> BTreeMap<String, Vec<(i64
         .collect()
 }
 
+/// A record is told as it came, or not at all, and for some minutes it is.
+async fn check_records(store: &SqliteStore, model: &Model) {
+    for ((name, epoch, seq), (at, rows)) in &model.brought {
+        let agent = AgentId::new(&format!("agent-{name}")).unwrap();
+        let position = Position { epoch: Epoch([*epoch; 16]), seq: *seq };
+        let found = store.brought(&agent, position).await.unwrap();
+        let Some(found) = found else {
+            let is_new = model.now - at <= PACKED_AFTER_MS;
+            assert!(rows.is_empty() || !is_new, "{name} {epoch} {seq} is gone");
+            continue;
+        };
+        let bits = found.values.iter().map(|value| value.to_bits());
+        let found: Vec<_> = found.series.iter().zip(&found.times).zip(bits).collect();
+        let sent: Vec<_> = rows
+            .iter()
+            .map(|(key, time, value)| ((&model.ids[key], time), value.to_bits()))
+            .collect();
+        assert_eq!(found, sent, "{name} {epoch} {seq}");
+    }
+}
+
 async fn run(ops: Vec<Op>, options: StoreOptions) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
@@ -213,11 +240,13 @@ async fn run(ops: Vec<Op>, options: StoreOptions) {
             Op::Reopen => {
                 store.close().await.unwrap();
                 store = open().await.unwrap();
+                check_records(&store, &model).await;
             }
             Op::Ask { start, length } => {
                 let start = model.now + start * MINUTE;
                 let range = TimeRange { start, end: start + length * MINUTE };
                 assert_eq!(ask(&store, range).await, model.ask(range));
+                check_records(&store, &model).await;
             }
             record => {
                 let (commit, expected) = model.commit(&record);
@@ -227,6 +256,7 @@ async fn run(ops: Vec<Op>, options: StoreOptions) {
         }
     }
     assert_eq!(ask(&store, all).await, model.ask(all));
+    check_records(&store, &model).await;
     model.now += 300 * MINUTE;
     while store.maintain(model.now).await.unwrap().1 {}
     assert_eq!(ask(&store, all).await, model.ask(all));

@@ -1,6 +1,9 @@
 //! Shapes of committed records.
 
+use super::NumberBody;
+use sentinel_model::number::Number;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// Records of one opening of an agent's log.
@@ -46,6 +49,35 @@ pub struct BatchBody {
     /// Of one that could not be processed, as long as it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<DeadBody>,
+    /// Of one that is asked for by itself: the samples that it brought, until they are packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SamplesBody>,
+    /// Of one that is asked for by itself: why its samples are not told, and where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
+}
+
+/// Samples of a record, as they were committed: after the transforms.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SamplesBody {
+    /// They, in the order of the record.
+    pub rows: Vec<SampleBody>,
+    /// Whether there are more after them: ask again, `row` being where to go on.
+    pub more: bool,
+}
+
+/// One sample.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SampleBody {
+    /// The metric's name.
+    pub name: String,
+    /// The labels of its series.
+    pub labels: BTreeMap<String, String>,
+    /// Unix milliseconds.
+    pub time: i64,
+    /// A number, or `"NaN"`, `"+Inf"` or `"-Inf"`, for which JSON has none.
+    #[schema(value_type = NumberBody)]
+    pub value: Number,
 }
 
 /// A record that could not be processed.

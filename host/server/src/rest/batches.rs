@@ -1,23 +1,30 @@
-//! Records as they were committed: which there are, what became of each, and the bytes of those that could not be
-//! processed. The samples of the others are in their series (`/v1/query`, by the label `agent`): a batch is taken apart
-//! within minutes, so that what came together is no longer kept together.
+//! Records as they were committed: which there are, what became of each, the samples that they brought, and the bytes
+//! of those that could not be processed. A batch is packed by series when its hour is over: from then on what came
+//! together is no longer kept together, and its samples are in their series (`/v1/query`, by the label `agent`).
 
 use super::{Context, Failure};
-use crate::api::{BatchBody, BatchesBody, DeadBody, ErrorBody, StreamBody};
+use crate::api::{
+    BatchBody, BatchesBody, DeadBody, ErrorBody, SampleBody, SamplesBody, StreamBody,
+};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sentinel_model::ids::{AgentId, Epoch};
+use sentinel_model::ids::{AgentId, Epoch, Position};
+use sentinel_model::number::Number;
 use sentinel_store::ingest::{AgentStream, LedgerEntry, RecordState};
 use serde::Deserialize;
+use std::collections::HashMap;
 use utoipa::IntoParams;
 
 /// Records in one answer unless asked otherwise, and at most.
 const LISTED: u32 = 100;
 const MAX_LISTED: u32 = 1000;
+/// Samples of one record in one answer unless asked otherwise, and at most.
+const ROWS: u32 = 1000;
+const MAX_ROWS: u32 = 10_000;
 /// The most openings of an agent's log that are listed.
 const MAX_STREAMS: u32 = 100;
 /// The type of a record's own bytes.
@@ -33,6 +40,15 @@ pub(super) struct Which {
     /// From this number on; the first that is known where absent.
     from: Option<u64>,
     /// How many; 100 where absent, at most 1,000.
+    limit: Option<u32>,
+}
+
+/// Which of a record's samples.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Rows {
+    /// The first of them, counted from 0; 0 where absent.
+    row: Option<u32>,
+    /// How many; 1,000 where absent, at most 10,000.
     limit: Option<u32>,
 }
 
@@ -67,7 +83,45 @@ fn batch(agent: &AgentId, epoch: Epoch, entry: LedgerEntry) -> BatchBody {
         rows: entry.rows,
         sha256: hex::encode(entry.hash),
         dead: None,
+        samples: None,
+        packed: None,
     }
+}
+
+/// The samples of a record, or why they are not told.
+async fn brought(
+    context: &Context,
+    (agent, at): (&AgentId, Position),
+    entry: &LedgerEntry,
+    rows: &Rows,
+) -> Result<Result<SamplesBody, String>, Failure> {
+    let packed = || {
+        format!(
+            "the {} samples that it brought are packed with others of their series, as all are when their hour is over: `GET /v1/query`, by the label agent=\"{agent}\"; what is older than raw retention is there as rollups",
+            entry.rows
+        )
+    };
+    if entry.rows == 0 {
+        return Ok(Ok(SamplesBody { rows: Vec::new(), more: false }));
+    }
+    let Some(found) = context.store.brought(agent, at).await? else { return Ok(Err(packed())) };
+    let (all, first) = (found.series.len(), rows.row.unwrap_or(0) as usize);
+    let first = first.min(all);
+    let end = first.saturating_add(rows.limit.unwrap_or(ROWS) as usize).min(all);
+    let mut ids = found.series[first..end].to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let known = context.store.known_series(&ids).await?;
+    let known: HashMap<u32, _> = known.into_iter().map(|one| (one.id, one.key)).collect();
+    let sample = |row: usize| {
+        let key = known.get(&found.series[row])?;
+        let (name, labels) = (key.name.clone(), key.labels.clone().into());
+        let (time, value) = (found.times[row], Number(found.values[row]));
+        Some(SampleBody { name, labels, time, value })
+    };
+    let told: Option<Vec<SampleBody>> = (first..end).map(sample).collect();
+    // A series that is gone by now had all its samples packed, and dropped.
+    Ok(told.map(|rows| SamplesBody { rows, more: end < all }).ok_or_else(packed))
 }
 
 /// Records of one opening of an agent's log, in their order, and which openings there are.
@@ -96,16 +150,20 @@ pub(super) async fn list(
     }))
 }
 
-/// One record. Of one that could not be processed its bytes and why: in JSON, or with `Accept:
-/// application/octet-stream` the bytes alone, as they came.
-#[utoipa::path(get, path = "/v1/batches/{agent}/{epoch}/{sequence}", params(("agent" = String, Path), ("epoch" = String, Path), ("sequence" = u64, Path)), responses((status = 200, content((BatchBody = "application/json"), (Vec<u8> = "application/octet-stream"))), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 406, body = ErrorBody)))]
+/// One record, with the samples that it brought until they are packed. Of one that could not be processed its bytes and
+/// why: in JSON, or with `Accept: application/octet-stream` the bytes alone, as they came.
+#[utoipa::path(get, path = "/v1/batches/{agent}/{epoch}/{sequence}", params(("agent" = String, Path), ("epoch" = String, Path), ("sequence" = u64, Path), Rows), responses((status = 200, content((BatchBody = "application/json"), (Vec<u8> = "application/octet-stream"))), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 406, body = ErrorBody)))]
 pub(super) async fn show(
     State(context): State<Context>,
     Path((agent, of, sequence)): Path<(String, String, u64)>,
+    Query(rows): Query<Rows>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let agent = AgentId::new(&agent).map_err(Failure::bad)?;
     let of = epoch(&of)?;
+    if let Some(limit) = rows.limit.filter(|limit| *limit == 0 || *limit > MAX_ROWS) {
+        return Err(Failure::bad(format!("limit is {limit}; write 1 to {MAX_ROWS}")));
+    }
     let found = context.store.ledger(&agent, of, sequence, 1).await?.pop();
     let entry = found.filter(|entry| entry.seq == sequence);
     let dead = context.store.dead_letter(&agent, of, sequence).await?;
@@ -120,10 +178,20 @@ pub(super) async fn show(
         return Err(Failure::not_found(text));
     };
     if bytes {
-        let text = "only the bytes of a record that could not be processed are kept; the samples of the others are in their series: `GET /v1/query`";
+        let text = "only the bytes of a record that could not be processed are kept; ask for application/json to have the samples of this one";
         return Err(Failure::new(StatusCode::NOT_ACCEPTABLE, text));
     }
+    let at = Position { epoch: of, seq: sequence };
+    let samples = match entry.state {
+        RecordState::Samples => Some(brought(&context, (&agent, at), &entry, &rows).await?),
+        RecordState::Skipped | RecordState::Dead => None,
+    };
     let mut body = batch(&agent, of, entry);
+    match samples {
+        Some(Ok(samples)) => body.samples = Some(samples),
+        Some(Err(packed)) => body.packed = Some(packed),
+        None => {}
+    }
     body.dead = dead.map(|dead| DeadBody {
         at: dead.at,
         reason: dead.reason,

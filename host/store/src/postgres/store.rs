@@ -1,7 +1,5 @@
 //! [`Store`] by PostgreSQL: each method is one call of the module that knows how.
 
-use super::failure::{Again, retried};
-use super::ledger::read_streams;
 use super::{PostgresStore, closed};
 use crate::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
 use crate::agents::{AgentRecord, AgentState, Claim, Enrolled, Heartbeat, NewAgent, WrappedKey};
@@ -11,14 +9,14 @@ use crate::fleet::StoredSet;
 use crate::ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
-use crate::tail::{TailPage, TailPosition};
+use crate::tail::{TailBatch, TailPage, TailPosition};
 use crate::windows::{WindowChange, WindowPart};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
 use sentinel_model::duration::Millis;
-use sentinel_model::ids::{AgentId, Epoch, SlotName};
+use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sqlx::Row;
@@ -75,27 +73,15 @@ impl Store for PostgresStore {
     }
 
     async fn stream_state(&self, agent: &AgentId, epoch: Epoch) -> Result<StreamState, StoreError> {
-        self.still_open()?;
-        let key = &(agent.clone(), epoch);
-        retried(Again::Whenever, || async move {
-            let mut conn = self.0.pool.acquire().await?;
-            let stream = read_streams(&mut conn, std::slice::from_ref(key)).await?;
-            Ok(stream.first().map_or_else(StreamState::default, |one| one.state))
-        })
-        .await
+        let found = self.states_of(&[(agent.clone(), epoch)]).await?;
+        Ok(found.into_iter().next().unwrap_or_default())
     }
 
     async fn stream_states(
         &self,
         streams: &[(AgentId, Epoch)],
     ) -> Result<Vec<StreamState>, StoreError> {
-        self.still_open()?;
-        retried(Again::Whenever, || async move {
-            let mut conn = self.0.pool.acquire().await?;
-            let found = read_streams(&mut conn, streams).await?;
-            Ok(found.into_iter().map(|one| one.state).collect())
-        })
-        .await
+        self.states_of(streams).await
     }
 
     async fn commit(
@@ -141,6 +127,14 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         self.read_ledger(agent, epoch, from, limit).await
+    }
+
+    async fn brought(
+        &self,
+        agent: &AgentId,
+        at: Position,
+    ) -> Result<Option<TailBatch>, StoreError> {
+        self.read_brought(agent, at).await
     }
 
     async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {

@@ -8,6 +8,8 @@
 //! Agents that have a series in common form one *unit*: units are packed as a whole and in
 //! order of commits, so that a sample in the tail is always newer than one in a chunk.
 
+mod order;
+
 use hashbrown::HashMap;
 use sentinel_model::ids::AgentId;
 use std::sync::{Arc, OnceLock};
@@ -122,6 +124,8 @@ struct Group {
 #[derive(Default)]
 struct AgentTail {
     groups: Vec<Group>,
+    /// Of its batches up to this one some are, or were, packed.
+    packed: i64,
 }
 
 /// A sample on its way out: time, order of commits, value.
@@ -326,6 +330,9 @@ impl Tail {
                 });
             }
             groups.retain(|g| !g.entries.is_empty());
+        }
+        for (&id, &number) in &home {
+            self.agents[number as usize].break_at(id);
         }
         self.samples -= samples;
         self.decoded -= decoded;

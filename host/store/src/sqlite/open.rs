@@ -122,7 +122,8 @@ pub(super) async fn open(path: &Path, mut options: StoreOptions) -> Result<Share
         .await?;
     let registry = load_series(&mut conn).await?;
     let mut codec = Codec::new();
-    let tail = load_tail(&mut conn, &mut codec, options.tail_samples).await?;
+    let mut tail = load_tail(&mut conn, &mut codec, options.tail_samples).await?;
+    tail.packed_to(number(&mut conn, "SELECT value FROM meta WHERE key = 'packed_to'").await?);
     let raw = buckets::load(&mut conn, "chunks").await?;
     let rollups = buckets::load(&mut conn, "rollups").await?;
     let writer = Writer {

@@ -10,14 +10,14 @@ use crate::fleet::StoredSet;
 use crate::ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
-use crate::tail::{TailPage, TailPosition};
+use crate::tail::{TailBatch, TailPage, TailPosition};
 use crate::windows::{WindowChange, WindowPart};
 use crate::{Maintenance, Sizes, Store, StoreError};
 use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
 use sentinel_model::duration::Millis;
-use sentinel_model::ids::{AgentId, Epoch, SlotName};
+use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sqlx::{Connection, Executor};
@@ -130,6 +130,14 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         self.read_ledger(agent, epoch, from, limit).await
+    }
+
+    async fn brought(
+        &self,
+        agent: &AgentId,
+        at: Position,
+    ) -> Result<Option<TailBatch>, StoreError> {
+        self.read_brought(agent, at).await
     }
 
     async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {

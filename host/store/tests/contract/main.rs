@@ -12,6 +12,7 @@ mod ingest;
 mod late;
 mod lease;
 mod query;
+mod records;
 #[path = "../server/mod.rs"]
 mod server;
 #[path = "../server/timescale.rs"]
@@ -130,6 +131,8 @@ contract![
     ingest::the_kind_of_a_series_is_the_last_one_sent,
     ingest::a_series_that_is_new_has_the_last_kind_of_its_first_commit,
     ingest::agents_that_begin_together_are_kept_apart,
+    records::what_a_record_brought_is_told_by_its_number,
+    records::what_is_packed_is_told_no_more_and_nothing_else_in_its_place,
     query::selectors_find_series,
     query::names_are_found_by_prefix,
     query::of_samples_at_one_time_the_last_committed_counts,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
 use sentinel_model::duration::Millis;
-use sentinel_model::ids::{AgentId, Epoch, SlotName};
+use sentinel_model::ids::{AgentId, Epoch, Position, SlotName};
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Selector;
 use sentinel_store::access::{ApiToken, Audit, EnrolmentToken, NewAudit, Spent, TokenHash};
@@ -19,7 +19,7 @@ use sentinel_store::ingest::{
 };
 use sentinel_store::lease::Fence;
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
-use sentinel_store::tail::{TailPage, TailPosition};
+use sentinel_store::tail::{TailBatch, TailPage, TailPosition};
 use sentinel_store::windows::{WindowChange, WindowPart};
 use sentinel_store::{Maintenance, Sizes, Store, StoreError};
 use std::collections::BTreeMap;
@@ -119,7 +119,6 @@ impl Store for FlakyStore {
     ) -> Result<Option<u32>, StoreError> {
         self.inner.add_agent_key(id, newest, wrapped, now).await
     }
-
     async fn retire_agent_keys(
         &self,
         id: &AgentId,
@@ -128,7 +127,6 @@ impl Store for FlakyStore {
     ) -> Result<u64, StoreError> {
         self.inner.retire_agent_keys(id, below, until).await
     }
-
     async fn agent_keys(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
         self.inner.agent_keys(id).await
     }
@@ -176,6 +174,13 @@ impl Store for FlakyStore {
         limit: u32,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         self.inner.ledger(agent, epoch, from, limit).await
+    }
+    async fn brought(
+        &self,
+        agent: &AgentId,
+        at: Position,
+    ) -> Result<Option<TailBatch>, StoreError> {
+        self.inner.brought(agent, at).await
     }
     async fn series(&self, selector: &Selector) -> Result<Vec<SeriesInfo>, StoreError> {
         self.inner.series(selector).await
@@ -381,7 +386,6 @@ impl Store for FlakyStore {
     fn describe(&self) -> String {
         self.inner.describe()
     }
-
     async fn sizes(&self) -> Result<Sizes, StoreError> {
         self.inner.sizes().await
     }
