@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use jwt::Jwt;
 use parking_lot::Mutex;
 pub use roles::Role;
-use roles::{Effect, Need, decision};
+use roles::{Became, Effect, Need, decision};
 use sentinel_store::access::{NewAudit, TokenHash};
 use sentinel_store::{Store, StoreError};
 use sha2::{Digest, Sha256};
@@ -282,7 +282,11 @@ pub async fn check_role(State(access): State<Access>, request: Request, next: Ne
         Some(denied) => denied,
         None => next.run(request).await,
     };
-    if let Err(error) = access.0.store.end_audit(id, response.status().as_str()).await {
+    let mut outcome = response.status().as_str().to_owned();
+    if let Some(Became(what)) = response.extensions().get() {
+        outcome = format!("{outcome} {what}");
+    }
+    if let Err(error) = access.0.store.end_audit(id, &outcome).await {
         tracing::error!(%error, id, "what became of a change cannot be written down");
     }
     response

@@ -17,7 +17,7 @@ pub use batches::{BatchBody, BatchesBody, DeadBody, SampleBody, SamplesBody, Str
 pub use notifiers::{DecidedBy, NotifierBody, NotifierWorkerBody, NotifiersBody};
 pub use rules::{
     AppliedBody, ApplyBody, ChangeBody, CheckBody, CheckedBody, CostBody, FieldBody, FileBody,
-    ReadBody,
+    ReadBody, RulesBody,
 };
 pub use sentinel_alerting::routing::{Held, Way};
 use sentinel_model::alert::{Alert, Delivery, Transition};

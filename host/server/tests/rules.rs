@@ -28,7 +28,11 @@ impl Person {
     }
 
     async fn put(&self, body: &ApplyBody) -> (StatusCode, String) {
-        let answer = self.client.put(&self.url).bearer_auth(TOKEN).json(body).send().await.unwrap();
+        self.put_as(TOKEN, body).await
+    }
+
+    async fn put_as(&self, token: &str, body: &ApplyBody) -> (StatusCode, String) {
+        let answer = self.client.put(&self.url).bearer_auth(token).json(body).send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     }
 
@@ -65,5 +69,31 @@ async fn of_two_who_apply_what_they_looked_at_together_one_is_first_and_the_othe
         );
         assert_eq!(rules["rules"].as_array().map(Vec::len), Some(1), "{rules}");
     }
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_is_refused_is_told_who_was_first() {
+    let served = serve().await;
+    let (ann, bob) = (Person::new("ann", &served), Person::new("bob", &served));
+    let tokens = ann.url.replace("/v1/rules", "/v1/api-tokens");
+    let wish = serde_json::json!({"name": "ann of databases", "role": "operator"});
+    let made = ann.client.post(tokens).bearer_auth(TOKEN).json(&wish).send().await.unwrap();
+    let made: serde_json::Value = made.json().await.unwrap();
+    let token = made["token"].as_str().unwrap();
+    let looked = bob.looks(1).await;
+    assert_eq!(ann.put_as(token, &ann.body(1, Some(looked), false)).await.0, StatusCode::OK);
+    // Who only looks, or applies what is there already, puts nothing in force.
+    bob.looks(2).await;
+    assert_eq!(bob.put(&ann.body(1, None, false)).await.0, StatusCode::OK);
+    let (status, said) = bob.put(&bob.body(1, Some(looked), false)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{said}");
+    let first = "version 1 of the rules is in force, applied by ann of databases (api-";
+    assert!(said.contains(first), "{said}");
+    assert!(said.contains("), not 0: somebody else was first; nothing was changed"), "{said}");
+    let rules = bob.client.get(&bob.url).bearer_auth(TOKEN).send().await.unwrap();
+    let rules: serde_json::Value = rules.json().await.unwrap();
+    let by = rules["applied_by"].as_str().unwrap();
+    assert!(by.starts_with("ann of databases (api-"), "{rules}");
     served.server.shutdown().await;
 }

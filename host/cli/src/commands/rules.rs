@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use sentinel_model::document::MAX_DOCUMENT;
 use sentinel_model::rule::RuleSet;
-use sentinel_server::api::{FileBody, ProblemBody};
+use sentinel_server::api::{FileBody, ProblemBody, RulesBody};
 
 use crate::args::Global;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::files;
 use crate::output::table::Table;
-use crate::output::{Look, Printer};
+use crate::output::{Look, Printer, human};
 
 /// Most files of one apply.
 const MAX_FILES: usize = 10_000;
@@ -90,9 +90,12 @@ pub(super) async fn run(
         RulesCommand::Test(command) => test::run(&command, printer),
         RulesCommand::Schema(command) => test::schema(&command, printer),
         RulesCommand::Show => {
-            let rules: RuleSet = client.get("/v1/rules", &[]).await?;
-            printer.data(&rules, |look| show(&rules, look))?;
-            if rules.rules.is_empty() {
+            let rules: RulesBody = client.get("/v1/rules", &[]).await?;
+            printer.data(&rules, |look| show(&rules.set, look))?;
+            if rules.set.version > 0 {
+                printer.say(&since(&rules));
+            }
+            if rules.set.rules.is_empty() {
                 printer.say("there are no rules");
                 printer.hint("apply some with `sentinel rules apply FILE`");
             }
@@ -172,6 +175,12 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(TESTS))
 }
 
+fn since(rules: &RulesBody) -> String {
+    let RuleSet { version, applied_at, .. } = rules.set;
+    let by = rules.applied_by.as_ref().map_or_else(String::new, |who| format!(" by {who}"));
+    format!("version {version}, applied {}{by}", human::moment(applied_at))
+}
+
 fn show(rules: &RuleSet, look: Look) -> String {
     if rules.rules.is_empty() {
         return String::new();
@@ -224,6 +233,16 @@ mod tests {
         assert!(
             collect(&[dir.path().join("none.yaml")]).unwrap_err().message.contains("none.yaml")
         );
+    }
+
+    #[test]
+    fn rules_say_since_when_they_are_in_force_and_who_applied_them() {
+        let set =
+            serde_json::json!({ "version": 7, "applied_at": 1_700_000_000_000_i64, "rules": [] });
+        let mut rules: RulesBody = serde_json::from_value(set).unwrap();
+        assert_eq!(since(&rules), "version 7, applied 2023-11-14 22:13:20Z");
+        rules.applied_by = Some("ci (api-k7qm-2xhd)".into());
+        assert_eq!(since(&rules), "version 7, applied 2023-11-14 22:13:20Z by ci (api-k7qm-2xhd)");
     }
 
     #[test]

@@ -99,6 +99,10 @@ pub enum Effect {
     Changes,
 }
 
+/// What became of a change, beyond the status of the answer that carries this: it is written down with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Became(pub(crate) String);
+
 /// A route's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {

@@ -117,7 +117,8 @@ pub struct AuditBody {
     pub address: String,
     /// What: the request's method and path.
     pub what: String,
-    /// The answer's status; absent where it is not known what became of it.
+    /// The answer's status, and which version of the rules is in force by it; absent where it is not known what became
+    /// of it.
     pub outcome: Option<String>,
 }
 

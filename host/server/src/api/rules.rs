@@ -1,9 +1,22 @@
 //! Rules: what is sent to be checked and applied, and what comes of it.
 
 use super::ProblemBody;
+use sentinel_model::rule::RuleSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+
+/// The rules in force.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RulesBody {
+    /// They, with their version and when they were applied.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub set: RuleSet,
+    /// Who applied them, if the log of changes says it still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_by: Option<String>,
+}
 
 /// Rule files to apply, as they were read: the server finds every problem and its line.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -2,19 +2,28 @@
 
 use super::failure::problem_body;
 use super::{Context, Failure};
-use crate::api::{AppliedBody, ApplyBody, CheckBody, CheckedBody};
+use crate::access::roles::Became;
+use crate::api::{AppliedBody, ApplyBody, CheckBody, CheckedBody, RulesBody};
 use crate::rules::{Stored, differences, read};
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use sentinel_model::document::{Problem, Problems};
 use sentinel_model::rule::{MAX_RULES, Rule, RuleSet};
 use sentinel_store::StoreError;
+use sentinel_store::access::Audit;
 
-/// The rules in force.
-#[utoipa::path(get, path = "/v1/rules", responses((status = 200, body = Object)))]
-pub(super) async fn current(State(context): State<Context>) -> Result<Json<RuleSet>, Failure> {
-    Ok(Json(context.store.rules().await?))
+/// How many of the newest changes are looked through for who applied the rules in force.
+const LOOKED_THROUGH: u32 = 1_000;
+/// What an apply is in the log of changes.
+const APPLY: &str = "PUT /v1/rules";
+
+/// The rules in force, and who applied them.
+#[utoipa::path(get, path = "/v1/rules", responses((status = 200, body = RulesBody)))]
+pub(super) async fn current(State(context): State<Context>) -> Result<Json<RulesBody>, Failure> {
+    let set = context.store.rules().await?;
+    let applied_by = applied_by(&context, set.version).await?;
+    Ok(Json(RulesBody { set, applied_by }))
 }
 
 /// Says everything that is wrong with files, what of that which they read is not stored, and what
@@ -37,11 +46,11 @@ pub(super) async fn check(
 pub(super) async fn apply(
     State(context): State<Context>,
     Json(body): Json<ApplyBody>,
-) -> Result<Json<AppliedBody>, Failure> {
+) -> Result<(Option<Extension<Became>>, Json<AppliedBody>), Failure> {
     let (rules, warnings) = read_all(&context, &body).await?;
     let before = context.store.rules().await?;
     if let Some(expected) = body.if_version.filter(|expected| *expected != before.version) {
-        return Err(somebody_else(before.version, expected));
+        return Err(somebody_else(&context, before.version, expected).await);
     }
     let mut applied = differences(&before.rules, &rules);
     applied.warnings = warnings.into_iter().map(problem_body).collect();
@@ -56,19 +65,43 @@ pub(super) async fn apply(
             // Another apply came between the comparison and the write.
             Err(StoreError::Conflict(_)) => {
                 let found = context.store.rules().await?.version;
-                return Err(somebody_else(found, before.version));
+                return Err(somebody_else(&context, found, before.version).await);
             }
             Err(error) => return Err(error.into()),
         }
         context.rules.applied();
         tracing::info!(version = set.version, rules = set.rules.len(), "rules applied");
+        return Ok((Some(Extension(Became(in_force(set.version)))), Json(applied)));
     }
-    Ok(Json(applied))
+    Ok((None, Json(applied)))
 }
 
-fn somebody_else(found: u64, expected: u64) -> Failure {
+/// What became of an apply, in the log of changes.
+fn in_force(version: u64) -> String {
+    format!("version {version}")
+}
+
+/// Who applied a version: not known where that is long ago, or is being written down just now.
+async fn applied_by(context: &Context, version: u64) -> Result<Option<String>, StoreError> {
+    if version == 0 {
+        return Ok(None);
+    }
+    let became = format!("{} {}", StatusCode::OK.as_str(), in_force(version));
+    let is_it =
+        |one: &Audit| one.entry.what == APPLY && one.outcome.as_deref() == Some(became.as_str());
+    let newest = context.store.audit(i64::MAX, LOOKED_THROUGH).await?;
+    Ok(newest.into_iter().find(is_it).map(|one| one.entry.who))
+}
+
+async fn somebody_else(context: &Context, found: u64, expected: u64) -> Failure {
+    // It is refused whether it can be said by whom or not.
+    let by = applied_by(context, found).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "who applied the rules is not known");
+        None
+    });
+    let by = by.map_or_else(String::new, |who| format!(", applied by {who}"));
     let said = format!(
-        "version {found} of the rules is in force, not {expected}: somebody else was first; nothing was changed, look at the difference again"
+        "version {found} of the rules is in force{by}, not {expected}: somebody else was first; nothing was changed, look at the difference again"
     );
     Failure::new(StatusCode::CONFLICT, said)
 }
