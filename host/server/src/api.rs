@@ -4,6 +4,7 @@ mod access;
 mod attention;
 mod batches;
 mod notifiers;
+mod plugins;
 mod rules;
 
 pub use access::{
@@ -15,6 +16,7 @@ pub use attention::{
 };
 pub use batches::{BatchBody, BatchesBody, DeadBody, SampleBody, SamplesBody, StreamBody};
 pub use notifiers::{DecidedBy, NotifierBody, NotifierWorkerBody, NotifiersBody};
+pub use plugins::{PluginBody, PluginSlotBody, PluginWishBody, PluginsBody};
 pub use rules::{
     AppliedBody, ApplyBody, ChangeBody, CheckBody, CheckedBody, CostBody, FieldBody, FileBody,
     ReadBody, RulesBody,

@@ -1,5 +1,5 @@
 //! Notifiers of the fleet are changed by sealed sets alone, and by no more than the notifier's own; those of workers'
-//! owners are shown and left to them.
+//! owners are shown and left to them. Plugins of every kind are shown with where they are wanted and where they run.
 
 mod served;
 
@@ -141,5 +141,56 @@ async fn a_notifier_of_a_workers_owner_is_shown_and_is_nobody_elses() {
         body["problems"][0]["message"].as_str().unwrap().contains("the worker one has"),
         "{body}"
     );
+    served.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn plugins_are_shown_by_release_with_where_they_are_wanted_and_where_they_run() {
+    let mut served = serve().await;
+    let (_, agent) = served.enrol().await;
+    drop(agent);
+    let (status, _, none) = ask(&served, "GET", "/v1/plugins", "", String::new()).await;
+    assert_eq!((status, none), (200, json!({"number": 0, "plugins": []})));
+    let wanted = |version: &str, disabled| {
+        let version = version.parse().unwrap();
+        Wish { version, disabled, ..wish("pager", Kind::Notifier, "a") }
+    };
+    let rows = wish("rows", Kind::Transform, "");
+    let set = sealed(1, 1, vec![wanted("1.10.0", true), rows]);
+    assert_eq!(ask(&served, "PUT", "/v1/fleet", "", set).await.0, 200);
+    let digest = Digest::of(b"x").to_string();
+    let slot = |name: &str, kind: &str, plugin: &str, state: &str| {
+        json!({"name": name, "kind": kind, "plugin": plugin, "version": "1.0.0",
+            "digest": digest, "state": state, "calls": 7})
+    };
+    let mut given_up = slot("mine", "notifier", "acme/other", "empty");
+    given_up["reason"] = json!("it failed five times");
+    let said = json!({"slots": [slot("rows", "transform", "acme/x", "running"), given_up]});
+    served.store.save_status("worker/one", &said.to_string(), NOW).await.unwrap();
+    served.store.save_status("worker/two", "nonsense", NOW).await.unwrap();
+    let report = json!({"slots": [slot("load", "collector", "acme/load", "running")]}).to_string();
+    let id = sentinel_model::ids::AgentId::new("web-1").unwrap();
+    let beat = sentinel_store::agents::Heartbeat { id, version: "1".into(), report };
+    served.store.save_heartbeat(beat, NOW + 1).await.unwrap();
+    let (_, _, body) = ask(&served, "GET", "/v1/plugins", "", String::new()).await;
+    let release = |plugin: &str, version: &str, kind: &str, wanted: Value, slots: Value| {
+        json!({"plugin": plugin, "version": version, "digest": digest, "kind": kind,
+            "wanted": wanted, "slots": slots})
+    };
+    let at = |host: &str, role: &str, at: i64, slot: &str, state: &str| json!({"host": host, "role": role, "at": at, "slot": slot, "state": state});
+    let mut empty = at("one", "worker", NOW, "mine", "empty");
+    empty["reason"] = json!("it failed five times");
+    let load = at("web-1", "agent", NOW + 1, "load", "running");
+    let rows = at("one", "worker", NOW, "rows", "running");
+    let wish = |slot: &str, disabled| json!([{"slot": slot, "on": "*", "disabled": disabled}]);
+    let expected = json!({"number": 1, "plugins": [
+        release("acme/load", "1.0.0", "collector", json!([]), json!([load])),
+        release("acme/other", "1.0.0", "notifier", json!([]), json!([empty])),
+        release("acme/x", "1.0.0", "transform", wish("rows", false), json!([rows])),
+        release("acme/x", "1.10.0", "notifier", wish("pager", true), json!([])),
+    ]});
+    assert_eq!(body, expected);
+    let (_, _, one) = ask(&served, "GET", "/v1/plugins?name=acme/load", "", String::new()).await;
+    assert_eq!(one["plugins"], json!([expected["plugins"][0]]), "{one}");
     served.server.shutdown().await;
 }

@@ -170,6 +170,7 @@ pub const TABLE: &[Decision] = &[
         effect: Effect::Reads,
     },
     reads("/v1/agents", Role::Viewer),
+    reads("/v1/plugins", Role::Viewer),
     reads("/v1/fleet", Role::Viewer),
     reads("/v1/fleet/status", Role::Viewer),
     reads("/v1/fleet/history", Role::Viewer),

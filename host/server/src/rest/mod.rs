@@ -10,6 +10,7 @@ mod fleet;
 mod keys;
 mod letters;
 mod notifiers;
+mod plugins;
 pub(crate) mod posted;
 mod query;
 mod rules;
@@ -118,6 +119,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(letters::test))
         .routes(routes!(notifiers::list))
         .routes(routes!(notifiers::show, notifiers::put, notifiers::remove))
+        .routes(routes!(plugins::list))
         .routes(routes!(fleet::put, fleet::sealed))
         .routes(routes!(fleet::history))
         .routes(routes!(fleet::set))
