@@ -10,7 +10,7 @@ use crate::schedule::Strike;
 use crate::{SOON, number, until};
 use anyhow::{Context, Result, bail, ensure};
 use begin::command;
-use sentinel_test_services::{Nats, Postgres, RegistryProcess};
+use sentinel_test_services::{Nats, Postgres, RegistryProcess, SmallDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -37,6 +37,11 @@ pub struct Options<'a> {
     pub rows: u32,
     /// Of the disk that NATS has for itself, in MiB; else it writes where all do.
     pub nats_disk: Option<u32>,
+    /// The same of PostgreSQL.
+    pub postgres_disk: Option<u32>,
+    /// Servers and workers whose own folders are disks of so many MiB; not the first server, whose
+    /// token others read.
+    pub role_disks: &'a [(&'a str, u32)],
     /// Whether somebody stands between agents and servers: see [`crate::middle`].
     pub middle: bool,
 }
@@ -45,7 +50,16 @@ impl Options<'_> {
     /// Small agents, and nothing special.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, postgres: &[], agent: "", rows: 20, nats_disk: None, middle: false }
+        Self {
+            seed,
+            postgres: &[],
+            agent: "",
+            rows: 20,
+            nats_disk: None,
+            postgres_disk: None,
+            role_disks: &[],
+            middle: false,
+        }
     }
 }
 
@@ -82,6 +96,7 @@ impl Wires {
 pub struct Site {
     // In the order in which they end: who gives before who takes, the folder last.
     roles: BTreeMap<&'static str, Role>,
+    disks: BTreeMap<String, SmallDisk>,
     /// What the processes are joined by.
     pub wires: Wires,
     /// Between agents and each server, where there is somebody.
@@ -115,6 +130,20 @@ impl Site {
     /// Where there is none of the name.
     pub fn role_mut(&mut self, name: &str) -> &mut Role {
         self.roles.get_mut(name).expect("a role's name")
+    }
+
+    /// The disk of a process that has one.
+    ///
+    /// # Panics
+    /// Where it has none.
+    #[must_use]
+    pub fn disk(&self, name: &str) -> &SmallDisk {
+        let disk = match name {
+            "nats" => self.nats.disk(),
+            "postgres" => self.postgres.disk(),
+            role => self.disks.get(role),
+        };
+        disk.expect("a disk of its own")
     }
 
     /// NATS.
@@ -196,6 +225,22 @@ impl Site {
         .with_context(|| self.logs())
     }
 
+    /// Waits until what agents count from now on is committed.
+    ///
+    /// # Errors
+    /// Where it is not; the logs are in the message.
+    pub fn until_committed(&mut self) -> Result<()> {
+        let before = self.committed()?;
+        self.counts_on()?;
+        let kept = self.kept();
+        until("what agents count from now on is committed", || {
+            let now = self.committed()?;
+            let is_beyond = |i: usize| now[i] > before[i].max(kept[i]);
+            Ok((is_beyond(0) && is_beyond(1)).then_some(()))
+        })
+        .with_context(|| self.logs())
+    }
+
     /// What a process logged.
     #[must_use]
     pub fn log(&self, name: &str) -> String {
@@ -233,6 +278,7 @@ impl Site {
     /// # Errors
     /// What does not start.
     pub fn revive(&mut self) -> Result<()> {
+        self.postgres.keep_alive()?;
         if self.postgres.pid().is_none() {
             self.postgres.begin()?;
         }
@@ -294,13 +340,20 @@ impl Site {
     /// The last lines of every process.
     #[must_use]
     pub fn logs(&self) -> String {
-        let shown = number("SENTINEL_LINES", SHOWN as u64) as usize;
-        let tails = self.roles.iter().map(|(name, role)| {
-            let log = role.log();
-            let lines: Vec<_> = log.lines().filter(|line| !line.contains("counted: ")).collect();
-            let tail = lines[lines.len().saturating_sub(shown)..].join("\n");
-            format!("---- {name}, ended by itself {} times:\n{tail}\n", role.ended())
+        let nats = std::fs::read(self.folder.path().join("nats/log")).unwrap_or_default();
+        let nats = String::from_utf8_lossy(&nats).into_owned();
+        let others = [("nats", nats), ("postgres", self.postgres.log())];
+        let others = others.map(|(name, log)| format!("---- {name}:\n{}\n", tail(&log)));
+        let roles = self.roles.iter().map(|(name, role)| {
+            format!("---- {name}, ended by itself {} times:\n{}\n", role.ended(), tail(&role.log()))
         });
-        tails.collect()
+        roles.chain(others).collect()
     }
+}
+
+/// The last lines, without what agents count.
+fn tail(log: &str) -> String {
+    let shown = number("SENTINEL_LINES", SHOWN as u64) as usize;
+    let lines: Vec<_> = log.lines().filter(|line| !line.contains("counted: ")).collect();
+    lines[lines.len().saturating_sub(shown)..].join("\n")
 }

@@ -3,10 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use sentinel_faults::site::Options;
 use sentinel_faults::{Site, number, until};
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// PostgreSQL notices that a client is gone while it works for it: locks and connections are free
 /// again as soon as a [`Session`] is dropped.
@@ -15,6 +13,8 @@ const NOTICES: &str = "client_connection_check_interval=200ms";
 const CONNECTIONS: usize = 24;
 /// How many are asked for at a time.
 const AT_ONCE: usize = 4;
+/// How long a worker stands still in soak.
+const STILL: Duration = Duration::from_secs(60);
 
 /// How many commits wait for a lock with a part of their transaction done.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
@@ -48,16 +48,6 @@ fn seed() -> u64 {
     seed
 }
 
-/// Takes all that is left of a file system.
-fn fill(folder: &Path) -> Result<PathBuf> {
-    let path = folder.join("fill");
-    let mut file = File::options().create(true).append(true).open(&path)?;
-    for block in [vec![0; 64 << 10], vec![0; 512]] {
-        while file.write_all(&block).is_ok() {}
-    }
-    Ok(path)
-}
-
 /// What PostgreSQL answers, as the superuser.
 fn sql(site: &mut Site, sql: &str) -> Result<String> {
     let database = site.database().to_owned();
@@ -79,28 +69,6 @@ fn nats_that_comes_back_empty_costs_no_sample() -> Result<()> {
     site.role_mut("worker-1").kill();
     site.nats().kill_and_forget()?;
     site.counts_on()?;
-    println!("{}", site.judge()?);
-    Ok(())
-}
-
-#[test]
-fn soak_nats_whose_disk_is_full_takes_nothing_and_costs_no_sample() -> Result<()> {
-    let mut site = Site::start(&Options { nats_disk: Some(16), ..Options::new(seed()) })?;
-    // What nobody reads piles up: a queue that is emptied as fast as it is filled needs no room.
-    for worker in ["worker-1", "worker-2"] {
-        site.role_mut(worker).kill();
-    }
-    let filled = fill(&site.nats().disk()?)?;
-    let refuses = |site: &Site, name: &str| {
-        site.log(name).lines().any(|line| line.contains("the bus is full; agents wait"))
-    };
-    until("a server says that the bus takes nothing", || {
-        Ok((refuses(&site, "server-1") || refuses(&site, "server-2")).then_some(()))
-    })
-    .with_context(|| site.logs())?;
-    // Agents keep what they count.
-    site.counts_on()?;
-    std::fs::remove_file(filled)?;
     println!("{}", site.judge()?);
     Ok(())
 }
@@ -129,7 +97,7 @@ fn postgresql_that_comes_back_on_a_slow_disk_costs_no_sample() -> Result<()> {
     site.revive()?;
     let delay = sql(&mut site, "SHOW commit_delay")?;
     ensure!(delay == "100000", "PostgreSQL has a commit_delay of {delay}");
-    until_committed(&mut site)?;
+    site.until_committed()?;
     println!("{}", site.judge()?);
     Ok(())
 }
@@ -165,19 +133,6 @@ fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
     Ok(())
 }
 
-/// Waits until what agents count from now on is committed.
-fn until_committed(site: &mut Site) -> Result<()> {
-    let before = site.committed()?;
-    site.counts_on()?;
-    let kept = site.kept();
-    until("what agents count from now on is committed", || {
-        let now = site.committed()?;
-        let is_beyond = |i: usize| now[i] > before[i].max(kept[i]);
-        Ok((is_beyond(0) && is_beyond(1)).then_some(()))
-    })
-    .with_context(|| site.logs())
-}
-
 /// What keeps whoever commits waiting in the middle of its transaction, with what stands before
 /// that table done. Waits until somebody does.
 fn lock(site: &mut Site, table: &str) -> Result<Session> {
@@ -198,7 +153,23 @@ fn a_worker_that_stood_still_beyond_its_hold_commits_nothing_twice() -> Result<(
         site.counts_on()?;
         site.role_mut(name).pause()?;
         // The other has all partitions once the hold is over.
-        until_committed(&mut site)?;
+        site.until_committed()?;
+        site.role_mut(name).resume()?;
+        println!("{}", site.judge().with_context(|| name)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn soak_a_worker_that_stood_still_for_a_minute_commits_nothing_twice() -> Result<()> {
+    let mut site = Site::start(&Options::new(seed()))?;
+    for name in ["worker-1", "worker-2"] {
+        site.counts_on()?;
+        site.role_mut(name).pause()?;
+        let since = Instant::now();
+        site.until_committed()?;
+        // The fault itself: it has lost its hold and its lease, and NATS waits for its answers no more.
+        std::thread::sleep(STILL.saturating_sub(since.elapsed()));
         site.role_mut(name).resume()?;
         println!("{}", site.judge().with_context(|| name)?);
     }
@@ -210,7 +181,7 @@ fn a_worker_that_stands_still_within_a_transaction_does_not_hold_the_others_up()
     let mut site = Site::start(&Options { postgres: &[NOTICES], ..Options::new(seed()) })?;
     // The one that stands still has everything.
     site.role_mut("worker-2").kill();
-    until_committed(&mut site)?;
+    site.until_committed()?;
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
                 AND backend_xid IS NOT NULL AND query LIKE 'INSERT INTO ledger%'";
     until("PostgreSQL waits for it in the middle of a transaction", || {
@@ -227,7 +198,7 @@ fn a_worker_that_stands_still_within_a_transaction_does_not_hold_the_others_up()
     })
     .with_context(|| site.logs())?;
     site.role_mut("worker-2").start()?;
-    until_committed(&mut site)?;
+    site.until_committed()?;
     site.role_mut("worker-1").resume()?;
     println!("{}", site.judge()?);
     Ok(())

@@ -2,6 +2,7 @@
 //! they are (`target/services/services.json`); here they are started, on loopback, on free
 //! ports, in folders that the caller gives, and end with their owner.
 
+mod disk;
 mod keyring;
 mod nats;
 mod nginx;
@@ -12,6 +13,7 @@ mod s3;
 mod smtp;
 mod smtp_faults;
 
+pub use disk::SmallDisk;
 pub use keyring::{Keyring, SessionBus};
 pub use nats::Nats;
 pub use nginx::Nginx;

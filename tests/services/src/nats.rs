@@ -1,11 +1,10 @@
 //! A real nats-server with JetStream.
 
-use crate::{Process, Services, steady_port, wait};
-use anyhow::{Context, Result, ensure};
+use crate::{Process, Services, SmallDisk, steady_port, wait};
+use anyhow::{Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// The largest message it takes: room for the largest of Sentinel.
@@ -23,15 +22,10 @@ pub struct Nats {
     services: Services,
     folder: PathBuf,
     port: u16,
-    /// Of the file system that its data lie on, in MiB, where that is one of its own.
-    disk: Option<u32>,
     process: Option<Process>,
+    /// What its data lie on, where that is one of its own. It goes after the process.
+    disk: Option<SmallDisk>,
 }
-
-/// Starts what follows where a folder is a file system of so many MiB, which ends with it. A user
-/// namespace: nobody has to be root for it.
-const ON_A_DISK: &str = "mkdir -p \"$1\" && \
-    mount -t tmpfs -o \"size=${2}m,mode=700\" sentinel \"$1\" && shift 2 && exec \"$@\"";
 
 impl Nats {
     /// Starts it in a folder of its own, which is made, and waits until it answers.
@@ -53,12 +47,14 @@ impl Nats {
         Ok(nats)
     }
 
-    /// As [`Nats::start`], on a disk of so many MiB, which is empty whenever it starts.
+    /// As [`Nats::start`], on a disk of so many MiB.
     ///
     /// # Errors
     /// As [`Nats::start`], and where there are no user namespaces.
     pub fn on_small_disk(services: &Services, folder: &Path, mebibytes: u32) -> Result<Self> {
-        let mut nats = Self { disk: Some(mebibytes), ..Self::at(services, folder, "", "")? };
+        let mut nats = Self::at(services, folder, "", "")?;
+        std::fs::create_dir(nats.data())?;
+        nats.disk = Some(SmallDisk::new(&nats.data(), mebibytes, &folder.join("log"))?);
         nats.start_again()?;
         Ok(nats)
     }
@@ -86,8 +82,8 @@ impl Nats {
         ensure!(self.process.is_none(), "nats-server runs already");
         let mut command = self.services.command("nats-server")?;
         command.arg("-c").arg(self.folder.join("nats.conf"));
-        if let Some(mebibytes) = self.disk {
-            command = on_a_disk(&command, &self.data(), mebibytes);
+        if let Some(disk) = &self.disk {
+            command = disk.inside(&command);
         }
         self.process = Some(Process::start(&mut command, &self.folder.join("log"))?);
         wait("nats-server", || self.greets())
@@ -108,7 +104,7 @@ impl Nats {
         self.process = None;
     }
 
-    /// Ends it and throws away all that it kept: the next start is an empty one.
+    /// Ends it and throws away all that it kept: the next start is an empty one. Of one that lies where all do.
     ///
     /// # Errors
     /// Where its folder cannot be removed.
@@ -122,13 +118,10 @@ impl Nats {
         self.folder.join("data")
     }
 
-    /// Its data as this process sees them while it runs on a disk of its own.
-    ///
-    /// # Errors
-    /// Where it does not run.
-    pub fn disk(&self) -> Result<PathBuf> {
-        let pid = self.pid().context("nats-server does not run")?;
-        Ok(PathBuf::from(format!("/proc/{pid}/root")).join(self.data().strip_prefix("/")?))
+    /// The disk of its own, where it has one.
+    #[must_use]
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     /// Its process, while it runs.
@@ -148,12 +141,4 @@ impl Nats {
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
-}
-
-fn on_a_disk(command: &Command, folder: &Path, mebibytes: u32) -> Command {
-    let mut on_it = Command::new("unshare");
-    on_it.args(["-r", "-m", "sh", "-c", ON_A_DISK, "sh"]).arg(folder).arg(mebibytes.to_string());
-    on_it.arg(command.get_program()).args(command.get_args());
-    on_it.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    on_it
 }

@@ -3,7 +3,7 @@
 //! The cluster is made once (`initdb`, two seconds) and kept beside the list of services; each
 //! server begins with a copy of it. PostgreSQL refuses to run as root, so root starts it as nobody.
 
-use crate::{Process, Services, wait};
+use crate::{Process, Services, SmallDisk, wait};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, Permissions};
@@ -25,6 +25,9 @@ const SETTINGS: &[&str] = &[
     "max_connections=40",
     "recovery_init_sync_method=syncfs",
 ];
+
+/// The same of one on a small disk: not much of it is for the write-ahead log.
+const SMALL_SETTINGS: &[&str] = &["min_wal_size=32MB", "max_wal_size=48MB"];
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -85,6 +88,8 @@ fn template(services: &Services) -> Result<PathBuf> {
 pub struct Postgres {
     folder: PathBuf,
     server: Option<Process>,
+    /// What its data lie on, where that is one of its own. It goes after the server.
+    disk: Option<SmallDisk>,
     command: PathBuf,
     library_path: String,
     settings: Vec<String>,
@@ -98,8 +103,31 @@ impl Postgres {
     /// # Errors
     /// Where it is not among the services or does not come up.
     pub fn start(services: &Services, settings: &[&str]) -> Result<Self> {
+        let mut server = Self::new(services, settings)?;
+        server.put(services)?;
+        server.begin()?;
+        Ok(server)
+    }
+
+    /// As [`Postgres::start`], on a disk of so many MiB. An empty cluster takes about 60.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`], and where there are no user namespaces.
+    pub fn on_small_disk(services: &Services, settings: &[&str], mebibytes: u32) -> Result<Self> {
+        let settings = [SMALL_SETTINGS, settings].concat();
+        let mut server = Self::new(services, &settings)?;
+        let (data, log) = (server.folder.join("data"), server.folder.join("log"));
+        own_folder(&data)?;
+        // It must be the server's user who may look into it.
+        server.disk = Some(SmallDisk::held_by(as_user, &data, mebibytes, &log)?);
+        server.put(services)?;
+        server.begin()?;
+        Ok(server)
+    }
+
+    /// With a folder of its own, and nothing in it.
+    fn new(services: &Services, settings: &[&str]) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        let template = template(services)?;
         let folder = loop {
             let number = STARTED.fetch_add(1, Ordering::Relaxed);
             let name = format!("sentinel-postgres-{}-{number}", std::process::id());
@@ -110,20 +138,54 @@ impl Postgres {
                 break folder;
             }
         };
-        let mut server = Self {
+        Ok(Self {
             command: services.program("postgres")?.0,
             library_path: services.program("postgres")?.1,
             psql: services.program("psql")?.0,
             settings: SETTINGS.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
             server: None,
+            disk: None,
             made: AtomicU32::new(0),
             folder,
-        };
+        })
+    }
+
+    /// Copies the cluster that it begins with.
+    fn put(&self, services: &Services) -> Result<()> {
+        let template = template(services)?;
         let mut copy = as_user(Command::new("cp"));
-        copy.arg("-a").arg(&template).arg(server.folder.join("data"));
-        run(copy)?;
-        server.begin()?;
-        Ok(server)
+        copy.arg("-a").arg("-T").arg(&template).arg(self.data());
+        run(copy).map(|_| ())
+    }
+
+    /// Where its data lie, as its processes see them.
+    fn data(&self) -> PathBuf {
+        self.disk.as_ref().map_or_else(|| self.folder.join("data"), SmallDisk::path)
+    }
+
+    /// The disk of its own, where it has one.
+    #[must_use]
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
+    /// What it logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = fs::read(self.folder.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Starts the server again where it has ended by itself, as a service manager would.
+    ///
+    /// # Errors
+    /// As [`Postgres::begin`].
+    pub fn keep_alive(&mut self) -> Result<()> {
+        if self.server.as_mut().is_some_and(Process::has_ended) {
+            self.kill();
+            self.begin()?;
+        }
+        Ok(())
     }
 
     /// Starts the server again over what is on its disk.
@@ -135,7 +197,7 @@ impl Postgres {
         let log = self.folder.join("log");
         let start = || -> Result<Process> {
             let mut command = as_user(self.tool(&self.command));
-            command.arg("-D").arg(self.folder.join("data")).arg("-k").arg(&self.folder);
+            command.arg("-D").arg(self.data()).arg("-k").arg(&self.folder);
             for setting in &self.settings {
                 command.arg("-c").arg(setting);
             }

@@ -8,7 +8,7 @@ use crate::role::Role;
 use crate::{given, until};
 use anyhow::{Context, Result};
 use sentinel_test_services::{
-    Nats, Postgres, RegistryFolder, RegistryProcess, Services, steady_port,
+    Nats, Postgres, RegistryFolder, RegistryProcess, Services, SmallDisk, steady_port,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -96,7 +96,10 @@ impl Site {
             Some(mebibytes) => Nats::on_small_disk(&services, &at, mebibytes)?,
             None => Nats::start(&services, &at)?,
         };
-        let postgres = Postgres::start(&services, options.postgres)?;
+        let postgres = match options.postgres_disk {
+            Some(mebibytes) => Postgres::on_small_disk(&services, options.postgres, mebibytes)?,
+            None => Postgres::start(&services, options.postgres)?,
+        };
         let database = postgres.database()?;
         let registry = registry(path)?;
         let (rest, grpc) = ports()?;
@@ -124,8 +127,16 @@ impl Site {
             );
             std::fs::write(path.join(file), text)?;
         }
+        let mut disks = BTreeMap::new();
+        for &(name, mebibytes) in options.role_disks {
+            let at = path.join(name);
+            std::fs::create_dir(&at)?;
+            let disk = SmallDisk::new(&at, mebibytes, &path.join(format!("{name}.disk.log")))?;
+            disks.insert(name.to_owned(), disk);
+        }
         let mut site = Self {
             roles: BTreeMap::new(),
+            disks,
             wires,
             middles: Vec::new(),
             nats,
@@ -208,7 +219,11 @@ impl Site {
     }
 
     fn run(&mut self, name: &'static str, command: &Command) -> Result<()> {
-        let mut role = Role::new(command, &self.folder.path().join(format!("{name}.log")));
+        let log = self.folder.path().join(format!("{name}.log"));
+        let mut role = match self.disks.get(name) {
+            Some(disk) => Role::new(&disk.inside(command), &log),
+            None => Role::new(command, &log),
+        };
         role.start()?;
         self.roles.insert(name, role);
         Ok(())
