@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use sentinel_test_services::steady_port;
 use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -63,10 +63,14 @@ impl<'h> Apart<'h> {
     }
 
     fn command(&self, role: &str, name: &str) -> Result<Command> {
+        self.command_with(role, name, &self.config)
+    }
+
+    fn command_with(&self, role: &str, name: &str, config: &Path) -> Result<Command> {
         let log = self.log_file(name);
         let log = File::options().create(true).append(true).open(log)?;
         let mut command = self.home.command();
-        command.arg(role).arg("--config").arg(&self.config);
+        command.arg(role).arg("--config").arg(config);
         command.arg("--data").arg(self.home.path().join(name));
         command.arg("--registry").arg(&self.registry);
         command.arg("--enrolment").arg(self.home.data().join("registry/enrolment.json"));
@@ -162,7 +166,34 @@ impl<'h> Apart<'h> {
     /// # Errors
     /// Where the server gives no token, or it cannot be started.
     pub async fn agent(&self, server: &Up<'_>) -> Result<Role> {
-        self.agent_of(server, &self.ports[..1]).await
+        let command = self.command("agent", "agent")?;
+        self.start_agent(server, &self.ports[..1], "agent", command).await
+    }
+
+    /// Enrols an agent of this name with a configuration of its own, and waits until it is let in:
+    /// of those that are on one machine all but the first must be approved.
+    ///
+    /// # Errors
+    /// As [`Apart::agent`], and where it does not come.
+    pub async fn agent_named(&self, server: &Up<'_>, name: &str, config: &str) -> Result<Role> {
+        let file = self.home.path().join(format!("{name}.yaml"));
+        std::fs::write(&file, config)?;
+        let command = self.command_with("agent", name, &file)?;
+        let role = self.start_agent(server, &self.ports[..1], name, command).await?;
+        eventually(&format!("{name} is let in"), SOON, || async {
+            let agents = server.get("/v1/agents").await?;
+            let agents = agents.as_array().context("agents")?;
+            let state = agents.iter().find(|agent| agent["id"] == name).map(|one| &one["state"]);
+            if state.is_some_and(|state| state == "waiting") {
+                let approve = format!("{}/v1/agents/{name}/approve", server.server());
+                let asked = reqwest::Client::new().post(approve).bearer_auth(server.token());
+                asked.send().await?.error_for_status()?;
+            }
+            Ok(state.is_some_and(|state| state == "approved").then_some(()))
+        })
+        .await
+        .with_context(|| self.log(name))?;
+        Ok(role)
     }
 
     /// The same, of an agent that knows both servers, and prefers the first.
@@ -170,18 +201,24 @@ impl<'h> Apart<'h> {
     /// # Errors
     /// As [`Apart::agent`].
     pub async fn agent_of_both(&self, server: &Up<'_>) -> Result<Role> {
-        self.agent_of(server, &self.ports).await
+        let command = self.command("agent", "agent")?;
+        self.start_agent(server, &self.ports, "agent", command).await
     }
 
-    async fn agent_of(&self, server: &Up<'_>, ports: &[(u16, u16)]) -> Result<Role> {
+    async fn start_agent(
+        &self,
+        server: &Up<'_>,
+        ports: &[(u16, u16)],
+        name: &str,
+        mut command: Command,
+    ) -> Result<Role> {
         let request = reqwest::Client::new().post(format!("{}/v1/tokens", server.server()));
         let request =
             request.bearer_auth(server.token()).header("content-type", "application/json");
         let answer = request.body(r#"{"uses": 1, "valid_for": "1h"}"#).send().await?;
         let made: Value = serde_json::from_str(&answer.error_for_status()?.text().await?)?;
-        let token = self.home.path().join("token");
+        let token = self.home.path().join(format!("{name}.token"));
         std::fs::write(&token, made["token"].as_str().context("token")?)?;
-        let mut command = self.command("agent", "agent")?;
         for (rest, grpc) in ports {
             command.arg("--join").arg(format!("http://127.0.0.1:{grpc}"));
             command.arg("--join-http").arg(format!("http://127.0.0.1:{rest}"));
