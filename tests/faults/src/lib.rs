@@ -1,5 +1,6 @@
 //! Faults on real processes: what is killed, stopped, cut off, filled up or lied to, by seed, and
-//! afterwards the question whether anything was lost or doubled, which `sentinel-oracle` answers.
+//! afterwards the question whether anything was lost or doubled, and whether alerts are as they
+//! should be, which `sentinel-oracle` answers.
 //!
 //! A [`Site`] is the production pair: NATS, PostgreSQL, two servers, two workers and two agents
 //! that count, each a process of its own, joined by [`proxy::Proxy`]s. An [`Embedded`] is one
@@ -14,6 +15,7 @@ pub mod middle;
 pub mod oracle;
 pub mod proxy;
 pub mod role;
+pub mod rules;
 pub mod schedule;
 pub mod site;
 

@@ -1,10 +1,13 @@
 //! The oracle's verdict, from the program of its own.
 
-use crate::given;
-use anyhow::{Result, ensure};
+use crate::{SOON, given};
+use anyhow::{Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long the oracle looks at a time.
+const LOOKS: Duration = Duration::from_secs(3);
 
 /// A question to the oracle: what was synced when it was made.
 #[derive(Debug)]
@@ -42,6 +45,31 @@ impl Asked {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
         Ok(text(&output.stdout))
+    }
+}
+
+/// Waits until an alert fired and one was over later than now, and judges all that is stored of
+/// alerts; `meanwhile` is done between looks.
+///
+/// # Errors
+/// The oracle's report, where they differ from the reference or do not go on.
+pub fn alerts_go_on(store: &str, mut meanwhile: impl FnMut() -> Result<()>) -> Result<String> {
+    let after = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis().to_string();
+    let start = Instant::now();
+    loop {
+        meanwhile()?;
+        let mut command = Command::new(given("SENTINEL_ORACLE", "debug/sentinel-oracle"));
+        command.args(["--alerts", "--store", store, "--after", &after]);
+        let output = command.args(["--within", &LOOKS.as_secs().to_string()]).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        match output.status.code() {
+            Some(0) => return Ok(said),
+            Some(1) => bail!("{said}"),
+            _ if start.elapsed() > SOON => bail!("no alert fired and was over in {SOON:?}: {said}"),
+            // Not yet, or the database does not answer yet.
+            _ => {}
+        }
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Options<'a> {
     pub role_disks: &'a [(&'a str, u32)],
     /// Whether somebody stands between agents and servers: see [`crate::middle`].
     pub middle: bool,
+    /// Whether rules are in force whose alerts fire and are over all the time: see
+    /// [`crate::rules`].
+    pub alerts: bool,
 }
 
 impl Options<'_> {
@@ -59,6 +62,7 @@ impl Options<'_> {
             postgres_disk: None,
             role_disks: &[],
             middle: false,
+            alerts: false,
         }
     }
 }
@@ -106,6 +110,8 @@ pub struct Site {
     postgres: Postgres,
     database: String,
     rest: [u16; 2],
+    /// Whether alerts are judged.
+    alerts: bool,
     folder: TempDir,
 }
 
@@ -294,10 +300,12 @@ impl Site {
         Ok(())
     }
 
-    /// Everything runs again: waits until both agents count on, and asks the oracle.
+    /// Everything runs again: waits until both agents count on, and asks the oracle; of alerts
+    /// too, where there are any.
     ///
     /// # Errors
-    /// The oracle's report, where something was lost or doubled, and the logs.
+    /// The oracle's report, where something was lost or doubled, or an alert is not as it should
+    /// be, and the logs.
     pub fn judge(&mut self) -> Result<String> {
         let judged = self.judged();
         judged.with_context(|| self.logs())
@@ -319,12 +327,23 @@ impl Site {
             self.revive()?;
             match asked.judge(Duration::from_secs(3)) {
                 Ok(report) => {
+                    let alerts = self.alerts_go_on()?;
                     self.no_panic()?;
-                    return Ok(report);
+                    return Ok(report + &alerts);
                 }
                 Err(error) if start.elapsed() > SOON => return Err(error),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Waits until alerts fire and are over again, and asks the oracle of them; nothing where there
+    /// are none.
+    fn alerts_go_on(&mut self) -> Result<String> {
+        let database = self.database.clone();
+        match self.alerts {
+            true => oracle::alerts_go_on(&database, || self.revive()),
+            false => Ok(String::new()),
         }
     }
 

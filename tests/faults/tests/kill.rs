@@ -1,5 +1,6 @@
 //! `kill -9` of any process at random under load: nothing that was synced is lost, nothing is
-//! stored twice. One test a seed, so that they run beside each other.
+//! stored twice, and alerts are what comes of what each evaluation saw. One test a seed, so that
+//! they run beside each other.
 
 use anyhow::{Context, Result, ensure};
 use sentinel_faults::schedule::strikes;
@@ -20,7 +21,7 @@ fn seconds(normal: u64) -> Duration {
 fn production(seed: u64, lasts: Duration) -> Result<()> {
     let hint = format!("SENTINEL_SEED={seed} SENTINEL_FAULT_SECONDS={}", lasts.as_secs());
     println!("{hint}");
-    let mut site = Site::start(&Options::new(seed))?;
+    let mut site = Site::start(&Options { alerts: true, ..Options::new(seed) })?;
     let strikes = strikes(seed, VICTIMS, lasts);
     for (number, strike) in strikes.iter().enumerate() {
         let struck = site.strike(strike);
