@@ -160,15 +160,21 @@ impl Puller {
         if info.num_ack_pending == 0 {
             return Ok(0);
         }
-        let mut refused = 0;
-        for sequence in self.outstanding(info).await? {
-            let place = Place { partition: self.partition, sequence };
-            if self.inbox.has(place) {
-                continue;
-            }
-            let nak = self.shared.client.publish(self.answer_to(info, sequence), NAK.into()).await;
+        let mut outstanding = self.outstanding(info).await?;
+        outstanding
+            .retain(|&sequence| !self.inbox.has(Place { partition: self.partition, sequence }));
+        let refused = outstanding.len();
+        let mut answers = outstanding.iter().map(|sequence| self.answer_to(info, *sequence));
+        let last = answers.next_back();
+        for answer in answers {
+            let nak = self.shared.client.publish(answer, NAK.into()).await;
             nak.map_err(|error| failed("take over", whole(&error)))?;
-            refused += 1;
+        }
+        if let Some(last) = last {
+            // Asked for now, others could come first: NATS has answers and requests for messages in two queues. It says of
+            // the last answer when it has looked at it, and so at all before it.
+            let looked_at = self.shared.client.request(last, NAK.into()).await;
+            looked_at.map_err(|error| failed("take over", whole(&error)))?;
         }
         if refused > 0 {
             tracing::info!(
