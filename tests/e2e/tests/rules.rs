@@ -162,8 +162,9 @@ async fn of_two_who_apply_the_second_undoes_nothing(home: &Home, up: &Up<'_>) ->
     serving.abort();
     let words = String::from_utf8_lossy(&said.stderr);
     let version = before + 1;
-    let refusal = format!("version {version} of the rules is in force, not {before}");
-    for part in [&refusal, "somebody else was first", "look at the difference again"] {
+    let found = format!("version {version} of the rules is in force");
+    let refusal = format!("not {before}: somebody else was first");
+    for part in [&found, &refusal, "look at the difference again"] {
         ensure!(words.contains(part), "{part}: {words}");
     }
     ensure!(said.status.code() == Some(1) && said.stdout.is_empty(), "{said:?}");
