@@ -114,7 +114,7 @@ fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
                 AND query NOT LIKE '%pg_sleep%'";
     let mut sessions = Vec::new();
     let mut refused = 0;
-    until("all connections are taken, and agents are told", || {
+    until("all connections are taken, and a worker has none to commit with", || {
         sessions.retain_mut(|session: &mut Session| !session.has_ended());
         // The last ones are for the superuser, which everybody is here: so all can be taken.
         for _ in sessions.len()..CONNECTIONS.min(sessions.len() + AT_ONCE) {
@@ -123,8 +123,9 @@ fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
         if let Err(error) = sql(&mut site, take) {
             refused += u32::from(error.to_string().contains("too many clients"));
         }
-        let told = |name: &str| site.log(name).contains("the database is not available");
-        Ok((refused > 3 && told("agent-1") && told("agent-2")).then_some(()))
+        // Whether agents are told depends on how much of theirs is accepted and waits already.
+        let says = |name: &str| site.log(name).contains("the store does not take samples");
+        Ok((refused > 3 && (says("worker-1") || says("worker-2"))).then_some(()))
     })
     .with_context(|| format!("refused {refused} times\n{}", site.logs()))?;
     site.counts_on()?;
