@@ -103,24 +103,26 @@ fn postgresql_that_comes_back_on_a_slow_disk_costs_no_sample() -> Result<()> {
 }
 
 #[test]
-fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
+fn soak_postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
     let options = Options { postgres: &["max_connections=24", NOTICES], ..Options::new(seed()) };
     let mut site = Site::start(&options)?;
     let database = site.database().to_owned();
     let sleeps = "SELECT pg_sleep(600)";
-    // What Sentinel has is taken from it, until it gets none any more.
-    let take = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    // What Sentinel has is taken from it again and again, by one that never gives its own back.
+    let take = "DO $$ BEGIN LOOP PERFORM pg_stat_clear_snapshot(); \
+                PERFORM pg_terminate_backend(pid) FROM pg_stat_activity \
                 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
-                AND query NOT LIKE '%pg_sleep%'";
+                AND query NOT LIKE '%pg_sleep%'; PERFORM pg_sleep(0.05); END LOOP; END $$";
+    let taker = Session::begin(site.postgres().psql(&database), take)?;
     let mut sessions = Vec::new();
     let mut refused = 0;
     until("all connections are taken, and a worker has none to commit with", || {
         sessions.retain_mut(|session: &mut Session| !session.has_ended());
         // The last ones are for the superuser, which everybody is here: so all can be taken.
-        for _ in sessions.len()..CONNECTIONS.min(sessions.len() + AT_ONCE) {
+        for _ in sessions.len()..(CONNECTIONS - 1).min(sessions.len() + AT_ONCE) {
             sessions.push(Session::begin(site.postgres().psql(&database), sleeps)?);
         }
-        if let Err(error) = sql(&mut site, take) {
+        if let Err(error) = sql(&mut site, "SELECT 1") {
             refused += u32::from(error.to_string().contains("too many clients"));
         }
         // Whether agents are told depends on how much of theirs is accepted and waits already.
@@ -129,7 +131,7 @@ fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
     })
     .with_context(|| format!("refused {refused} times\n{}", site.logs()))?;
     site.counts_on()?;
-    drop(sessions);
+    drop((taker, sessions));
     println!("refused {refused} times; {}", site.judge()?);
     Ok(())
 }
