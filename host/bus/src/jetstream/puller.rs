@@ -171,8 +171,8 @@ impl Puller {
             nak.map_err(|error| failed("take over", whole(&error)))?;
         }
         if let Some(last) = last {
-            // Asked for now, others could come first: NATS has answers and requests for messages in two queues. It says of
-            // the last answer when it has looked at it, and so at all before it.
+            // NATS has answers and requests for messages in two queues: a request that did not wait for the answers to be
+            // looked at could be served first. It says so of the last one, and so of all before it.
             let looked_at = self.shared.client.request(last, NAK.into()).await;
             looked_at.map_err(|error| failed("take over", whole(&error)))?;
         }
