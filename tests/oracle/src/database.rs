@@ -1,18 +1,16 @@
 //! What is stored of the counters, read from the database itself.
 //!
-//! PostgreSQL is asked by the relations that SQL users have. SQLite's blobs are decoded with the
-//! documented formats (`sentinel_store::format`). Neither goes through Sentinel's queries, whose
-//! merging of equal times would hide doubles.
+//! PostgreSQL is asked by the relations that SQL users have. SQLite's blobs are decoded
+//! (`sqlite.rs`). Neither goes through Sentinel's queries, whose merging of equal times would hide
+//! doubles.
 
-use crate::{Generator, Trouble};
-use anyhow::{Context, Result, ensure};
+use crate::alerts::position::Origin;
+use crate::{Generator, Trouble, sqlite};
+use anyhow::{Context, Result};
 use futures::TryStreamExt;
-use sentinel_store::format::{Codec, batch, chunk};
 use sqlx::postgres::PgConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row, Transaction};
 use std::collections::HashMap;
-use std::str::FromStr;
 
 /// The metric that the counter makes.
 const METRIC: &str = "sentinel_test_counter";
@@ -63,16 +61,6 @@ pub(crate) async fn one_moment(
         .execute(&mut *transaction)
         .await?;
     Ok(transaction)
-}
-
-/// The SQLite file of a path, to be read.
-pub(crate) async fn sqlite(path: &str) -> Result<SqliteConnection> {
-    ensure!(std::path::Path::new(path).is_file(), "{path} is no database");
-    let options = SqliteConnectOptions::from_str(&format!("sqlite://{path}"))?;
-    // Not opened for reading alone: what a killed process left in the write-ahead log counts.
-    let options =
-        options.pragma("query_only", "1").busy_timeout(std::time::Duration::from_secs(10));
-    SqliteConnection::connect_with(&options).await.context("the database")
 }
 
 /// Where a stream's ledger must stand: (stream in words, committed, rows of the ledger as first
@@ -153,7 +141,7 @@ async fn from_postgres(url: &str) -> Result<Stored> {
 type Known = HashMap<u32, (Generator, String)>;
 
 async fn from_sqlite(path: &str) -> Result<Stored> {
-    let mut connection = sqlite(path).await?;
+    let mut connection = sqlite::open(path).await?;
     let mut transaction = connection.begin().await?;
     let mut known = Known::new();
     let sql = "SELECT id, labels FROM series WHERE name = ?";
@@ -164,36 +152,14 @@ async fn from_sqlite(path: &str) -> Result<Stored> {
         known.insert(row.try_get::<i64, _>(0)? as u32, (generator, label("series")));
     }
     let mut samples = Vec::new();
-    let mut add = |id: u32, time: i64, value: f64, packed: bool| {
+    let add = |id: u32, time: i64, value: f64, origin: Origin| {
         if let Some((generator, series)) = known.get(&id) {
             let (generator, series) = (generator.clone(), series.clone());
+            let packed = origin == Origin::Packed;
             samples.push(Sample { generator, series, value, time, packed });
         }
     };
-    let mut codec = Codec::new();
-    let mut rows = sqlx::query("SELECT id, data FROM batches").fetch(&mut *transaction);
-    while let Some(row) = rows.try_next().await? {
-        let id: i64 = row.try_get(0)?;
-        let stored = batch::decode(&mut codec, row.try_get(1)?);
-        let stored = stored.with_context(|| format!("batch {id}"))?;
-        for ((id, time), value) in stored.ids.iter().zip(&stored.times).zip(&stored.values) {
-            add(*id, *time, *value, false);
-        }
-    }
-    drop(rows);
-    let sql = "SELECT c.id, t.data, c.data FROM chunks c JOIN chunk_times t ON t.id = c.times";
-    let mut rows = sqlx::query(sql).fetch(&mut *transaction);
-    while let Some(row) = rows.try_next().await? {
-        let id: i64 = row.try_get(0)?;
-        let times =
-            chunk::decode_times(row.try_get(1)?).with_context(|| format!("times of {id}"))?;
-        let values = chunk::decode_values(&mut codec, row.try_get(2)?, times.len());
-        let values = values.with_context(|| format!("chunk {id}"))?;
-        for (time, value) in times.iter().zip(values) {
-            add((id & 0xff_ffff) as u32, *time, value, true);
-        }
-    }
-    drop(rows);
+    sqlite::samples(&mut transaction, add).await?;
     let mut ranges: HashMap<i64, Vec<(i64, i64)>> = HashMap::new();
     for row in
         sqlx::query("SELECT stream, seq, last FROM ledger").fetch_all(&mut *transaction).await?

@@ -10,6 +10,7 @@ pub mod alerts;
 pub mod database;
 pub mod logs;
 mod report;
+mod sqlite;
 
 pub use report::{Count, Report, Trouble};
 

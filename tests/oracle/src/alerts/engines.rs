@@ -2,10 +2,9 @@
 
 use super::position::Origin;
 use super::stored::{EvaluationRow, Labels, Sample, Series, Stored, kept, transition};
-use crate::database;
+use crate::{database, sqlite};
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
-use sentinel_store::format::{Codec, batch, chunk};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
@@ -37,7 +36,7 @@ pub async fn read(place: &str) -> Result<Stored> {
         let mut transaction = database::one_moment(&mut connection).await?;
         from_postgres(&mut transaction).await
     } else {
-        let mut connection = database::sqlite(place).await?;
+        let mut connection = sqlite::open(place).await?;
         let mut transaction = connection.begin().await?;
         from_sqlite(&mut transaction).await
     }
@@ -149,30 +148,8 @@ async fn from_sqlite(connection: &mut SqliteConnection) -> Result<Stored> {
             filling.know(id as u32, row.try_get(1)?, serde_json::from_str(row.try_get(2)?)?);
         }
     }
-    let mut codec = Codec::new();
-    let sql = "SELECT c.id, t.data, c.data FROM chunks c JOIN chunk_times t ON t.id = c.times";
-    let mut rows = sqlx::query(sql).fetch(&mut *connection);
-    while let Some(row) = rows.try_next().await? {
-        let id: i64 = row.try_get(0)?;
-        let times =
-            chunk::decode_times(row.try_get(1)?).with_context(|| format!("times of {id}"))?;
-        let values = chunk::decode_values(&mut codec, row.try_get(2)?, times.len());
-        let values = values.with_context(|| format!("chunk {id}"))?;
-        for (time, value) in times.iter().zip(values) {
-            filling.add((id & 0xff_ffff) as u32, *time, value, Origin::Packed);
-        }
-    }
-    drop(rows);
-    let mut rows = sqlx::query("SELECT id, data FROM batches ORDER BY id").fetch(&mut *connection);
-    while let Some(row) = rows.try_next().await? {
-        let id: i64 = row.try_get(0)?;
-        let stored = batch::decode(&mut codec, row.try_get(1)?);
-        let stored = stored.with_context(|| format!("batch {id}"))?;
-        for ((series, time), value) in stored.ids.iter().zip(&stored.times).zip(&stored.values) {
-            filling.add(*series, *time, *value, Origin::Batch { id, transaction: 0 });
-        }
-    }
-    drop(rows);
+    let add = |id: u32, time: i64, value: f64, origin: Origin| filling.add(id, time, value, origin);
+    sqlite::samples(connection, add).await?;
     stored.series = filling.done();
     Ok(stored)
 }
