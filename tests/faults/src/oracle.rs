@@ -1,6 +1,6 @@
 //! The oracle's verdict, from the program of its own.
 
-use crate::{SOON, given};
+use crate::{SOON, given, until};
 use anyhow::{Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,25 +48,52 @@ impl Asked {
     }
 }
 
+/// Unix milliseconds.
+fn now() -> Result<u128> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis())
+}
+
 /// Waits until an alert fired and one was over later than now, and judges all that is stored of
 /// alerts; `meanwhile` is done between looks.
 ///
 /// # Errors
 /// The oracle's report, where they differ from the reference or do not go on.
-pub fn alerts_go_on(store: &str, mut meanwhile: impl FnMut() -> Result<()>) -> Result<String> {
-    let after = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis().to_string();
+pub fn alerts_go_on(store: &str, meanwhile: impl FnMut() -> Result<()>) -> Result<String> {
+    let after = now()?.to_string();
+    of_alerts(store, &["--after", &after], meanwhile)
+}
+
+/// Waits until something was evaluated later than now, as `last` says when that was in unix
+/// milliseconds, and judges all that is stored of alerts, whether or not anything new came of it.
+///
+/// # Errors
+/// The oracle's report, where they differ from the reference; where nothing is evaluated.
+pub fn alerts_agree(store: &str, mut last: impl FnMut() -> Result<u128>) -> Result<String> {
+    let after = now()?;
+    until("rules are evaluated", || Ok((last()? > after).then_some(())))?;
+    of_alerts(store, &[], || Ok(()))
+}
+
+/// Asks the oracle of alerts until it can tell, and what it is to wait for is there.
+fn of_alerts(
+    store: &str,
+    waits: &[&str],
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<String> {
     let start = Instant::now();
     loop {
         meanwhile()?;
         let mut command = Command::new(given("SENTINEL_ORACLE", "debug/sentinel-oracle"));
-        command.args(["--alerts", "--store", store, "--after", &after]);
+        command.args(["--alerts", "--store", store]).args(waits);
         let output = command.args(["--within", &LOOKS.as_secs().to_string()]).output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = text(&output.stdout) + &text(&output.stderr);
         match output.status.code() {
             Some(0) => return Ok(said),
             Some(1) => bail!("{said}"),
-            _ if start.elapsed() > SOON => bail!("no alert fired and was over in {SOON:?}: {said}"),
+            _ if start.elapsed() > SOON => {
+                bail!("no alert fired and was over, or none can be read, in {SOON:?}: {said}")
+            }
             // Not yet, or the database does not answer yet.
             _ => {}
         }

@@ -44,9 +44,6 @@ pub struct Options<'a> {
     pub role_disks: &'a [(&'a str, u32)],
     /// Whether somebody stands between agents and servers: see [`crate::middle`].
     pub middle: bool,
-    /// Whether rules are in force whose alerts fire and are over all the time: see
-    /// [`crate::rules`].
-    pub alerts: bool,
 }
 
 impl Options<'_> {
@@ -62,7 +59,6 @@ impl Options<'_> {
             postgres_disk: None,
             role_disks: &[],
             middle: false,
-            alerts: false,
         }
     }
 }
@@ -110,8 +106,6 @@ pub struct Site {
     postgres: Postgres,
     database: String,
     rest: [u16; 2],
-    /// Whether alerts are judged.
-    alerts: bool,
     folder: TempDir,
 }
 
@@ -300,18 +294,28 @@ impl Site {
         Ok(())
     }
 
-    /// Everything runs again: waits until both agents count on, and asks the oracle; of alerts
-    /// too, where there are any.
+    /// Everything runs again: waits until both agents count on, and alerts fire and are over, and
+    /// asks the oracle of samples and of alerts.
     ///
     /// # Errors
     /// The oracle's report, where something was lost or doubled, or an alert is not as it should
     /// be, and the logs.
     pub fn judge(&mut self) -> Result<String> {
-        let judged = self.judged();
+        let judged = self.judged(Self::alerts_go_on);
         judged.with_context(|| self.logs())
     }
 
-    fn judged(&mut self) -> Result<String> {
+    /// The same where agents' samples may lie beyond the windows of all rules: alerts have to be
+    /// what comes of that, and need not fire.
+    ///
+    /// # Errors
+    /// As [`Site::judge`].
+    pub fn judge_without_waves(&mut self) -> Result<String> {
+        let judged = self.judged(Self::alerts_agree);
+        judged.with_context(|| self.logs())
+    }
+
+    fn judged(&mut self, alerts: impl Fn(&mut Self) -> Result<String>) -> Result<String> {
         self.revive()?;
         let before = self.kept();
         until("both agents count on", || {
@@ -327,7 +331,7 @@ impl Site {
             self.revive()?;
             match asked.judge(Duration::from_secs(3)) {
                 Ok(report) => {
-                    let alerts = self.alerts_go_on()?;
+                    let alerts = alerts(self)?;
                     self.no_panic()?;
                     return Ok(report + &alerts);
                 }
@@ -337,14 +341,20 @@ impl Site {
         }
     }
 
-    /// Waits until alerts fire and are over again, and asks the oracle of them; nothing where there
-    /// are none.
+    /// Waits until alerts fire and are over again, and asks the oracle of them.
     fn alerts_go_on(&mut self) -> Result<String> {
         let database = self.database.clone();
-        match self.alerts {
-            true => oracle::alerts_go_on(&database, || self.revive()),
-            false => Ok(String::new()),
-        }
+        oracle::alerts_go_on(&database, || self.revive())
+    }
+
+    /// Waits until rules are evaluated again, and asks the oracle of alerts.
+    fn alerts_agree(&mut self) -> Result<String> {
+        let database = self.database.clone();
+        oracle::alerts_agree(&database, || {
+            self.revive()?;
+            let last = "SELECT coalesce(max(at), 0) FROM evaluations";
+            Ok(self.postgres.query(&database, last)?.parse()?)
+        })
     }
 
     fn no_panic(&self) -> Result<()> {

@@ -13,6 +13,8 @@ fn seed() -> u64 {
 
 /// What the system says where a file cannot grow.
 const NO_SPACE: &str = "No space left on device";
+/// What a worker says that cannot commit.
+const REFUSED: &str = "the store does not take samples";
 /// What PostgreSQL says where it gives up everything at once.
 const PANIC: &str = "PANIC:";
 /// Begins another file of PostgreSQL's log of changes, whatever there is to be written.
@@ -47,9 +49,11 @@ fn soak_nats_whose_disk_is_full_takes_nothing_and_costs_no_sample() -> Result<()
 fn postgresql_whose_disk_is_full_costs_no_sample() -> Result<()> {
     let mut site = Site::start(&Options { postgres_disk: Some(160), ..Options::new(seed()) })?;
     // Its tables cannot grow: transactions fail, and PostgreSQL lives.
-    until("a worker says that PostgreSQL has no room", || {
+    until("a worker says that PostgreSQL has no room, and one that it cannot commit", || {
         site.disk("postgres").fill()?;
-        Ok(said(&site, ["worker-1", "worker-2"], NO_SPACE).then_some(()))
+        // Whoever keeps alerts may be the first to have no room.
+        let workers = ["worker-1", "worker-2"];
+        Ok((said(&site, workers, NO_SPACE) && said(&site, workers, REFUSED)).then_some(()))
     })
     .with_context(|| site.logs())?;
     site.counts_on()?;

@@ -21,7 +21,7 @@ fn seconds(normal: u64) -> Duration {
 fn production(seed: u64, lasts: Duration) -> Result<()> {
     let hint = format!("SENTINEL_SEED={seed} SENTINEL_FAULT_SECONDS={}", lasts.as_secs());
     println!("{hint}");
-    let mut site = Site::start(&Options { alerts: true, ..Options::new(seed) })?;
+    let mut site = Site::start(&Options::new(seed))?;
     let strikes = strikes(seed, VICTIMS, lasts);
     for (number, strike) in strikes.iter().enumerate() {
         let struck = site.strike(strike);

@@ -26,8 +26,8 @@ pub(super) fn command(folder: &Path) -> Command {
     command
 }
 
-/// A registry with the counter in it, and perhaps what evaluates rules.
-fn registry(folder: &Path, alerts: bool) -> Result<RegistryProcess> {
+/// A registry with the counter in it, and what evaluates rules.
+fn registry(folder: &Path) -> Result<RegistryProcess> {
     let registry = RegistryFolder::new(&given("SENTINEL_BIN", "debug/sentinel"), folder)?;
     let serving = registry.serve()?;
     let key = given("SENTINEL_PUBLISHER_KEY", "dev-keys/sentinel.key");
@@ -37,8 +37,7 @@ fn registry(folder: &Path, alerts: bool) -> Result<RegistryProcess> {
     registry.approve(&serving, "sentinel", public.trim())?;
     registry.token("sentinel")?;
     let (key, url) = (key.to_str().context("a path")?, serving.url());
-    let plugins = ["fixtures/counter.wasm", "alert-dsl.wasm"];
-    for plugin in &plugins[..1 + usize::from(alerts)] {
+    for plugin in ["fixtures/counter.wasm", "alert-dsl.wasm"] {
         let plugin = given("SENTINEL_PLUGINS", "plugins").join(plugin);
         let plugin = plugin.to_str().context("a path")?;
         let publish = ["plugin", "publish", plugin, "--key", key, "--token-file", "token"];
@@ -87,8 +86,7 @@ fn database_wire(folder: &Path, name: &str, to: PathBuf, seed: u64) -> Result<(P
 }
 
 impl Site {
-    /// Starts everything, and waits until both agents count, and alerts fire and are over where
-    /// there are any.
+    /// Starts everything, and waits until both agents count, and alerts fire and are over.
     ///
     /// # Errors
     /// Where something does not come up; the logs are in the message.
@@ -106,7 +104,7 @@ impl Site {
             None => Postgres::start(&services, options.postgres)?,
         };
         let database = postgres.database()?;
-        let registry = registry(path, options.alerts)?;
+        let registry = registry(path)?;
         let (rest, grpc) = ports()?;
         let seed = options.seed;
         let at = socket(&postgres)?;
@@ -120,7 +118,6 @@ impl Site {
             servers_store,
             workers_store,
         };
-        let evaluators = if options.alerts { EVALUATORS } else { "evaluators: []" };
         for (file, store, bus) in [
             ("servers.yaml", servers_url, &wires.servers_bus),
             ("workers.yaml", workers_url, &wires.workers_bus),
@@ -128,7 +125,7 @@ impl Site {
             let text = format!(
                 "version: 1\nstore: {store}\nbus: nats://127.0.0.1:{}\n\
                  nats: {{partitions: 3, max_bytes: 67108864}}\n\
-                 worker: {{settle: 0s, self_watch: {{enabled: false}}, {evaluators}}}\n",
+                 worker: {{settle: 0s, self_watch: {{enabled: false}}, {EVALUATORS}}}\n",
                 bus.port()
             );
             std::fs::write(path.join(file), text)?;
@@ -149,7 +146,6 @@ impl Site {
             postgres,
             database,
             rest,
-            alerts: options.alerts,
             folder,
             _registry: registry,
         };
@@ -170,14 +166,12 @@ impl Site {
             // The first makes the key and the tables.
             self.until_ready(i)?;
         }
-        if options.alerts {
-            let rules = path.join("rules.yaml");
-            std::fs::write(&rules, RULES)?;
-            let rules = rules.to_str().context("a path")?;
-            until("the rules are in force", || {
-                self.ask(&["rules", "apply", "--yes", rules]).map(Some)
-            })?;
-        }
+        let rules = path.join("rules.yaml");
+        std::fs::write(&rules, RULES)?;
+        let rules = rules.to_str().context("a path")?;
+        until("the rules are in force", || {
+            self.ask(&["rules", "apply", "--yes", rules]).map(Some)
+        })?;
         for name in ["worker-1", "worker-2"] {
             let mut command = self.role(name, "workers.yaml", registry);
             command.arg("--key").arg(path.join("agents.key")).args(["--name", name]);
@@ -191,12 +185,11 @@ impl Site {
             ports = [self.middles[0].port(), self.middles[1].port()];
         }
         let join = ports.map(|port| format!("http://127.0.0.1:{port}"));
-        let waves = if options.alerts { WAVES } else { "waves: 0" };
         for (i, name) in AGENTS.into_iter().enumerate() {
             let config = format!(
                 "version: 1\nagent:\n  id: {name}\n  interval: 100ms\n  heartbeat: 500ms\n{}  \
                  collectors:\n    - slot: counter\n      plugin: sentinel/counter\n      \
-                 config: {{slot: counter, rows: {}, series: 7, {waves}}}\n      \
+                 config: {{slot: counter, rows: {}, series: 7, {WAVES}}}\n      \
                  grants: {{kv: {{max_bytes: 4096}}}}\n",
                 options.agent, options.rows
             );
