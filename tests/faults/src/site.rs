@@ -9,7 +9,7 @@ use crate::role::Role;
 use crate::schedule::Strike;
 use crate::{SOON, number, until};
 use anyhow::{Context, Result, bail, ensure};
-use begin::command;
+use begin::{command, is_ready};
 use sentinel_test_services::{Nats, Postgres, RegistryProcess, SmallDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -122,6 +122,12 @@ impl Site {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "sentinel {words:?}: {said}");
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Whether a server says that it is ready, by its place among them.
+    #[must_use]
+    pub fn is_ready(&self, server: usize) -> bool {
+        matches!(is_ready(self.rest[server]), Ok(true))
     }
 
     /// A role's process.

@@ -9,10 +9,16 @@ use std::time::{Duration, Instant};
 /// PostgreSQL notices that a client is gone while it works for it: locks and connections are free
 /// again as soon as a [`Session`] is dropped.
 const NOTICES: &str = "client_connection_check_interval=200ms";
-/// All connections that PostgreSQL gives, where they are to be taken.
-const CONNECTIONS: usize = 24;
-/// How many are asked for at a time.
+/// How many connections PostgreSQL has where they are to be taken.
+const CONNECTIONS: &str = "max_connections=32";
+/// How many of them are asked for at a time.
 const AT_ONCE: usize = 4;
+/// What PostgreSQL logs of whoever gets none, and is not its superuser.
+const NONE_LEFT: &str = "connection slots are reserved";
+/// What a worker says of the lease that it cannot keep, and of the one that it cannot ask for. (That it
+/// cannot commit it says only where something waits: servers without a connection take nothing.)
+const NO_LEASE: [&str; 2] =
+    ["the lease of who keeps alerts could not be kept", "the store does not say who keeps alerts"];
 /// How long a worker stands still in soak.
 const STILL: Duration = Duration::from_secs(60);
 
@@ -103,37 +109,63 @@ fn postgresql_that_comes_back_on_a_slow_disk_costs_no_sample() -> Result<()> {
 }
 
 #[test]
-fn soak_postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
-    let options = Options { postgres: &["max_connections=24", NOTICES], ..Options::new(seed()) };
+fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
+    let options = Options { postgres: &[CONNECTIONS, NOTICES], ..Options::new(seed()) };
     let mut site = Site::start(&options)?;
-    let database = site.database().to_owned();
-    let sleeps = "SELECT pg_sleep(600)";
-    // What Sentinel has is taken from it again and again, by one that never gives its own back.
-    let take = "DO $$ BEGIN LOOP PERFORM pg_stat_clear_snapshot(); \
-                PERFORM pg_terminate_backend(pid) FROM pg_stat_activity \
-                WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
-                AND query NOT LIKE '%pg_sleep%'; PERFORM pg_sleep(0.05); END LOOP; END $$";
-    let taker = Session::begin(site.postgres().psql(&database), take)?;
-    let mut sessions = Vec::new();
-    let mut refused = 0;
-    until("all connections are taken, and a worker has none to commit with", || {
-        sessions.retain_mut(|session: &mut Session| !session.has_ended());
-        // The last ones are for the superuser, which everybody is here: so all can be taken.
-        for _ in sessions.len()..(CONNECTIONS - 1).min(sessions.len() + AT_ONCE) {
-            sessions.push(Session::begin(site.postgres().psql(&database), sleeps)?);
-        }
-        if let Err(error) = sql(&mut site, "SELECT 1") {
-            refused += u32::from(error.to_string().contains("too many clients"));
-        }
-        // Whether agents are told depends on how much of theirs is accepted and waits already.
-        let says = |name: &str| site.log(name).contains("the store does not take samples");
-        Ok((refused > 3 && (says("worker-1") || says("worker-2"))).then_some(()))
+    let began = ["worker-1", "worker-2"].map(|name| (name, site.log(name).len()));
+    let taken = take_all_connections(&mut site)?;
+    let before = refusals(&mut site);
+    until("nobody of Sentinel's has a connection", || {
+        let is_without = |(name, from): &(&str, usize)| {
+            let log = site.log(name);
+            NO_LEASE.iter().any(|words| log.get(*from..).is_some_and(|log| log.contains(words)))
+        };
+        let workers = began.iter().all(is_without);
+        let servers = !site.is_ready(0) && !site.is_ready(1);
+        Ok((workers && servers && refusals(&mut site) > before).then_some(()))
     })
-    .with_context(|| format!("refused {refused} times\n{}", site.logs()))?;
+    .with_context(|| site.logs())?;
     site.counts_on()?;
-    drop((taker, sessions));
-    println!("refused {refused} times; {}", site.judge()?);
+    drop(taken);
+    println!("{}", site.judge()?);
     Ok(())
+}
+
+/// How often PostgreSQL had no connection for somebody who is not its superuser.
+fn refusals(site: &mut Site) -> usize {
+    site.postgres().log().matches(NONE_LEFT).count()
+}
+
+/// Takes all connections that PostgreSQL has for those who are not its superuser. Meanwhile the
+/// site's database gives none, so that nobody of Sentinel's comes first; afterwards it would.
+fn take_all_connections(site: &mut Site) -> Result<Vec<Session>> {
+    sql(site, "CREATE ROLE taker LOGIN")?;
+    sql(site, "ALTER DATABASE test0 CONNECTION LIMIT 0")?;
+    let all = "SELECT current_setting('max_connections')::int \
+               - current_setting('superuser_reserved_connections')::int";
+    let all: usize = sql(site, all)?.parse()?;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'site'";
+    let taken = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'taker'";
+    let mut sessions: Vec<Session> = Vec::new();
+    until("all connections are taken", || {
+        // Whoever is refused for a moment, since somebody else is just being refused, tries again.
+        sessions.retain_mut(|session| !session.has_ended());
+        sql(site, end)?;
+        if sql(site, taken)?.parse::<usize>()? == all {
+            return Ok(Some(()));
+        }
+        for _ in sessions.len()..all.min(sessions.len() + AT_ONCE) {
+            let mut psql = site.postgres().psql("postgres");
+            psql.args(["--username", "taker"]);
+            sessions.push(Session::begin(psql, "SELECT pg_sleep(600)")?);
+        }
+        Ok(None)
+    })
+    .with_context(|| site.logs())?;
+    until("the database gives connections that are not there", || {
+        sql(site, "ALTER DATABASE test0 CONNECTION LIMIT -1").map(Some)
+    })?;
+    Ok(sessions)
 }
 
 /// What keeps whoever commits waiting in the middle of its transaction, with what stands before

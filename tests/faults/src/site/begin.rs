@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// Who Sentinel is to PostgreSQL: whose the database is, and no superuser.
+const ROLE: &str = "site";
+
 /// The program, with nothing of this process's environment.
 pub(super) fn command(folder: &Path) -> Command {
     let mut command = Command::new(given("SENTINEL_BIN", "debug/sentinel"));
@@ -58,7 +61,7 @@ fn ports() -> Result<([u16; 2], [u16; 2])> {
 }
 
 /// Whether a server says that it is ready.
-fn is_ready(port: u16) -> Result<bool> {
+pub(super) fn is_ready(port: u16) -> Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     // Servers answer to names that they know, of which localhost is none.
@@ -82,7 +85,7 @@ fn database_wire(folder: &Path, name: &str, to: PathBuf, seed: u64) -> Result<(P
     std::fs::create_dir(&folder)?;
     let proxy = Proxy::on_socket(&folder.join(".s.PGSQL.5432"), Place::Socket(to), seed)?;
     let host = folder.display().to_string().replace('/', "%2F");
-    Ok((proxy, format!("postgres://sentinel@localhost/test0?host={host}")))
+    Ok((proxy, format!("postgres://{ROLE}@localhost/test0?host={host}")))
 }
 
 impl Site {
@@ -104,6 +107,8 @@ impl Site {
             None => Postgres::start(&services, options.postgres)?,
         };
         let database = postgres.database()?;
+        let give = format!("CREATE ROLE {ROLE} LOGIN; ALTER DATABASE test0 OWNER TO {ROLE}");
+        postgres.query("postgres", &give)?;
         let registry = registry(path)?;
         let (rest, grpc) = ports()?;
         let seed = options.seed;
