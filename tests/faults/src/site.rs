@@ -253,6 +253,12 @@ impl Site {
         self.roles.get(name).map(Role::log).unwrap_or_default()
     }
 
+    /// What it logged after so many bytes.
+    #[must_use]
+    pub fn log_from(&self, name: &str, bytes: usize) -> String {
+        self.log(name).get(bytes..).unwrap_or_default().to_owned()
+    }
+
     /// How many samples of counters are stored.
     ///
     /// # Errors

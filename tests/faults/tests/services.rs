@@ -15,8 +15,9 @@ const CONNECTIONS: &str = "max_connections=32";
 const AT_ONCE: usize = 4;
 /// What PostgreSQL logs of whoever gets none, and is not its superuser.
 const NONE_LEFT: &str = "connection slots are reserved";
-/// What a worker says of the lease that it cannot keep, and of the one that it cannot ask for. (That it
-/// cannot commit it says only where something waits: servers without a connection take nothing.)
+/// What a worker says of the lease that it cannot keep, and of the one that it cannot ask for.
+/// (That it cannot commit it says only where something waits, and servers without a connection take
+/// nothing.)
 const NO_LEASE: [&str; 2] =
     ["the lease of who keeps alerts could not be kept", "the store does not say who keeps alerts"];
 /// How long a worker stands still in soak.
@@ -117,8 +118,8 @@ fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
     let before = refusals(&mut site);
     until("nobody of Sentinel's has a connection", || {
         let is_without = |(name, from): &(&str, usize)| {
-            let log = site.log(name);
-            NO_LEASE.iter().any(|words| log.get(*from..).is_some_and(|log| log.contains(words)))
+            let log = site.log_from(name, *from);
+            NO_LEASE.iter().any(|words| log.contains(words))
         };
         let workers = began.iter().all(is_without);
         let servers = !site.is_ready(0) && !site.is_ready(1);
