@@ -122,8 +122,8 @@ fn postgresql_without_a_free_connection_costs_no_sample() -> Result<()> {
             NO_LEASE.iter().any(|words| log.contains(words))
         };
         let workers = began.iter().all(is_without);
-        let servers = !site.is_ready(0) && !site.is_ready(1);
-        Ok((workers && servers && refusals(&mut site) > before).then_some(()))
+        let is_refused = workers && refusals(&mut site) > before;
+        Ok((is_refused && !site.is_ready(0) && !site.is_ready(1)).then_some(()))
     })
     .with_context(|| site.logs())?;
     site.counts_on()?;
