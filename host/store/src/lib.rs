@@ -16,6 +16,7 @@ mod kept;
 pub mod lease;
 pub mod postgres;
 pub mod query;
+pub mod rules;
 mod samples;
 pub mod sqlite;
 pub mod tail;
@@ -31,6 +32,7 @@ use fleet::StoredSet;
 use ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use lease::Fence;
 use query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use rules::RuleVersion;
 use sentinel_model::alert::{Alert, Delivery, Transition};
 use sentinel_model::attention::Attempt;
 use sentinel_model::duration::Millis;
@@ -106,6 +108,13 @@ pub trait Store: Send + Sync + 'static {
     async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
     /// All agents by id.
     async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError>;
+    /// In the same order at most `limit` of those after an id, which need not be there; of all
+    /// where it is `None`.
+    async fn agents_after(
+        &self,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentRecord>, StoreError>;
     /// Gives an approved agent a further key, which may sign at once; `newest` is the number of its
     /// newest key as the caller knows it. The number of the new one; `None` where the agent has
     /// another newest key by now, or an enrolment under its id waits.
@@ -251,6 +260,10 @@ pub trait Store: Send + Sync + 'static {
     async fn save_rules(&self, rules: &RuleSet) -> Result<(), StoreError>;
     /// The rules in force; version 0 and empty before the first.
     async fn rules(&self) -> Result<RuleSet, StoreError>;
+    /// The versions that are kept (the last 100), the newest first, which is the one in force.
+    async fn rule_versions(&self, limit: u32) -> Result<Vec<RuleVersion>, StoreError>;
+    /// The rules of a version, while it is kept.
+    async fn rules_of(&self, version: u64) -> Result<Option<RuleSet>, StoreError>;
     /// Writes what an evaluation or a delivery changed: alerts, history, notifications. A
     /// notification whose id is stored already stays as it is stored.
     ///

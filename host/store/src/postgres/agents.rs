@@ -245,6 +245,22 @@ impl PostgresStore {
         self.rows(&format!("{SELECT} ORDER BY id")).await?.iter().map(record).collect()
     }
 
+    pub(super) async fn next_agents(
+        &self,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentRecord>, StoreError> {
+        self.still_open()?;
+        retried(Again::Whenever, || async move {
+            let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id > $1 ORDER BY id LIMIT $2"));
+            // No id is empty.
+            let query = sqlx::query(sql).bind(after.map_or("", AgentId::as_str));
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.0.pool).await?;
+            rows.iter().map(|row| Ok(record(row)?)).collect()
+        })
+        .await
+    }
+
     pub(super) async fn keys_of(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
         self.still_open()?;
         retried(Again::Whenever, || async move {

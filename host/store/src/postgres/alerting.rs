@@ -1,14 +1,13 @@
-//! Rules, alerts, their history, notifications, and what people decided about them.
+//! Alerts, their history, notifications, and what people decided about them.
 
 use super::failure::{Again, Did, retried};
 use super::{PostgresStore, text};
 use crate::StoreError;
 use crate::alerting::{Act, AlertingChange, Decisions, NotificationFilter, StoredGroup};
-use crate::kept::{RULE_VERSIONS, keep, kept, state_of, state_text};
+use crate::kept::{keep, kept, state_of, state_text};
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Transition};
 use sentinel_model::attention::{Attempt, Silence};
 use sentinel_model::ids::SlotName;
-use sentinel_model::rule::RuleSet;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -189,46 +188,6 @@ async fn write_act(conn: &mut PgConnection, act: &Act, now: i64) -> Did<()> {
 }
 
 impl PostgresStore {
-    pub(super) async fn write_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
-        let Ok(version) = i64::try_from(rules.version) else {
-            return Err(conflict(format!("{} is no version of rules", rules.version)));
-        };
-        let text = serde_json::to_string(&rules.rules)?;
-        let applied_at = rules.applied_at;
-        self.step(Again::Undone, |conn| {
-            let text = text.clone();
-            Box::pin(async move {
-                sqlx::query("LOCK TABLE rules IN EXCLUSIVE MODE").execute(&mut *conn).await?;
-                let sql = "SELECT coalesce(max(version), 0) FROM rules";
-                let last: i64 = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
-                if version != last + 1 {
-                    Err(conflict(format!(
-                        "the rules were changed meanwhile: version {last} is in force, and \
-                         {version} does not follow it; read them again and apply anew"
-                    )))?;
-                }
-                let sql = "INSERT INTO rules (version, applied_at, rules) VALUES ($1, $2, $3)";
-                let query = sqlx::query(sql).bind(version).bind(applied_at).bind(text);
-                query.execute(&mut *conn).await?;
-                let query = sqlx::query("DELETE FROM rules WHERE version <= $1");
-                query.bind(version - RULE_VERSIONS).execute(conn).await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    pub(super) async fn read_rules(&self) -> Result<RuleSet, StoreError> {
-        let sql = "SELECT version, applied_at, rules FROM rules ORDER BY version DESC LIMIT 1";
-        let rows = self.rows(sql).await?;
-        let Some(row) = rows.first() else { return Ok(RuleSet::default()) };
-        Ok(RuleSet {
-            version: row.try_get::<i64, _>(0)? as u64,
-            applied_at: row.try_get(1)?,
-            rules: serde_json::from_str(row.try_get(2)?)?,
-        })
-    }
-
     pub(super) async fn write_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
         if change.is_empty() {
             return Ok(());

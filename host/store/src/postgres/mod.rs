@@ -46,6 +46,7 @@ mod query;
 mod read;
 mod records;
 mod retain;
+mod rules;
 mod series;
 mod slots;
 mod store;

@@ -267,6 +267,17 @@ impl SqliteStore {
         rows.iter().map(record).collect()
     }
 
+    pub(super) async fn next_agents(
+        &self,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentRecord>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id > ? ORDER BY id LIMIT ?"));
+        // No id is empty.
+        let query = sqlx::query(sql).bind(after.map_or("", AgentId::as_str)).bind(limit);
+        query.fetch_all(&self.0.pool).await?.iter().map(record).collect()
+    }
+
     pub(super) async fn keys_of(&self, id: &AgentId) -> Result<Vec<WrappedKey>, StoreError> {
         let sql = "SELECT k.key_id, k.wrapped, k.made_at, k.valid_until FROM agent_keys k JOIN agents a ON a.id = k.agent \
                    WHERE a.id = ? AND NOT k.waiting AND a.state <> 'blocked' ORDER BY k.key_id DESC";

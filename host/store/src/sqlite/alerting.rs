@@ -1,13 +1,12 @@
-//! Rules, alerts, their history, notifications.
+//! Alerts, their history, notifications.
 
 use super::SqliteStore;
 use super::script::{Script, transaction};
 use crate::StoreError;
 use crate::alerting::{AlertingChange, NotificationFilter};
-use crate::kept::{RULE_VERSIONS, keep, kept, state_of, state_text};
+use crate::kept::{keep, kept, state_of, state_text};
 use sentinel_model::alert::{Alert, Delivery, DeliveryState, Transition};
 use sentinel_model::ids::SlotName;
-use sentinel_model::rule::RuleSet;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -132,46 +131,6 @@ fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
 }
 
 impl SqliteStore {
-    pub(super) async fn write_rules(&self, rules: &RuleSet) -> Result<(), StoreError> {
-        let text = serde_json::to_string(&rules.rules)?;
-        let (version, applied_at) = (rules.version as i64, rules.applied_at);
-        self.write(move |_, writer| {
-            Box::pin(async move {
-                let sql = "SELECT coalesce(max(version), 0) FROM rules";
-                let stored = super::open::number(&mut writer.conn, sql).await?;
-                if version != stored + 1 {
-                    return Err(StoreError::Conflict(format!(
-                        "the rules were changed meanwhile: version {stored} is in force, and \
-                         {version} does not follow it; read them again and apply anew"
-                    )));
-                }
-                let mut script = Script::new();
-                script
-                    .sql("INSERT INTO rules (version, applied_at, rules) VALUES (?,?,?);")
-                    .bind(version)
-                    .bind(applied_at)
-                    .bind(text)
-                    .sql("DELETE FROM rules WHERE version <= ?;")
-                    .bind(version - RULE_VERSIONS);
-                transaction(&mut writer.conn, vec![script]).await
-            })
-        })
-        .await
-    }
-
-    pub(super) async fn read_rules(&self) -> Result<RuleSet, StoreError> {
-        let sql = "SELECT version, applied_at, rules FROM rules ORDER BY version DESC LIMIT 1";
-        let Some(row) = sqlx::query(sql).fetch_optional(&self.0.pool).await? else {
-            return Ok(RuleSet::default());
-        };
-        let version: i64 = row.try_get(0)?;
-        Ok(RuleSet {
-            version: version as u64,
-            applied_at: row.try_get(1)?,
-            rules: serde_json::from_str(row.try_get(2)?)?,
-        })
-    }
-
     pub(super) async fn write_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
         let fence = change.fence.clone();
         let scripts = scripts(change)?;

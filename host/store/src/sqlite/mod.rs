@@ -41,6 +41,7 @@ mod read;
 mod records;
 mod retain;
 mod rewind;
+mod rules;
 mod script;
 mod slots;
 mod store;

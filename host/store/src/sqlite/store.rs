@@ -10,6 +10,7 @@ use crate::fleet::StoredSet;
 use crate::ingest::{AgentStream, Commit, CommitOutcome, DeadLetter, LedgerEntry, StreamState};
 use crate::lease::Fence;
 use crate::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use crate::rules::RuleVersion;
 use crate::tail::{TailBatch, TailPage, TailPosition};
 use crate::windows::{WindowChange, WindowPart};
 use crate::{Maintenance, Sizes, Store, StoreError};
@@ -45,6 +46,14 @@ impl Store for SqliteStore {
 
     async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
         self.all_agents().await
+    }
+
+    async fn agents_after(
+        &self,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentRecord>, StoreError> {
+        self.next_agents(after, limit).await
     }
 
     async fn add_agent_key(
@@ -213,6 +222,14 @@ impl Store for SqliteStore {
 
     async fn rules(&self) -> Result<RuleSet, StoreError> {
         self.read_rules().await
+    }
+
+    async fn rule_versions(&self, limit: u32) -> Result<Vec<RuleVersion>, StoreError> {
+        self.newest_versions(limit).await
+    }
+
+    async fn rules_of(&self, version: u64) -> Result<Option<RuleSet>, StoreError> {
+        self.version_of(version).await
     }
 
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {

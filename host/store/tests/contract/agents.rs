@@ -133,3 +133,24 @@ pub(crate) async fn a_further_key_is_made_once_and_those_before_it_end_when_it_i
     assert_eq!(store.add_agent_key(&a, 4, vec![5; 60], later).await.unwrap(), None);
     assert!(store.add_agent_key(&agent("b"), 1, vec![5; 60], later).await.is_err());
 }
+
+pub(crate) async fn agents_come_in_pages_by_id(store: &dyn Store) {
+    for (key, id) in ["c", "a", "e", "b"].into_iter().enumerate() {
+        let (machine, key) = (key.to_string(), key as u8);
+        store.register_agent(new(id, &machine, key), T0).await.unwrap();
+    }
+    // Who waits in another's place is said on a page too, and makes no second row.
+    store.register_agent(new("a", "7", 9), T0).await.unwrap();
+    let all = store.agents().await.unwrap();
+    assert_eq!(store.agents_after(None, 9).await.unwrap(), all);
+    assert_eq!(store.agents_after(None, 2).await.unwrap(), all[..2]);
+    assert_eq!(all[0].newcomer.as_ref().map(|it| it.key_id), Some(2));
+    let b = agent("b");
+    assert_eq!(store.agents_after(Some(&b), 1).await.unwrap(), all[2..3]);
+    // One that is not there has its place all the same.
+    for after in ["c", "d"] {
+        assert_eq!(store.agents_after(Some(&agent(after)), 9).await.unwrap(), all[3..], "{after}");
+    }
+    assert_eq!(store.agents_after(Some(&agent("e")), 9).await.unwrap(), []);
+    assert_eq!(store.agents_after(None, 0).await.unwrap(), []);
+}

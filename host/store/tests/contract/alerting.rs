@@ -7,7 +7,9 @@ use sentinel_model::ids::SlotName;
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Labels;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter, StoredGroup};
+use sentinel_store::rules::RuleVersion;
 use sentinel_store::{Store, StoreError};
+use serde_json::json;
 
 fn alert(rule: &str, state: AlertState, value: f64) -> Alert {
     let labels: Labels = [("agent", "a")].into_iter().collect();
@@ -61,6 +63,35 @@ pub(crate) async fn rules_follow_each_other(store: &dyn Store) {
     let second = RuleSet { version: 2, ..first };
     store.save_rules(&second).await.unwrap();
     assert_eq!(store.rules().await.unwrap(), second);
+}
+
+pub(crate) async fn the_last_hundred_versions_of_the_rules_are_kept(store: &dyn Store) {
+    assert_eq!(store.rule_versions(9).await.unwrap(), []);
+    assert_eq!(store.rules_of(0).await.unwrap(), None);
+    // A text with every character that engines write in their own way.
+    let rule = |name: u64| {
+        let condition = json!({"above": name, "text": "a\u{0}\u{e000}\"[,]"});
+        serde_json::from_value(json!({"name": format!("r{name}"), "condition": condition})).unwrap()
+    };
+    let set = |version: u64| RuleSet {
+        version,
+        applied_at: T0 + version as i64,
+        rules: (0..version % 3).map(rule).collect(),
+    };
+    for version in 1..=102 {
+        store.save_rules(&set(version)).await.unwrap();
+    }
+    let of =
+        |version: u64| RuleVersion { version, applied_at: T0 + version as i64, rules: version % 3 };
+    assert_eq!(store.rule_versions(2).await.unwrap(), [of(102), of(101)]);
+    let kept: Vec<_> = (3..=102).rev().map(of).collect();
+    assert_eq!(store.rule_versions(1_000).await.unwrap(), kept);
+    for version in [3, 50, 102] {
+        assert_eq!(store.rules_of(version).await.unwrap(), Some(set(version)), "{version}");
+    }
+    for version in [0, 2, 103, u64::MAX] {
+        assert_eq!(store.rules_of(version).await.unwrap(), None, "{version}");
+    }
 }
 
 pub(crate) async fn alerts_and_history_come_back_bit_by_bit(store: &dyn Store) {

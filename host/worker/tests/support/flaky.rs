@@ -19,6 +19,7 @@ use sentinel_store::ingest::{
 };
 use sentinel_store::lease::Fence;
 use sentinel_store::query::{Points, SeriesInfo, SeriesRange, Step, TimeRange};
+use sentinel_store::rules::RuleVersion;
 use sentinel_store::tail::{TailBatch, TailPage, TailPosition};
 use sentinel_store::windows::{WindowChange, WindowPart};
 use sentinel_store::{Maintenance, Sizes, Store, StoreError};
@@ -109,6 +110,13 @@ impl Store for FlakyStore {
     }
     async fn agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
         self.inner.agents().await
+    }
+    async fn agents_after(
+        &self,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentRecord>, StoreError> {
+        self.inner.agents_after(after, limit).await
     }
     async fn add_agent_key(
         &self,
@@ -231,6 +239,12 @@ impl Store for FlakyStore {
     }
     async fn rules(&self) -> Result<RuleSet, StoreError> {
         self.inner.rules().await
+    }
+    async fn rule_versions(&self, limit: u32) -> Result<Vec<RuleVersion>, StoreError> {
+        self.inner.rule_versions(limit).await
+    }
+    async fn rules_of(&self, version: u64) -> Result<Option<RuleSet>, StoreError> {
+        self.inner.rules_of(version).await
     }
     async fn save_alerting(&self, change: AlertingChange) -> Result<(), StoreError> {
         self.guard()?;
