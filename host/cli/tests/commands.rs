@@ -65,6 +65,7 @@ fn without_a_server_every_command_says_how_to_start_one() {
         &["agents"],
         &["key", "rotate", "--all"],
         &["agents", "block", "0123"],
+        &["agents", "show", "0123"],
         &["token", "create"],
     ] {
         let said = user.run(arguments);

@@ -81,6 +81,8 @@ async fn a_silence_is_previewed_made_listed_and_ended() {
     let alerts = get(&served, "/v1/alerts").await;
     let silenced = alert("web-1").fingerprint.to_string();
     assert_eq!(alerts["silenced"], json!({silenced: [id]}));
+    let one = format!("/v1/silences/{id}");
+    assert_eq!(get(&served, &one).await, made);
     let path = format!("/v1/silences/{id}/expire");
     let (status, _) = post(&served, &path, json!({"by": "bob"})).await;
     assert_eq!(status, 200);
@@ -89,6 +91,11 @@ async fn a_silence_is_previewed_made_listed_and_ended() {
     assert!(get(&served, "/v1/silences").await["silences"].as_array().unwrap().is_empty());
     let all = get(&served, "/v1/silences?all=true").await;
     assert_eq!(all["silences"][0]["ended_by"], "bob");
+    let over = get(&served, &one).await;
+    assert_eq!((&over["silence"], &over["alerts"]), (&all["silences"][0], &json!([])));
+    let (status, unknown) = ask(&served, "GET", "/v1/silences/sil_0", Value::Null).await;
+    let said = unknown["error"].as_str().unwrap();
+    assert!(status == 404 && said.contains("there is no silence \"sil_0\""), "{status} {said}");
 }
 
 #[tokio::test]

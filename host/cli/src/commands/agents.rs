@@ -29,6 +29,8 @@ enum What {
     },
     /// Shut an agent out; its data stays.
     Block(Which),
+    /// Show one agent.
+    Show(Which),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +69,14 @@ pub(super) async fn run(
         }
         Some(What::Approve { which: Whom::Agent(id) }) => (id, "approve"),
         Some(What::Block(which)) => (which.id, "block"),
+        Some(What::Show(Which { id })) => {
+            let agent: AgentBody = client.get(&format!("/v1/agents/{id}"), &[]).await?;
+            printer.data(&agent, |look| properties(&agent, now(), look))?;
+            if let Some(text) = waits(&agent) {
+                printer.hint(&text);
+            }
+            return Ok(());
+        }
     };
     let agent: AgentBody = client.post(&format!("/v1/agents/{id}/{verb}"), &()).await?;
     printer.say(&format!("{} ({}) is {}", agent.id, agent.hostname, agent.state));
@@ -131,6 +141,29 @@ pub(super) fn waits(agent: &AgentBody) -> Option<String> {
     })
 }
 
+/// When it was heard of last.
+fn seen(agent: &AgentBody, now: i64) -> String {
+    agent.last_seen.map_or_else(|| "never".to_owned(), |seen| human::ago(now - seen))
+}
+
+/// What the list says of an agent, a line each.
+fn properties(agent: &AgentBody, now: i64, look: Look) -> String {
+    let labels = sentinel_model::series::Labels::from(agent.labels.clone());
+    let mut table = Table::properties(look);
+    table.property("agent", &agent.id);
+    table.property("host", &agent.hostname);
+    table.property("version", &agent.version);
+    table.toned([("state", Tone::Quiet), (agent.state.as_str(), agent_tone(&agent.state))]);
+    table.property("enrolled", &human::moment(agent.registered_at));
+    table.property("seen", &seen(agent, now));
+    table.property("labels", &labels.to_string());
+    if let Some(newcomer) = &agent.newcomer {
+        let enrolled = human::moment(newcomer.registered_at);
+        table.property("newcomer", &format!("{}, enrolled {enrolled}", newcomer.hostname));
+    }
+    table.text()
+}
+
 fn list(agents: &[AgentBody], now: i64, look: Look) -> String {
     if agents.is_empty() {
         return String::new();
@@ -139,15 +172,13 @@ fn list(agents: &[AgentBody], now: i64, look: Look) -> String {
         Table::new(look, &["agent", "host", "version", "state", "enrolled", ">seen", "labels"]);
     for agent in agents {
         let labels = sentinel_model::series::Labels::from(agent.labels.clone());
-        let seen =
-            agent.last_seen.map_or_else(|| "never".to_owned(), |seen| human::ago(now - seen));
         table.toned([
             (agent.id.clone(), Tone::Plain),
             (agent.hostname.clone(), Tone::Plain),
             (agent.version.clone(), Tone::Plain),
             (agent.state.clone(), agent_tone(&agent.state)),
             (human::moment(agent.registered_at), Tone::Quiet),
-            (seen, Tone::Plain),
+            (seen(agent, now), Tone::Plain),
             (labels.to_string(), Tone::Plain),
         ]);
         let goes_on = agent.state != "waiting";
@@ -206,5 +237,23 @@ mod tests {
         assert_eq!(code("k7qm-2xhd"), None, "that may be an agent's id");
         let look = Look { color: false, width: 100 };
         insta::assert_snapshot!(list(&agents, 1_700_000_060_000, look));
+        let shown = properties(&agents[1], 1_700_000_060_000, look);
+        let lines: Vec<String> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "agent 11bb",
+                "host web-1",
+                "version 0.1.0",
+                "state approved",
+                "enrolled 2023-11-14 22:13:20Z",
+                "seen 5s ago",
+                "labels {env=\"prod\"}",
+                "newcomer pc-7, enrolled 2023-11-14 22:13:50Z",
+            ]
+        );
     }
 }

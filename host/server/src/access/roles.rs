@@ -163,6 +163,7 @@ pub const TABLE: &[Decision] = &[
     reads("/v1/notifiers", Role::Viewer),
     reads("/v1/notifiers/{slot}", Role::Viewer),
     reads("/v1/silences", Role::Viewer),
+    reads("/v1/silences/{id}", Role::Viewer),
     Decision {
         method: "POST",
         path: "/v1/silences/preview",
@@ -170,6 +171,7 @@ pub const TABLE: &[Decision] = &[
         effect: Effect::Reads,
     },
     reads("/v1/agents", Role::Viewer),
+    reads("/v1/agents/{id}", Role::Viewer),
     reads("/v1/plugins", Role::Viewer),
     reads("/v1/fleet", Role::Viewer),
     reads("/v1/fleet/status", Role::Viewer),

@@ -1,7 +1,7 @@
 //! Agents and who may become one.
 
 use super::{Context, Failure};
-use crate::api::AgentBody;
+use crate::api::{AgentBody, ErrorBody};
 use axum::Json;
 use axum::extract::{Path, State};
 use sentinel_model::ids::AgentId;
@@ -13,14 +13,30 @@ pub(super) async fn list(State(context): State<Context>) -> Result<Json<Vec<Agen
     Ok(Json(context.store.agents().await?.into_iter().map(Into::into).collect()))
 }
 
+async fn one(context: &Context, id: &AgentId) -> Result<AgentBody, Failure> {
+    let found = context.store.agent(id).await?;
+    found.map(Into::into).ok_or_else(|| {
+        Failure::not_found(format!("there is no agent {id}; `sentinel agents` lists them"))
+    })
+}
+
+/// One agent.
+#[utoipa::path(get, path = "/v1/agents/{id}", params(("id" = String, Path)), responses((status = 200, body = AgentBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn show(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Json<AgentBody>, Failure> {
+    let id = AgentId::new(&id).map_err(Failure::bad)?;
+    Ok(Json(one(&context, &id).await?))
+}
+
 async fn set(context: &Context, id: &str, state: AgentState) -> Result<Json<AgentBody>, Failure> {
     let id = AgentId::new(id).map_err(Failure::bad)?;
-    let unknown = || Failure::not_found(format!("there is no agent {id}; see `sentinel status`"));
-    context.store.agent(&id).await?.ok_or_else(unknown)?;
+    one(context, &id).await?;
     context.store.set_agent_state(&id, state, context.now()).await?;
     context.keys.forget(&id);
     tracing::info!(agent = %id, ?state, "changed by the API");
-    Ok(Json(context.store.agent(&id).await?.ok_or_else(unknown)?.into()))
+    Ok(Json(one(context, &id).await?))
 }
 
 /// Approves an agent that waits or was blocked.

@@ -86,6 +86,25 @@ pub(super) async fn list(
     Ok(Json(SilencesBody { silences }))
 }
 
+/// One silence, and the alerts that it means now: none once it is over.
+#[utoipa::path(get, path = "/v1/silences/{id}", params(("id" = String, Path)), responses((status = 200, body = SilencedBody), (status = 404, body = crate::api::ErrorBody)))]
+pub(super) async fn show(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Json<SilencedBody>, Failure> {
+    let silences = context.store.decisions(None).await?.unwrap_or_default().silences;
+    let found = silences.into_iter().find(|silence| silence.id == id);
+    let silence = found.ok_or_else(|| {
+        let lists = "`sentinel alerts silence list --all` lists them";
+        Failure::not_found(format!("there is no silence {id:?}; {lists}"))
+    })?;
+    let mut alerts = Vec::new();
+    if silence.ends_at > context.now() {
+        alerts = meant(&context, &matchers(&silence.matchers)?).await?;
+    }
+    Ok(Json(SilencedBody { silence, alerts }))
+}
+
 /// Makes a silence; the answer says what it means now.
 #[utoipa::path(post, path = "/v1/silences", request_body = SilenceBody, responses((status = 200, body = SilencedBody), (status = 400, body = crate::api::ErrorBody)))]
 pub(super) async fn create(
