@@ -61,6 +61,7 @@ fn without_a_server_every_command_says_how_to_start_one() {
         &["alerts", "history"],
         &["alerts", "notifications"],
         &["rules", "show"],
+        &["rules", "history"],
         &["rules", "apply", "rules.yaml"],
         &["agents"],
         &["key", "rotate", "--all"],

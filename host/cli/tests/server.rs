@@ -82,6 +82,36 @@ fn rules_are_applied_whole_or_every_problem_is_said() {
 }
 
 #[test]
+fn earlier_rules_are_shown_and_applied_again() {
+    let served = Served::new();
+    let user = &served.user;
+    for level in 1..=2 {
+        let rule = format!("  - {{name: one, severity: page, condition: {{ok: {level}}}}}\n");
+        user.write("rules.yaml", format!("version: 1\nrules:\n{rule}"));
+        user.done(&["rules", "apply", "rules.yaml", "--yes"]);
+    }
+    let version = |version: u64| {
+        serde_json::json!({
+            "version": version, "applied_at": NOW, "applied_by": "owner", "rules": 1,
+        })
+    };
+    let history = served.json(&["rules", "history"]);
+    assert_eq!(history, serde_json::json!([version(2), version(1)]));
+    assert_eq!(served.json(&["rules", "history", "--limit", "1"])[0], version(2));
+    let file = user.done(&["rules", "show", "--version", "1", "--file"]);
+    assert_eq!(file.talk, "version 1, applied 2023-11-14 22:13:20Z by owner\n");
+    user.write("1.json", &file.data);
+    user.done(&["rules", "apply", "1.json", "--yes"]);
+    let (now, first) =
+        (served.json(&["rules", "show"]), served.json(&["rules", "show", "--version", "1"]));
+    assert_eq!((&now["version"], &now["rules"]), (&3.into(), &first["rules"]));
+    assert_eq!(first["rules"][0]["condition"]["ok"], 1);
+    let unknown = user.run(&["rules", "show", "--version", "9"]);
+    let said = "there is no version 9 of the rules; `sentinel rules history` lists";
+    assert!(unknown.code == 1 && unknown.talk.contains(said), "{}", unknown.talk);
+}
+
+#[test]
 fn a_check_says_what_nobody_sends_and_what_rules_cost() {
     let served = Served::new();
     let user = &served.user;
@@ -149,6 +179,7 @@ fn what_is_empty_says_so_and_exits_with_0() {
         &["alerts", "history"],
         &["alerts", "notifications", "--limit", "3"],
         &["rules", "show"],
+        &["rules", "history"],
         &["agents"],
     ] {
         let said = served.user.done(arguments);

@@ -19,7 +19,7 @@ pub use notifiers::{DecidedBy, NotifierBody, NotifierWorkerBody, NotifiersBody};
 pub use plugins::{PluginBody, PluginSlotBody, PluginWishBody, PluginsBody};
 pub use rules::{
     AppliedBody, ApplyBody, ChangeBody, CheckBody, CheckedBody, CostBody, FieldBody, FileBody,
-    ReadBody, RulesBody,
+    ReadBody, RuleVersionBody, RulesBody,
 };
 pub use sentinel_alerting::routing::{Held, Way};
 use sentinel_model::alert::{Alert, Delivery, Transition};

@@ -97,3 +97,32 @@ async fn who_is_refused_is_told_who_was_first() {
     assert!(by.starts_with("ann of databases (api-"), "{rules}");
     served.server.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_versions_that_are_kept_are_listed_and_shown_with_who_applied_them() {
+    let served = serve().await;
+    let ann = Person::new("ann", &served);
+    for round in 1..=3 {
+        assert_eq!(ann.put(&ann.body(round, None, false)).await.0, StatusCode::OK);
+    }
+    let ask = async |path: &str| {
+        let url = format!("{}{path}", ann.url);
+        let answer = ann.client.get(url).bearer_auth(TOKEN).send().await.unwrap();
+        (answer.status(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let (_, all) = ask("/history").await;
+    let versions: Vec<_> = all.as_array().unwrap().iter().map(|one| &one["version"]).collect();
+    assert_eq!(versions, [3, 2, 1]);
+    assert!(all.as_array().unwrap().iter().all(|one| one["applied_by"] == "owner"), "{all}");
+    assert_eq!(ask("/history?limit=1").await.1, serde_json::json!([all[0]]));
+    let (status, second) = ask("/versions/2").await;
+    assert_eq!((status, &second["version"]), (StatusCode::OK, &2.into()));
+    assert_eq!(
+        (&second["rules"][0]["for"], &second["applied_by"]),
+        (&"2m".into(), &"owner".into())
+    );
+    let (status, unknown) = ask("/versions/4").await;
+    let said = unknown["error"].as_str().unwrap();
+    assert!(status == StatusCode::NOT_FOUND && said.contains("no version 4"), "{said}");
+    served.server.shutdown().await;
+}

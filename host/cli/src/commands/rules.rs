@@ -9,21 +9,20 @@ mod past;
 mod replay;
 mod test;
 mod told;
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use sentinel_model::document::MAX_DOCUMENT;
-use sentinel_model::rule::RuleSet;
-use sentinel_server::api::{FileBody, ProblemBody, RulesBody};
+use sentinel_server::api::{FileBody, ProblemBody};
 
 use crate::args::Global;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::files;
-use crate::output::table::Table;
-use crate::output::{Look, Printer, human};
+use crate::output::Printer;
 
 /// Most files of one apply.
 const MAX_FILES: usize = 10_000;
@@ -40,8 +39,10 @@ pub(crate) enum RulesCommand {
     Apply(apply::Apply),
     /// Say everything that is wrong with rule files and what each rule costs; change nothing.
     Check(check::Check),
-    /// Show the rules in force.
-    Show,
+    /// Show the rules in force, or those of an earlier version.
+    Show(versions::Show),
+    /// Versions of the rules: when they were applied, by whom, and how many rules they have.
+    History(versions::History),
     /// Run tests of rules: synthetic series in; states, notifications and payloads out. No server.
     Test(test::Test),
     /// What rules would have done on the stored past: fired, for how long, who would have been told.
@@ -71,7 +72,8 @@ pub(super) fn alone(
         | RulesCommand::Check(_)
         | RulesCommand::Replay(_)
         | RulesCommand::Explain(_)
-        | RulesCommand::Show) => return Ok(Some(asks)),
+        | RulesCommand::Show(_)
+        | RulesCommand::History(_)) => return Ok(Some(asks)),
     }
     Ok(None)
 }
@@ -89,18 +91,8 @@ pub(super) async fn run(
         RulesCommand::Import(command) => import::run(&command, printer),
         RulesCommand::Test(command) => test::run(&command, printer),
         RulesCommand::Schema(command) => test::schema(&command, printer),
-        RulesCommand::Show => {
-            let rules: RulesBody = client.get("/v1/rules", &[]).await?;
-            printer.data(&rules, |look| show(&rules.set, look))?;
-            if rules.set.version > 0 {
-                printer.say(&since(&rules));
-            }
-            if rules.set.rules.is_empty() {
-                printer.say("there are no rules");
-                printer.hint("apply some with `sentinel rules apply FILE`");
-            }
-            Ok(())
-        }
+        RulesCommand::Show(command) => versions::show(command, client, printer).await,
+        RulesCommand::History(command) => versions::history(command, client, printer).await,
     }
 }
 
@@ -175,41 +167,9 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(TESTS))
 }
 
-fn since(rules: &RulesBody) -> String {
-    let RuleSet { version, applied_at, .. } = rules.set;
-    let by = rules.applied_by.as_ref().map_or_else(String::new, |who| format!(" by {who}"));
-    format!("version {version}, applied {}{by}", human::moment(applied_at))
-}
-
-fn show(rules: &RuleSet, look: Look) -> String {
-    if rules.rules.is_empty() {
-        return String::new();
-    }
-    let mut table =
-        Table::new(look, &["rule", "evaluator", ">every", ">for", "labels", "notifies"]);
-    for rule in &rules.rules {
-        let notifies = match &rule.notify {
-            None => "all".to_owned(),
-            Some(list) if list.is_empty() => "nobody".to_owned(),
-            Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        };
-        table.row([
-            rule.name.clone(),
-            rule.evaluator.to_string(),
-            rule.interval.to_string(),
-            rule.hold.to_string(),
-            rule.labels.to_string(),
-            notifies,
-        ]);
-    }
-    table.text()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOOK: Look = Look { color: false, width: 100 };
 
     #[test]
     fn a_folder_gives_its_rule_files_by_name_and_nothing_else() {
@@ -233,25 +193,5 @@ mod tests {
         assert!(
             collect(&[dir.path().join("none.yaml")]).unwrap_err().message.contains("none.yaml")
         );
-    }
-
-    #[test]
-    fn rules_say_since_when_they_are_in_force_and_who_applied_them() {
-        let set =
-            serde_json::json!({ "version": 7, "applied_at": 1_700_000_000_000_i64, "rules": [] });
-        let mut rules: RulesBody = serde_json::from_value(set).unwrap();
-        assert_eq!(since(&rules), "version 7, applied 2023-11-14 22:13:20Z");
-        rules.applied_by = Some("ci (api-k7qm-2xhd)".into());
-        assert_eq!(since(&rules), "version 7, applied 2023-11-14 22:13:20Z by ci (api-k7qm-2xhd)");
-    }
-
-    #[test]
-    fn rules_show_when_they_are_evaluated_and_whom_they_tell() {
-        let rules = serde_json::json!({ "version": 1, "applied_at": 0, "rules": [
-            { "name": "high-cpu", "for": "5m", "labels": { "severity": "page" }, "condition": {} },
-            { "name": "quiet", "interval": "1m", "notify": [], "condition": {} },
-            { "name": "told", "notify": ["webhook", "mail"], "condition": {} },
-        ] });
-        insta::assert_snapshot!(show(&serde_json::from_value(rules).unwrap(), LOOK));
     }
 }

@@ -148,6 +148,8 @@ pub const TABLE: &[Decision] = &[
     reads("/v1/batches", Role::Viewer),
     reads("/v1/batches/{agent}/{epoch}/{sequence}", Role::Viewer),
     reads("/v1/rules", Role::Viewer),
+    reads("/v1/rules/history", Role::Viewer),
+    reads("/v1/rules/versions/{version}", Role::Viewer),
     Decision {
         method: "POST",
         path: "/v1/rules/check",

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// The rules in force.
+/// The rules in force, or those of an earlier version.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RulesBody {
     /// They, with their version and when they were applied.
@@ -16,6 +16,20 @@ pub struct RulesBody {
     /// Who applied them, if the log of changes says it still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_by: Option<String>,
+}
+
+/// A version of the rules that is kept.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RuleVersionBody {
+    /// Its number, from 1.
+    pub version: u64,
+    /// Unix milliseconds at which it was applied.
+    pub applied_at: i64,
+    /// Who applied it, if the log of changes says it still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_by: Option<String>,
+    /// How many rules it has.
+    pub rules: u64,
 }
 
 /// Rule files to apply, as they were read: the server finds every problem and its line.

@@ -104,6 +104,8 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(rules::current))
         .routes(routes!(rules::apply))
         .routes(routes!(rules::check))
+        .routes(routes!(rules::history))
+        .routes(routes!(rules::version))
         .routes(routes!(alerts::alerts))
         .routes(routes!(alerts::history))
         .routes(routes!(ways::ways))

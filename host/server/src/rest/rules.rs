@@ -3,26 +3,71 @@
 use super::failure::problem_body;
 use super::{Context, Failure};
 use crate::access::roles::Became;
-use crate::api::{AppliedBody, ApplyBody, CheckBody, CheckedBody, RulesBody};
+use crate::api::{AppliedBody, ApplyBody, CheckBody, CheckedBody, RuleVersionBody, RulesBody};
 use crate::rules::{Stored, differences, read};
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sentinel_model::document::{Problem, Problems};
 use sentinel_model::rule::{MAX_RULES, Rule, RuleSet};
 use sentinel_store::StoreError;
 use sentinel_store::access::Audit;
+use serde::Deserialize;
+use std::collections::HashMap;
+use utoipa::IntoParams;
 
 /// How many of the newest changes are looked through for who applied the rules in force.
 const LOOKED_THROUGH: u32 = 1_000;
 /// What an apply is in the log of changes.
 const APPLY: &str = "PUT /v1/rules";
+/// Versions in one answer unless asked otherwise, and at most: as many as are kept.
+const LISTED: u32 = 50;
+const MAX_LISTED: u32 = 100;
 
 /// The rules in force, and who applied them.
 #[utoipa::path(get, path = "/v1/rules", responses((status = 200, body = RulesBody)))]
 pub(super) async fn current(State(context): State<Context>) -> Result<Json<RulesBody>, Failure> {
     let set = context.store.rules().await?;
     let applied_by = applied_by(&context, set.version).await?;
+    Ok(Json(RulesBody { set, applied_by }))
+}
+
+/// How many.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Limit {
+    /// At most so many, 50 unless given; the last 100 are kept.
+    limit: Option<u32>,
+}
+
+/// Versions of the rules that are kept, and who applied them, the newest first.
+#[utoipa::path(get, path = "/v1/rules/history", params(Limit), responses((status = 200, body = Vec<RuleVersionBody>)))]
+pub(super) async fn history(
+    State(context): State<Context>,
+    Query(limit): Query<Limit>,
+) -> Result<Json<Vec<RuleVersionBody>>, Failure> {
+    let limit = limit.limit.unwrap_or(LISTED).min(MAX_LISTED);
+    let versions = context.store.rule_versions(limit).await?;
+    let mut appliers = appliers(&context).await?;
+    let told = versions.into_iter().map(|one| RuleVersionBody {
+        version: one.version,
+        applied_at: one.applied_at,
+        applied_by: appliers.remove(&in_force(one.version)),
+        rules: one.rules,
+    });
+    Ok(Json(told.collect()))
+}
+
+/// The rules of a version that is kept, and who applied them.
+#[utoipa::path(get, path = "/v1/rules/versions/{version}", responses((status = 200, body = RulesBody), (status = 404, body = crate::api::ErrorBody)))]
+pub(super) async fn version(
+    State(context): State<Context>,
+    Path(version): Path<u64>,
+) -> Result<Json<RulesBody>, Failure> {
+    let set = context.store.rules_of(version).await?.ok_or_else(|| {
+        let lists = "`sentinel rules history` lists those that are kept";
+        Failure::not_found(format!("there is no version {version} of the rules; {lists}"))
+    })?;
+    let applied_by = applied_by(&context, version).await?;
     Ok(Json(RulesBody { set, applied_by }))
 }
 
@@ -86,11 +131,19 @@ async fn applied_by(context: &Context, version: u64) -> Result<Option<String>, S
     if version == 0 {
         return Ok(None);
     }
-    let became = format!("{} {}", StatusCode::OK.as_str(), in_force(version));
-    let is_it =
-        |one: &Audit| one.entry.what == APPLY && one.outcome.as_deref() == Some(became.as_str());
+    Ok(appliers(context).await?.remove(&in_force(version)))
+}
+
+/// Who put what [`in_force`], of those whose apply is among the newest changes.
+async fn appliers(context: &Context) -> Result<HashMap<String, String>, StoreError> {
+    let done = format!("{} ", StatusCode::OK.as_str());
     let newest = context.store.audit(i64::MAX, LOOKED_THROUGH).await?;
-    Ok(newest.into_iter().find(is_it).map(|one| one.entry.who))
+    let applied = |one: Audit| {
+        let became = one.outcome.as_deref()?.strip_prefix(&done)?.to_owned();
+        (one.entry.what == APPLY).then_some((became, one.entry.who))
+    };
+    // The newest first: of two the same the newer one is to stay.
+    Ok(newest.into_iter().rev().filter_map(applied).collect())
 }
 
 async fn somebody_else(context: &Context, found: u64, expected: u64) -> Failure {
