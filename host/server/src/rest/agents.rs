@@ -1,16 +1,24 @@
 //! Agents and who may become one.
 
+use super::page::{Next, Page};
 use super::{Context, Failure};
 use crate::api::{AgentBody, ErrorBody};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use sentinel_model::ids::AgentId;
 use sentinel_store::agents::AgentState;
 
-/// All agents.
-#[utoipa::path(get, path = "/v1/agents", responses((status = 200, body = Vec<AgentBody>)))]
-pub(super) async fn list(State(context): State<Context>) -> Result<Json<Vec<AgentBody>>, Failure> {
-    Ok(Json(context.store.agents().await?.into_iter().map(Into::into).collect()))
+/// Agents by id, a page of them.
+#[utoipa::path(get, path = "/v1/agents", params(Page), responses((status = 200, body = Vec<AgentBody>, headers(("link" = String, description = "Where the next page is, rel=\"next\"; absent after the last"))), (status = 400, body = ErrorBody)))]
+pub(super) async fn list(
+    State(context): State<Context>,
+    Query(page): Query<Page>,
+) -> Result<(Next, Json<Vec<AgentBody>>), Failure> {
+    let limit = page.limit()?;
+    let after = page.after().map(AgentId::new).transpose().map_err(|_| page.nowhere())?;
+    let mut agents = context.store.agents_after(after.as_ref(), limit + 1).await?;
+    let next = page.cut(&mut agents, ("/v1/agents", &[]), |agent| agent.id.to_string());
+    Ok((next, Json(agents.into_iter().map(Into::into).collect())))
 }
 
 async fn one(context: &Context, id: &AgentId) -> Result<AgentBody, Failure> {

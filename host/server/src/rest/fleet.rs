@@ -1,5 +1,6 @@
 //! The fleet: what was decided, by whom, and what became of it.
 
+use super::page::{Next, Page};
 use super::{Context, Failure};
 use crate::api::{FleetHostBody, FleetSetBody, FleetStatusBody, FleetTakenBody, SealedBody};
 use crate::fleet::FleetError;
@@ -7,6 +8,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use sentinel_model::ids::AgentId;
 use sentinel_store::agents::{AgentRecord, AgentState};
 use sentinel_store::fleet::StoredSet;
 use sentinel_trust::Kind;
@@ -103,34 +105,61 @@ fn opened(stored: StoredSet, operators: &Operators) -> Option<FleetSetBody> {
     })
 }
 
-/// Desired against actual, host by host.
-#[utoipa::path(get, path = "/v1/fleet/status", responses((status = 200, body = FleetStatusBody)))]
+/// Desired against actual, host by host: agents by id and then workers by name, a page of them.
+#[utoipa::path(get, path = "/v1/fleet/status", params(Page), responses((status = 200, body = FleetStatusBody, headers(("link" = String, description = "Where the next page is, rel=\"next\"; absent after the last"))), (status = 400, body = crate::api::ErrorBody)))]
 pub(super) async fn status(
     State(context): State<Context>,
-) -> Result<Json<FleetStatusBody>, Failure> {
+    Query(page): Query<Page>,
+) -> Result<(Next, Json<FleetStatusBody>), Failure> {
     // Hosts are there before anything was decided for them.
     let set = context.fleet.in_force().await?;
     let set = set.as_deref();
-    let now = context.now();
-    let mut hosts = Vec::new();
-    for agent in context.store.agents().await? {
-        hosts.push(agent_host(set, agent, now));
-    }
-    for (name, json, at) in context.store.statuses().await? {
-        if let Some(worker) = name.strip_prefix("worker/") {
-            hosts.push(worker_host(set, worker, &json, now - at > SILENT_MS));
-        }
-    }
+    let mut hosts = hosts(&context, set, &page).await?;
+    let next = page
+        .cut(&mut hosts, ("/v1/fleet/status", &[]), |last| format!("{}/{}", last.role, last.host));
     let Some(set) = set else {
-        return Ok(Json(FleetStatusBody { hosts, ..FleetStatusBody::default() }));
+        return Ok((next, Json(FleetStatusBody { hosts, ..FleetStatusBody::default() })));
     };
-    Ok(Json(FleetStatusBody {
+    let body = FleetStatusBody {
         number: set.number,
         by: set.by.clone(),
         made_at: set.made_at,
         note: set.note.clone(),
         hosts,
-    }))
+    };
+    Ok((next, Json(body)))
+}
+
+/// The hosts of a page, and at least one more where there are more.
+async fn hosts(
+    context: &Context,
+    set: Option<&DesiredSet>,
+    page: &Page,
+) -> Result<Vec<FleetHostBody>, Failure> {
+    let (most, now) = (page.limit()? + 1, context.now());
+    let (agent, worker) = match page.after().map(|after| after.split_once('/')) {
+        None => (None, None),
+        Some(Some(("agent", id))) => (Some(AgentId::new(id).map_err(|_| page.nowhere())?), None),
+        Some(Some(("worker", name))) => (None, Some(name)),
+        Some(_) => return Err(page.nowhere()),
+    };
+    let mut hosts = Vec::new();
+    // Workers come after all agents.
+    if worker.is_none() {
+        let agents = context.store.agents_after(agent.as_ref(), most).await?;
+        hosts.extend(agents.into_iter().map(|agent| agent_host(set, agent, now)));
+    }
+    if hosts.len() >= most as usize {
+        return Ok(hosts);
+    }
+    let mut workers = context.store.statuses().await?;
+    workers.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, json, at) in workers {
+        if let Some(name) = name.strip_prefix("worker/").filter(|name| Some(*name) > worker) {
+            hosts.push(worker_host(set, name, &json, now - at > SILENT_MS));
+        }
+    }
+    Ok(hosts)
 }
 
 fn agent_host(set: Option<&DesiredSet>, agent: AgentRecord, now: i64) -> FleetHostBody {

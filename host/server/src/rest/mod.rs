@@ -10,6 +10,7 @@ mod fleet;
 mod keys;
 mod letters;
 mod notifiers;
+mod page;
 mod plugins;
 pub(crate) mod posted;
 mod query;

@@ -1,6 +1,7 @@
 //! Plugins: which releases the fleet wants and which run, and where. Nothing is changed here: what runs on a host its
 //! operators decide (`PUT /v1/fleet`) or its owner; which releases there are at all, the registry says.
 
+use super::page::{Next, Page};
 use super::{Context, Failure};
 use crate::api::{PluginBody, PluginSlotBody, PluginWishBody, PluginsBody};
 use axum::Json;
@@ -9,6 +10,9 @@ use sentinel_trust::fleet::DesiredSet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use utoipa::IntoParams;
+
+/// The most bytes of a release's name, version, digest or kind.
+const MAX_SAID: usize = 256;
 
 /// Which plugins.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -36,6 +40,14 @@ struct SaidSlot {
     reason: Option<String>,
 }
 
+impl SaidSlot {
+    /// Whether there may be such a release: what has no bounds would stand in links to pages.
+    fn is_of_a_release(&self) -> bool {
+        let said = [&self.plugin, &self.version, &self.digest, &self.kind];
+        said.iter().all(|text| text.len() <= MAX_SAID)
+    }
+}
+
 /// A host, and what it said last.
 struct Host {
     name: String,
@@ -46,16 +58,22 @@ struct Host {
 
 impl Host {
     fn new(name: String, role: &'static str, at: Option<i64>, json: &str) -> Self {
-        Self { name, role, at, said: serde_json::from_str(json).unwrap_or_default() }
+        let mut said: Said = serde_json::from_str(json).unwrap_or_default();
+        said.slots.retain(SaidSlot::is_of_a_release);
+        Self { name, role, at, said }
     }
 }
 
-/// Plugins that are wanted or that run, by their releases, each with where.
-#[utoipa::path(get, path = "/v1/plugins", params(Which), responses((status = 200, body = PluginsBody)))]
+/// Plugins that are wanted or that run, by their releases, each with where; a page of them.
+#[utoipa::path(get, path = "/v1/plugins", params(Which, Page), responses((status = 200, body = PluginsBody, headers(("link" = String, description = "Where the next page is, rel=\"next\"; absent after the last"))), (status = 400, body = crate::api::ErrorBody)))]
 pub(super) async fn list(
     State(context): State<Context>,
     Query(which): Query<Which>,
-) -> Result<Json<PluginsBody>, Failure> {
+    Query(page): Query<Page>,
+) -> Result<(Next, Json<PluginsBody>), Failure> {
+    page.limit()?;
+    let after: Option<[String; 4]> =
+        page.after().map(serde_json::from_str).transpose().map_err(|_| page.nowhere())?;
     let set = context.fleet.in_force().await?;
     let agents = context.store.agents().await?.into_iter();
     let mut hosts: Vec<Host> = agents
@@ -70,11 +88,23 @@ pub(super) async fn list(
         }
     }
     let mut plugins = plugins(set.as_deref(), hosts);
-    if let Some(name) = which.name {
-        plugins.retain(|one| one.plugin == name);
+    if let Some(name) = &which.name {
+        plugins.retain(|one| one.plugin == *name);
     }
+    if let Some(after) = &after {
+        plugins.retain(|one| place(one) > after.each_ref().map(String::as_str));
+    }
+    let name = which.name.as_deref().map(|name| ("name", name));
+    let next = page.cut(&mut plugins, ("/v1/plugins", name.as_slice()), |last| {
+        serde_json::json!(place(last)).to_string()
+    });
     let number = set.map_or(0, |set| set.number);
-    Ok(Json(PluginsBody { number, plugins }))
+    Ok((next, Json(PluginsBody { number, plugins })))
+}
+
+/// Where a release stands among others.
+fn place(one: &PluginBody) -> [&str; 4] {
+    [&one.plugin, &one.version, &one.digest, &one.kind].map(String::as_str)
 }
 
 /// Releases by name, version, digest and kind: the same version with another digest is another one.

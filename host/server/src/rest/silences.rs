@@ -1,5 +1,6 @@
 //! Silences: made, looked at before they are made, ended.
 
+use super::page::{Next, Page};
 use super::{Context, Failure};
 use crate::api::{ByBody, PreviewBody, SilenceBody, SilencedBody, SilencesBody};
 use axum::Json;
@@ -10,6 +11,7 @@ use sentinel_model::attention::Silence;
 use sentinel_model::duration::Millis;
 use sentinel_store::alerting::Act;
 use serde::Deserialize;
+use std::cmp::Reverse;
 use utoipa::IntoParams;
 
 /// The longest a silence may last: what is to be silent for longer wants another rule.
@@ -74,16 +76,33 @@ pub(super) struct Which {
     all: bool,
 }
 
-/// Silences in force or to come.
-#[utoipa::path(get, path = "/v1/silences", params(Which), responses((status = 200, body = SilencesBody)))]
+/// Where a silence stands among others: the one that ends last first, and then by id.
+fn place(silence: &Silence) -> (Reverse<i64>, &str) {
+    (Reverse(silence.ends_at), silence.id.as_str())
+}
+
+/// Silences in force or to come, a page of them.
+#[utoipa::path(get, path = "/v1/silences", params(Which, Page), responses((status = 200, body = SilencesBody, headers(("link" = String, description = "Where the next page is, rel=\"next\"; absent after the last"))), (status = 400, body = crate::api::ErrorBody)))]
 pub(super) async fn list(
     State(context): State<Context>,
     Query(which): Query<Which>,
-) -> Result<Json<SilencesBody>, Failure> {
+    Query(page): Query<Page>,
+) -> Result<(Next, Json<SilencesBody>), Failure> {
+    page.limit()?;
     let now = context.now();
     let mut silences = context.store.decisions(None).await?.unwrap_or_default().silences;
     silences.retain(|silence| which.all || silence.ends_at > now);
-    Ok(Json(SilencesBody { silences }))
+    silences.sort_by(|a, b| place(a).cmp(&place(b)));
+    if let Some(after) = page.after() {
+        let (ends_at, id) = after.split_once('.').ok_or_else(|| page.nowhere())?;
+        let ends_at: i64 = ends_at.parse().map_err(|_| page.nowhere())?;
+        silences.retain(|silence| place(silence) > (Reverse(ends_at), id));
+    }
+    let parameters: &[(&str, &str)] = if which.all { &[("all", "true")] } else { &[] };
+    let next = page.cut(&mut silences, ("/v1/silences", parameters), |last| {
+        format!("{}.{}", last.ends_at, last.id)
+    });
+    Ok((next, Json(SilencesBody { silences })))
 }
 
 /// One silence, and the alerts that it means now: none once it is over.
