@@ -46,7 +46,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let (id, verb) = match command.what {
         None => {
-            let agents: Vec<AgentBody> = client.get("/v1/agents", &[]).await?;
+            let agents: Vec<AgentBody> = client.list("/v1/agents").await?;
             printer.data(&agents, |look| list(&agents, now(), look))?;
             if agents.is_empty() {
                 printer.say("no agent has enrolled");

@@ -178,7 +178,9 @@ pub(super) async fn silence(
         }
         SilenceCommand::List(Which { all }) => {
             let query = [("all", all.to_string())];
-            let found: SilencesBody = client.get("/v1/silences", &query).await?;
+            let pages: Vec<SilencesBody> = client.pages("/v1/silences", &query).await?;
+            let all = pages.into_iter().flat_map(|page| page.silences).collect();
+            let found = SilencesBody { silences: all };
             printer.data(&found, |look| silences(&found.silences, now(), look))?;
             if found.silences.is_empty() {
                 printer.say("nothing is silenced");

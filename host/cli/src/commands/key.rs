@@ -34,7 +34,7 @@ pub(super) async fn run(
     let ids: Vec<String> = match id {
         Some(id) => vec![id.to_string()],
         None => {
-            let agents: Vec<AgentBody> = client.get("/v1/agents", &[]).await?;
+            let agents: Vec<AgentBody> = client.list("/v1/agents").await?;
             let may = |agent: &AgentBody| agent.state == "approved" && agent.newcomer.is_none();
             agents.into_iter().filter(may).map(|agent| agent.id).collect()
         }

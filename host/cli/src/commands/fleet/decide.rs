@@ -145,7 +145,7 @@ impl<'a> Board<'a> {
     }
 
     async fn status(&self) -> Result<FleetStatusBody, Failure> {
-        self.client.get("/v1/fleet/status", &[]).await
+        super::status::every_host(self.client).await
     }
 
     /// Changes the set in force, as `propose` makes the next one of it.

@@ -41,11 +41,21 @@ pub(super) async fn run(
     verdict
 }
 
+/// What the server says of every host, page after page, and of the set that the first of them is of.
+pub(super) async fn every_host(client: &Client) -> Result<FleetStatusBody, Failure> {
+    let pages: Vec<FleetStatusBody> = client.pages("/v1/fleet/status", &[]).await?;
+    let whole = pages.into_iter().reduce(|mut whole, page| {
+        whole.hosts.extend(page.hosts);
+        whole
+    });
+    Ok(whole.unwrap_or_default())
+}
+
 async fn look(
     command: &Status,
     client: &Client,
 ) -> Result<(FleetStatusBody, Result<(), Failure>), Failure> {
-    let mut status: FleetStatusBody = client.get("/v1/fleet/status", &[]).await?;
+    let mut status = every_host(client).await?;
     let verdict = verdict(&status);
     if command.problems {
         status.hosts.retain(|host| host.state != "current");
