@@ -4,12 +4,13 @@
 //!
 //! A [`Site`] is the production pair: NATS, PostgreSQL, two servers, two workers and two agents
 //! that count, each a process of its own, joined by [`proxy::Proxy`]s. An [`Embedded`] is one
-//! `sentinel up`. A [`schedule`] is drawn from a seed, which is printed and which `SENTINEL_SEED`
+//! `sentinel up`, alone or with two agents that joined it. A [`schedule`] is drawn from a seed, which is printed and which `SENTINEL_SEED`
 //! gives back; see README.md beside this crate.
 //!
 //! Everything is in a temporary folder and ends with its owner. Nothing here is asynchronous: a
 //! process is killed, then it is dead.
 
+pub mod agents;
 pub mod embedded;
 pub mod middle;
 pub mod oracle;

@@ -2,6 +2,7 @@
 
 mod begin;
 
+use crate::agents::AGENTS;
 use crate::middle::{Lie, Middle};
 use crate::oracle::{self, kept};
 use crate::proxy::Proxy;
@@ -19,8 +20,6 @@ use tempfile::TempDir;
 /// Whom [`Site::strike`] can kill.
 pub const VICTIMS: &[&str] =
     &["agent-1", "agent-2", "server-1", "server-2", "worker-1", "worker-2", "nats", "postgres"];
-/// The agents, which are named as their processes are.
-const AGENTS: [&str; 2] = ["agent-1", "agent-2"];
 /// How many of a log's lines are shown where something fails.
 const SHOWN: usize = 60;
 

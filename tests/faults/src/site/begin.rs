@@ -1,11 +1,12 @@
 //! Starting a [`Site`]: the order in which its parts need each other.
 
-use super::{AGENTS, Options, Site, Wires};
+use super::{Options, Site, Wires};
+use crate::agents::{self, AGENTS, Waiting};
 use crate::middle::Middle;
 use crate::oracle::kept;
 use crate::proxy::{Place, Proxy};
 use crate::role::Role;
-use crate::rules::{EVALUATORS, RULES, WAVES};
+use crate::rules::{EVALUATORS, RULES};
 use crate::{given, until};
 use anyhow::{Context, Result};
 use sentinel_test_services::{
@@ -191,13 +192,7 @@ impl Site {
         }
         let join = ports.map(|port| format!("http://127.0.0.1:{port}"));
         for (i, name) in AGENTS.into_iter().enumerate() {
-            let config = format!(
-                "version: 1\nagent:\n  id: {name}\n  interval: 100ms\n  heartbeat: 500ms\n{}  \
-                 collectors:\n    - slot: counter\n      plugin: sentinel/counter\n      \
-                 config: {{slot: counter, rows: {}, series: 7, {WAVES}}}\n      \
-                 grants: {{kv: {{max_bytes: 4096}}}}\n",
-                options.agent, options.rows
-            );
+            let config = agents::config(name, options.rows, options.agent);
             let file = format!("{name}.yaml");
             std::fs::write(path.join(&file), config)?;
             let token = path.join(format!("{name}.token"));
@@ -208,13 +203,10 @@ impl Site {
             command.arg("--token-file").arg(token);
             self.run(name, &command)?;
         }
-        // They are of one machine: whichever enrols later waits to be let in.
-        let mut waits = AGENTS.to_vec();
+        let mut waiting = Waiting::all();
         until("both agents count, and what they count is stored", || {
-            waits.retain(|name| {
-                let asks = self.log(name).contains("an operator must approve it");
-                !asks || self.ask(&["agents", "approve", name]).is_err()
-            });
+            let approve = |name: &str| self.ask(&["agents", "approve", name]).is_ok();
+            waiting.let_in(|name| self.log(name), approve);
             let counts = AGENTS.iter().all(|name| kept(&self.log(name)) > 0);
             Ok((counts && self.committed()?.iter().all(|&value| value > 0)).then_some(()))
         })?;
