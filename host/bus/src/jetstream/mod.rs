@@ -112,6 +112,8 @@ struct Shared {
     keeper: Keeper,
     /// Held by the subscription.
     subscribed: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever pulls for it, which ends a moment after it.
+    pulling: Arc<tokio::sync::Mutex<()>>,
     /// The last message was not taken because of a bound.
     full: AtomicBool,
     closed: AtomicBool,
@@ -149,6 +151,7 @@ impl JetStreamBus {
             options,
             keeper,
             subscribed: Arc::default(),
+            pulling: Arc::default(),
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             releasing: Mutex::default(),
@@ -266,8 +269,11 @@ impl Bus for JetStreamBus {
         }
         self.keeper.abort();
         self.shared.keeper.end();
-        let mut releasing = std::mem::take(&mut *self.shared.releasing.lock());
-        let released = async { while releasing.join_next().await.is_some() {} };
+        let released = async {
+            drop(self.shared.pulling.lock().await);
+            let mut releasing = std::mem::take(&mut *self.shared.releasing.lock());
+            while releasing.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(ANSWER, released).await.is_err() {
             tracing::warn!(
                 "NATS was not told which partitions are free; others read them a little later"

@@ -161,11 +161,16 @@ impl JetStreamSubscription {
 
 /// Pulls this subscription's share of the partitions, in each life of the stream anew.
 async fn pull(shared: Arc<Shared>, inbox: Arc<Inbox>) {
+    // Until whoever pulled before has given back what it had, and given up after all that this one has.
+    let _alone = Arc::clone(&shared.pulling).lock_owned().await;
     let mut lives = shared.keeper.lives();
     let mut before: Option<Life> = None;
-    let mut share = Share::new(shared, Arc::clone(&inbox));
+    let mut share = Share::new(Arc::clone(&shared), Arc::clone(&inbox));
     loop {
         let now = *lives.borrow_and_update();
+        if shared.alive().is_err() {
+            return;
+        }
         let changed = if let Some(life) = now {
             if before.is_some_and(|before| before.mark != life.mark) {
                 inbox.forget_all();

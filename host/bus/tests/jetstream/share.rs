@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::jetstream as js;
 use sentinel_bus::Bus;
 use sentinel_bus::jetstream::{HOLD_FOR, JetStreamBus};
 
@@ -106,6 +107,29 @@ async fn who_comes_gets_a_share_and_who_goes_leaves_it_and_each_message_comes_on
         () = rest => {}
     }
     check_each_once_in_order(&log, next + 5);
+}
+
+/// How many partitions and workers are named as taken.
+async fn holds(operator: &js::Context) -> u64 {
+    // Whoever comes first makes the stream of them.
+    let Ok(mut stream) = operator.get_stream("sentinel_metrics-holds").await else { return 0 };
+    stream.info().await.unwrap().state.messages
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_closed_has_given_everything_back_before() {
+    let rig = Rig::start();
+    let operator = rig.operator().await;
+    for ends_before in [true, false, true, false] {
+        let bus = rig.bus().await;
+        let subscription = bus.subscribe().await.unwrap();
+        // Four partitions, and that it is at work.
+        until("it has everything", async || holds(&operator).await == 5).await;
+        let subscription = (!ends_before).then_some(subscription);
+        bus.close().await.unwrap();
+        assert_eq!(holds(&operator).await, 0, "{ends_before}");
+        drop(subscription);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
