@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use sentinel_e2e::given;
+use sentinel_test_services::{Process, Services, steady_port, wait};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -134,6 +136,45 @@ fn nats_syncs_at_the_interval_that_is_explained() -> Result<()> {
     let text = std::fs::read_to_string(Path::new(DEPLOY).join("compose/nats.conf"))?;
     ensure!(text.contains("\n  sync_interval: \"10s\"\n"), "{text}");
     ensure!(text.contains("\nmax_payload: 8MB\n"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn nats_takes_its_configuration_and_gives_its_stream_to_whoever_has_that_of_the_roles() -> Result<()>
+{
+    let folder = tempfile::tempdir()?;
+    let path = folder.path();
+    let (tls, port) = (path.join("tls"), steady_port()?);
+    run(Command::new(Path::new(DEPLOY).join("dev-certs.sh")).arg(&tls).arg("nats"))?;
+    let tls = format!("{}/", tls.display());
+    // What is the container's own: its folders, its name, its ports.
+    let here = |file: &str, others: &[(&str, String)]| -> Result<PathBuf> {
+        let mut text = std::fs::read_to_string(Path::new(DEPLOY).join("compose").join(file))?;
+        for (theirs, ours) in others.iter().chain([&("/tls/", tls.clone())]) {
+            ensure!(text.contains(theirs), "{file} has no {theirs}");
+            text = text.replace(theirs, ours);
+        }
+        let made = path.join(file);
+        std::fs::write(&made, text)?;
+        Ok(made)
+    };
+    let ours = [
+        ("0.0.0.0:4222", format!("127.0.0.1:{port}")),
+        ("http: 0.0.0.0:8222\n", String::new()),
+        ("store_dir: /data\n", format!("store_dir: {}\n", path.join("data").display())),
+    ];
+    let conf = here("nats.conf", &ours)?;
+    let services = Services::read(&given("SENTINEL_SERVICES", "services/services.json"))?;
+    let mut nats = services.command("nats-server")?;
+    let _nats = Process::start(nats.arg("--config").arg(conf), &path.join("log"))?;
+    wait("nats-server", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    let config = here("sentinel.yaml", &[("tls://nats:4222", format!("tls://localhost:{port}"))])?;
+    for check in [None, Some("--check")] {
+        let mut setup = Command::new(Path::new(DEPLOY).join("nats-setup.sh"));
+        setup.env("SENTINEL", given("SENTINEL_BIN", "debug/sentinel"));
+        let said = run(setup.env("SENTINEL_CONFIG", &config).args(check));
+        said.with_context(|| std::fs::read_to_string(path.join("log")).unwrap_or_default())?;
+    }
     Ok(())
 }
 
