@@ -13,7 +13,7 @@ use sentinel_store::query::TimeRange;
 use sentinel_store::{Store, StoreError};
 use sentinel_test_services::Postgres;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const T0: i64 = 1_735_689_600_000;
 const MINUTE: i64 = 60_000;
@@ -257,6 +257,42 @@ async fn a_statement_that_takes_too_long_is_given_up_and_writes_nothing() {
         assert_eq!(check(&store, "a").await, 1);
     }
     store.commit(vec![record("a", 2)], T0).await.unwrap();
+    assert_eq!(check(&store, "a").await, 2);
+}
+
+#[tokio::test]
+async fn who_reads_for_long_keeps_a_partition_and_holds_nobody_up() {
+    let server = server::shared();
+    let url = server.database().unwrap();
+    let database = url.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
+    // Far above what everything takes, if nobody waits for this.
+    let options =
+        PostgresOptions { lock_timeout: Duration::from_secs(60), ..PostgresOptions::default() };
+    let store = PostgresStore::open(PostgresUrl::new(&url).unwrap(), options).await.unwrap();
+    store.commit(vec![record("a", 1)], T0 + MINUTE).await.unwrap();
+    let reads = "BEGIN; SELECT count(*) FROM batches; SELECT pg_sleep(600)";
+    let mut reader = server.psql(&database).args(["-c", reads]).spawn().unwrap();
+    let of = "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessShareLock' \
+              AND relation = to_regclass('batches_482136') AND pid <> pg_backend_pid()";
+    sentinel_test_services::wait("the reader", || {
+        server.query(&database, of).is_ok_and(|count| count == "1")
+    })
+    .unwrap();
+    let there = "SELECT to_regclass('batches_482136') IS NOT NULL";
+    let since = Instant::now();
+    let (done, _) = store.maintain(T0 + 3 * HOUR).await.unwrap();
+    store.commit(vec![record("a", 2)], T0 + 3 * HOUR).await.unwrap();
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
+    assert_eq!((done.batches_packed, server.query(&database, there).unwrap().as_str()), (1, "t"));
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND query LIKE '%sleep(600)'";
+    server.query(&database, end).unwrap();
+    sentinel_test_services::wait("its end", || server.query(&database, of).is_ok_and(|n| n == "0"))
+        .unwrap();
+    store.maintain(T0 + 3 * HOUR).await.unwrap();
+    assert_eq!(server.query(&database, there).unwrap(), "f");
     assert_eq!(check(&store, "a").await, 2);
 }
 

@@ -9,6 +9,8 @@ use sqlx::{Acquire, AssertSqlSafe, Row};
 
 /// Held while partitions are made or dropped: two processes would meet half-way.
 const LOCK: i64 = 0x53_454e_5449_0001;
+/// How long a drop waits for those who read.
+const PATIENCE: &str = "500ms";
 /// The most hours that are remembered.
 const MAX_HOURS: usize = 64;
 /// How far ahead of now a time may lie and still get a partition of its own, in hours.
@@ -168,6 +170,10 @@ async fn partition(conn: &mut PgConnection, parted: Parted, hour: i64) -> Did<()
 }
 
 /// Drops a partition. Where `if_empty`, one that has rows stays; whether it was dropped.
+///
+/// A drop needs the whole table for itself for a moment, and whoever comes while it waits for somebody who reads waits
+/// behind it. So it waits [`PATIENCE`] at most, and the look before keeps writers alone away: a reader has the table
+/// and asks for its partitions one by one, and would stand in the way of a drop that stands in its own.
 pub(super) async fn drop_one(
     conn: &mut PgConnection,
     parted: Parted,
@@ -177,9 +183,10 @@ pub(super) async fn drop_one(
     let name = parted.name(start);
     let mut tx = conn.begin().await?;
     lock(&mut tx).await?;
+    run(&mut tx, format!("SET LOCAL lock_timeout = '{PATIENCE}'")).await?;
     if if_empty {
         // Nobody adds a row between the look and the end.
-        run(&mut tx, format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
+        run(&mut tx, format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")).await?;
         let sql = format!("SELECT EXISTS (SELECT 1 FROM {name})");
         if sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *tx).await? {
             return Ok(false);
