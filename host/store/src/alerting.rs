@@ -26,6 +26,8 @@ pub struct AlertingChange {
     pub delivered: Vec<Delivery>,
     /// Attempts that ended, each with its notification's id.
     pub attempts: Vec<(String, Attempt)>,
+    /// What notifiers remember of those attempts from now on.
+    pub remembered: Vec<SlotWrite>,
     /// What was evaluated since this was last written; one that is stored already changes nothing.
     pub evaluations: Vec<Evaluation>,
     /// Under which lease it is written; none where one process is alone.
@@ -45,6 +47,7 @@ impl AlertingChange {
             decided,
             delivered,
             attempts,
+            remembered,
             evaluations,
             fence: _,
         } = self;
@@ -56,8 +59,20 @@ impl AlertingChange {
             && decided.is_empty()
             && delivered.is_empty()
             && attempts.is_empty()
+            && remembered.is_empty()
             && evaluations.is_empty()
     }
+}
+
+/// A write to the `kv` state of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotWrite {
+    /// The slot, as [`crate::Store::slot_state`] is asked for it.
+    pub slot: String,
+    /// The key.
+    pub key: String,
+    /// Its value from now on; nothing removes it.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What was told of a group of alerts. Only routing knows what is in it.

@@ -304,14 +304,9 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- plugins' state, and what roles say of themselves ----
 
-    /// The `kv` state of a slot.
+    /// The `kv` state of a slot; what changes it is written with what it came of
+    /// ([`AlertingChange::remembered`]).
     async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError>;
-    /// Changes it: a value of `None` deletes.
-    async fn save_slot_state(
-        &self,
-        slot: &str,
-        writes: Vec<(String, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError>;
     /// Keeps a role's own status (a worker's slots), JSON, under its name.
     async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError>;
     /// All of them: name, JSON, time.

@@ -120,6 +120,7 @@ impl Keeper {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             queued: self.queued,
+            states: Arc::clone(&self.states),
             term: term.clone(),
         };
         let notifications = Notifications::start(notify, stopping.clone()).await;

@@ -1,8 +1,12 @@
 //! The state of notifiers' `kv`: in memory for reading, in the store for good.
+//!
+//! What a notifier remembers of an attempt is written in the transaction of the attempt's outcome, under its fence: a
+//! worker that lost its lease changes nothing of it, and one that is killed leaves both or neither.
 
 use parking_lot::RwLock;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::{KvSource, KvState, KvWrite};
+use sentinel_store::alerting::SlotWrite;
 use sentinel_store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ pub struct SlotStates {
 }
 
 /// Under which name the store keeps a slot's state.
-fn key(slot: &SlotName) -> String {
+fn stored_as(slot: &SlotName) -> String {
     format!("worker/{slot}")
 }
 
@@ -35,7 +39,7 @@ impl SlotStates {
         if self.states.read().contains_key(slot) {
             return Ok(());
         }
-        let stored = self.store.slot_state(&key(slot)).await?;
+        let stored = self.store.slot_state(&stored_as(slot)).await?;
         let mut state = KvState::default();
         state.apply(stored.into_iter().map(|(key, value)| KvWrite { key, value: Some(value) }));
         self.states.write().insert(slot.clone(), Arc::new(state));
@@ -50,7 +54,7 @@ impl SlotStates {
         let _writing = self.writing.lock().await;
         let slots: Vec<SlotName> = self.states.read().keys().cloned().collect();
         for slot in slots {
-            let stored = self.store.slot_state(&key(&slot)).await?;
+            let stored = self.store.slot_state(&stored_as(&slot)).await?;
             let mut state = KvState::default();
             state.apply(stored.into_iter().map(|(key, value)| KvWrite { key, value: Some(value) }));
             self.states.write().insert(slot, Arc::new(state));
@@ -58,20 +62,25 @@ impl SlotStates {
         Ok(())
     }
 
-    /// Keeps the writes of a call: in the store first.
-    ///
-    /// # Errors
-    /// What the store says; then nothing was kept.
-    pub async fn keep(&self, slot: &SlotName, writes: Vec<KvWrite>) -> Result<(), StoreError> {
+    /// Has what a notifier remembers stored by `store`, which returns once it is; only then it is in
+    /// memory.
+    pub async fn keep<Stored: Future<Output = ()>>(
+        &self,
+        slot: &SlotName,
+        writes: Vec<KvWrite>,
+        store: impl FnOnce(Vec<SlotWrite>) -> Stored,
+    ) {
         if writes.is_empty() {
-            return Ok(());
+            return store(Vec::new()).await;
         }
         let _writing = self.writing.lock().await;
-        let stored = writes.iter().map(|w| (w.key.clone(), w.value.clone())).collect();
-        self.store.save_slot_state(&key(slot), stored).await?;
+        let stored = |w: &KvWrite| {
+            let (key, value) = (w.key.clone(), w.value.clone());
+            SlotWrite { slot: stored_as(slot), key, value }
+        };
+        store(writes.iter().map(stored).collect()).await;
         let mut states = self.states.write();
         Arc::make_mut(states.entry(slot.clone()).or_default()).apply(writes);
-        Ok(())
     }
 }
 

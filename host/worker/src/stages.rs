@@ -8,7 +8,7 @@ use sentinel_model::alert::Notification;
 use sentinel_model::batch::Batch;
 use sentinel_model::ids::SlotName;
 use sentinel_runtime::evaluator::{Condition, Outcome, Plan};
-use sentinel_runtime::{Diagnostic, Severity};
+use sentinel_runtime::{Diagnostic, KvWrite, Severity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -75,15 +75,28 @@ pub trait Evaluator: Send + Sync {
 pub enum Attempt {
     /// The notifier was not called: surely nothing left the house.
     NotMade(String),
-    /// It was called, with this outcome.
-    Made(Sent),
+    /// It was called.
+    Made {
+        /// What came of it.
+        sent: Sent,
+        /// What the notifier wants to remember from now on.
+        remembers: Vec<KvWrite>,
+    },
+}
+
+impl Attempt {
+    /// One that was made, of which nothing is to be remembered.
+    #[must_use]
+    pub fn made(sent: Sent) -> Self {
+        Self::Made { sent, remembers: Vec::new() }
+    }
 }
 
 /// Tells somebody.
 #[async_trait]
 pub trait Notifier: Send + Sync {
-    /// Makes one attempt at a notification. What the notifier wants to remember is durable
-    /// when this returns.
+    /// Makes one attempt at a notification. Whoever asked keeps what the notifier wants to
+    /// remember, with the outcome of the attempt.
     async fn notify(
         &self,
         notification: &Notification,

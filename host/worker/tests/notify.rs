@@ -6,6 +6,7 @@ use sentinel_alerting::delivery::{OnUnknown, Outcome};
 use sentinel_model::alert::{Delivery, DeliveryState};
 use sentinel_store::Store as _;
 use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_worker::kv::SlotStates;
 use sentinel_worker::notify::{Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, NotifierStage, Stages};
 use sentinel_worker::term::Term;
@@ -19,11 +20,11 @@ use tokio::sync::watch;
 const QUEUED: usize = 60;
 
 fn delivered() -> Option<Attempt> {
-    Some(Attempt::Made(Outcome::Delivered { message: "taken".into() }))
+    Some(Attempt::made(Outcome::Delivered { message: "taken".into() }))
 }
 
 fn retry() -> Option<Attempt> {
-    Some(Attempt::Made(Outcome::Retry { message: "503".into(), after_ms: None }))
+    Some(Attempt::made(Outcome::Retry { message: "503".into(), after_ms: None }))
 }
 
 /// A notifier that takes nothing until the switch is on.
@@ -52,6 +53,7 @@ async fn start(rig: &Rig) -> (Notifications, watch::Sender<bool>) {
         clock: rig.clock.clone(),
         metrics: rig.metrics.clone(),
         queued: QUEUED,
+        states: Arc::new(SlotStates::new(rig.store.clone())),
         term: Term::default(),
     };
     (Notifications::start(parts, stopping).await, stop)
@@ -198,7 +200,7 @@ async fn a_notification_waits_for_a_notifier_that_is_configured_later() {
 async fn what_never_will_be_taken_is_dead_at_once() {
     let rig = Rig::new().await;
     let closed = NotifierFn::new(|_, _, _| {
-        Some(Attempt::Made(Outcome::Permanent { message: "404".into() }))
+        Some(Attempt::made(Outcome::Permanent { message: "404".into() }))
     });
     stages(&rig, &[("pager", &closed)], OnUnknown::Retry);
     let (notifications, stop) = start(&rig).await;

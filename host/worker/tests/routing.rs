@@ -110,7 +110,7 @@ async fn a_dead_letter_is_sent_again_with_its_id_and_every_attempt_is_kept() {
     let is_gone = Arc::clone(&gone);
     let moody = NotifierFn::new(move |_, _, _| {
         let message = || "410".to_owned();
-        Some(Attempt::Made(match is_gone.load(Ordering::SeqCst) {
+        Some(Attempt::made(match is_gone.load(Ordering::SeqCst) {
             true => Outcome::Permanent { message: message() },
             false => Outcome::Delivered { message: "200".into() },
         }))
@@ -150,7 +150,7 @@ async fn a_receiver_that_is_down_is_asked_less_and_less() {
     let evaluator = evaluator(&Arc::new(AtomicBool::new(false)));
     stage(&rig, 1, &evaluator);
     let down =
-        NotifierFn::new(|_, _, _| Some(Attempt::Made(Outcome::Unknown { message: "no".into() })));
+        NotifierFn::new(|_, _, _| Some(Attempt::made(Outcome::Unknown { message: "no".into() })));
     let mut stages = (**rig.stages.load()).clone();
     stages.notifiers.values_mut().for_each(|stage| stage.notifier = down.clone());
     rig.stages.store(Arc::new(stages));

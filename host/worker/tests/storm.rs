@@ -52,7 +52,7 @@ impl Notifier for Gated {
         for alert in &notification.alerts {
             *told.0.entry(alert.fingerprint.0).or_default() += 1;
         }
-        Attempt::Made(Sent::Delivered { message: String::new() })
+        Attempt::made(Sent::Delivered { message: String::new() })
     }
 }
 

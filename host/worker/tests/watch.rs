@@ -146,7 +146,7 @@ async fn dead_letters_are_an_alert_until_somebody_looks_after_them() {
     let is_gone = Arc::clone(&gone);
     let moody = NotifierFn::new(move |_, _, _| {
         let message = || "410".to_owned();
-        Some(Attempt::Made(match is_gone.load(Ordering::SeqCst) {
+        Some(Attempt::made(match is_gone.load(Ordering::SeqCst) {
             true => Sent::Permanent { message: message() },
             false => Sent::Delivered { message: message() },
         }))
@@ -284,7 +284,7 @@ async fn a_notifier_that_does_not_answer_is_an_alert() {
     let rig = watched().await;
     let evaluator = evaluator(&Arc::new(AtomicBool::new(false)));
     stage(&rig, 1, &evaluator);
-    let down = || Some(Attempt::Made(Sent::Unknown { message: "nobody answers".into() }));
+    let down = || Some(Attempt::made(Sent::Unknown { message: "nobody answers".into() }));
     let down = NotifierFn::new(move |_, _, _| down());
     let mut stages = (**rig.stages.load()).clone();
     stages.notifiers.values_mut().for_each(|stage| stage.notifier = down.clone());

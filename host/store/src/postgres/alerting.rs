@@ -201,6 +201,7 @@ impl PostgresStore {
                 }
                 write_alerts(conn, &change).await?;
                 write_told(conn, &change).await?;
+                super::slots::write_states(conn, &change.remembered).await?;
                 super::evaluations::insert(conn, &change.evaluations).await
             })
         })

@@ -3,12 +3,32 @@
 use super::failure::{Again, Did, retried};
 use super::{PostgresStore, text};
 use crate::StoreError;
+use crate::alerting::SlotWrite;
 use crate::ingest::DeadLetter;
 use sentinel_model::ids::{AgentId, Epoch};
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+/// Writes to slots' states, in their order.
+pub(super) async fn write_states(conn: &mut PgConnection, writes: &[SlotWrite]) -> Did<()> {
+    for write in writes {
+        let sql = match write.value {
+            Some(_) => {
+                "INSERT INTO slot_state (slot, key, value) VALUES ($1, $2, $3) \
+                 ON CONFLICT (slot, key) DO UPDATE SET value = excluded.value"
+            }
+            None => "DELETE FROM slot_state WHERE slot = $1 AND key = $2",
+        };
+        let query = sqlx::query(sql).bind(text::kept(&write.slot)).bind(text::kept(&write.key));
+        let query = match &write.value {
+            Some(value) => query.bind(value),
+            None => query,
+        };
+        query.execute(&mut *conn).await?;
+    }
+    Ok(())
+}
 
 impl PostgresStore {
     pub(super) async fn read_slot(
@@ -22,39 +42,6 @@ impl PostgresStore {
             let pair =
                 |row: &PgRow| -> Did<_> { Ok((text::given(row.try_get(0)?), row.try_get(1)?)) };
             rows.iter().map(pair).collect()
-        })
-        .await
-    }
-
-    pub(super) async fn write_slot(
-        &self,
-        slot: &str,
-        writes: Vec<(String, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let (slot, writes) = (text::kept(slot).into_owned(), Arc::new(writes));
-        self.step(Again::Whenever, |conn| {
-            let (slot, writes) = (slot.clone(), Arc::clone(&writes));
-            Box::pin(async move {
-                for (key, value) in writes.iter() {
-                    let sql = match value {
-                        Some(_) => {
-                            "INSERT INTO slot_state (slot, key, value) VALUES ($1, $2, $3) \
-                             ON CONFLICT (slot, key) DO UPDATE SET value = excluded.value"
-                        }
-                        None => "DELETE FROM slot_state WHERE slot = $1 AND key = $2",
-                    };
-                    let query = sqlx::query(sql).bind(&slot).bind(text::kept(key));
-                    let query = match value {
-                        Some(value) => query.bind(value),
-                        None => query,
-                    };
-                    query.execute(&mut *conn).await?;
-                }
-                Ok(())
-            })
         })
         .await
     }

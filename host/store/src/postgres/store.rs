@@ -280,14 +280,6 @@ impl Store for PostgresStore {
         self.read_slot(slot).await
     }
 
-    async fn save_slot_state(
-        &self,
-        slot: &str,
-        writes: Vec<(String, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
-        self.write_slot(slot, writes).await
-    }
-
     async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError> {
         self.write_status(name, json, now).await
     }

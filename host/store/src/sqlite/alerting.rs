@@ -124,6 +124,9 @@ fn scripts(change: AlertingChange) -> Result<Vec<Script>, StoreError> {
             .bind(notification)
             .bind(serde_json::to_string(&attempt)?);
     }
+    for write in change.remembered {
+        super::slots::insert_slot_write(scripts.next(""), write);
+    }
     for evaluation in &change.evaluations {
         super::evaluations::insert(scripts.next(""), evaluation);
     }

@@ -3,11 +3,27 @@
 use super::SqliteStore;
 use super::script::Script;
 use crate::StoreError;
+use crate::alerting::SlotWrite;
 use crate::ingest::DeadLetter;
 use sentinel_model::ids::{AgentId, Epoch};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::BTreeMap;
+
+/// A write to a slot's state.
+pub(super) fn insert_slot_write(script: &mut Script, write: SlotWrite) {
+    match write.value {
+        Some(value) => script
+            .sql("INSERT OR REPLACE INTO slot_state (slot, key, value) VALUES (?,?,?);")
+            .bind(write.slot)
+            .bind(write.key)
+            .bind(value),
+        None => script
+            .sql("DELETE FROM slot_state WHERE slot = ? AND key = ?;")
+            .bind(write.slot)
+            .bind(write.key),
+    };
+}
 
 impl SqliteStore {
     pub(super) async fn read_slot(
@@ -17,31 +33,6 @@ impl SqliteStore {
         let sql = "SELECT key, value FROM slot_state WHERE slot = ?";
         let rows = sqlx::query(sql).bind(slot).fetch_all(&self.0.pool).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-    }
-
-    pub(super) async fn write_slot(
-        &self,
-        slot: &str,
-        writes: Vec<(String, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
-        let mut script = Script::new();
-        for (key, value) in writes {
-            match value {
-                Some(value) => script
-                    .sql("INSERT OR REPLACE INTO slot_state (slot, key, value) VALUES (?,?,?);")
-                    .bind(slot)
-                    .bind(key)
-                    .bind(value),
-                None => script
-                    .sql("DELETE FROM slot_state WHERE slot = ? AND key = ?;")
-                    .bind(slot)
-                    .bind(key),
-            };
-        }
-        if script.is_empty() {
-            return Ok(());
-        }
-        self.transact(vec![script]).await.map(|_| ())
     }
 
     pub(super) async fn write_status(

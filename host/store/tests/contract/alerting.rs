@@ -6,7 +6,7 @@ use sentinel_model::alert::{
 use sentinel_model::ids::SlotName;
 use sentinel_model::rule::RuleSet;
 use sentinel_model::series::Labels;
-use sentinel_store::alerting::{AlertingChange, NotificationFilter, StoredGroup};
+use sentinel_store::alerting::{AlertingChange, NotificationFilter, SlotWrite, StoredGroup};
 use sentinel_store::rules::RuleVersion;
 use sentinel_store::{Store, StoreError};
 use serde_json::json;
@@ -208,11 +208,18 @@ pub(crate) async fn groups_are_replaced_and_closed(store: &dyn Store) {
 }
 
 pub(crate) async fn slots_keep_their_state(store: &dyn Store) {
-    let write = |key: &str, value: Option<&[u8]>| (key.to_owned(), value.map(<[u8]>::to_vec));
-    let writes = vec![write("a", Some(b"1")), write("b", Some(b"")), write("c", Some(b"3"))];
-    store.save_slot_state("s", writes).await.unwrap();
-    store.save_slot_state("s", vec![write("a", Some(b"2")), write("c", None)]).await.unwrap();
-    store.save_slot_state("s", vec![]).await.unwrap();
+    let write = |key: &str, value: Option<&[u8]>| SlotWrite {
+        slot: "s".into(),
+        key: key.into(),
+        value: value.map(<[u8]>::to_vec),
+    };
+    let change = |remembered| AlertingChange { remembered, ..AlertingChange::default() };
+    let writes =
+        change(vec![write("a", Some(b"1")), write("b", Some(b"")), write("c", Some(b"3"))]);
+    assert!(!writes.is_empty());
+    store.save_alerting(writes).await.unwrap();
+    let again = change(vec![write("a", Some(b"9")), write("a", Some(b"2")), write("c", None)]);
+    store.save_alerting(again).await.unwrap();
     let found = store.slot_state("s").await.unwrap();
     assert_eq!(found, [("a".to_owned(), b"2".to_vec()), ("b".to_owned(), vec![])].into());
     assert!(store.slot_state("t").await.unwrap().is_empty());

@@ -15,6 +15,7 @@ mod record;
 pub use queue::MAX_QUEUED;
 
 use crate::clock::Clock;
+use crate::kv::SlotStates;
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::stages::{Attempt, Stages};
@@ -29,8 +30,9 @@ use sentinel_alerting::delivery::{self, Input, OnUnknown};
 use sentinel_model::alert::{Delivery, DeliveryState};
 use sentinel_model::attention::Attempt as Made;
 use sentinel_model::ids::SlotName;
+use sentinel_runtime::KvWrite;
 use sentinel_store::Store;
-use sentinel_store::alerting::{AlertingChange, NotificationFilter};
+use sentinel_store::alerting::{AlertingChange, NotificationFilter, SlotWrite};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +57,8 @@ pub struct NotifyParts {
     pub metrics: Metrics,
     /// The most deliveries of one notifier that are held in memory; [`MAX_QUEUED`] as a rule.
     pub queued: usize,
+    /// What notifiers remember.
+    pub states: Arc<SlotStates>,
     /// How long this goes on: every write says that it is of this term.
     pub term: Term,
 }
@@ -242,7 +246,7 @@ impl Shared {
             if let Some(recovered) = &recovered {
                 let said = said(&Input::Recovered);
                 let made = made(recovered, found.may_be_repeat, now, now, said);
-                self.save(recovered, Some(made)).await;
+                self.save(recovered, Some(made), Vec::new()).await;
             }
             let delivery = recovered.unwrap_or(found);
             if delivery.state == DeliveryState::Pending {
@@ -256,12 +260,14 @@ impl Shared {
         self.parts.stages.load().notifiers.get(slot).map_or(OnUnknown::Retry, |s| s.on_unknown)
     }
 
-    /// Stores a delivery as it is now, with the attempt that ended, if one did.
-    async fn save(&self, delivery: &Delivery, made: Option<Made>) {
+    /// Stores a delivery as it is now, with the attempt that ended, if one did, and what its
+    /// notifier remembers.
+    async fn save(&self, delivery: &Delivery, made: Option<Made>, remembered: Vec<SlotWrite>) {
         let made = made.map(|made| (delivery.notification.id.clone(), made));
         let change = || AlertingChange {
             delivered: vec![delivery.clone()],
             attempts: made.iter().cloned().collect(),
+            remembered: remembered.clone(),
             ..AlertingChange::default()
         };
         let (store, term) = (&self.parts.store, &self.parts.term);
@@ -282,26 +288,26 @@ impl Shared {
         let Some(stage) = stage else {
             let message = format!("there is no notifier slot {:?}; configure it", slot.as_str());
             let input = Input::NotSent { message };
-            return self.end(before, now(), input, OnUnknown::Retry).await;
+            return self.end(before, now(), (input, Vec::new()), OnUnknown::Retry).await;
         };
         let began = now();
         let begun = delivery::step(&before, began, Input::Begin, stage.on_unknown, 0.0);
         let sending = begun.unwrap_or(before);
-        self.save(&sending, None).await;
+        self.save(&sending, None, Vec::new()).await;
         let (notification, repeat) = (&sending.notification, sending.may_be_repeat);
-        let input = match stage.notifier.notify(notification, sending.attempts, repeat).await {
-            Attempt::NotMade(message) => Input::NotSent { message },
-            Attempt::Made(outcome) => Input::Answered(outcome),
+        let said = match stage.notifier.notify(notification, sending.attempts, repeat).await {
+            Attempt::NotMade(message) => (Input::NotSent { message }, Vec::new()),
+            Attempt::Made { sent, remembers } => (Input::Answered(sent), remembers),
         };
-        self.end(sending, began, input, stage.on_unknown).await
+        self.end(sending, began, said, stage.on_unknown).await
     }
 
-    /// Stores how an attempt ended that began at `began`.
+    /// Stores how an attempt ended that began at `began`, and what its notifier remembers.
     async fn end(
         &self,
         before: Delivery,
         began: i64,
-        input: Input,
+        (input, remembers): (Input, Vec<KvWrite>),
         policy: OnUnknown,
     ) -> (Delivery, Answer) {
         let now = self.parts.clock.now();
@@ -315,7 +321,9 @@ impl Shared {
         let Some(after) = delivery::step(&before, now, input, policy, rand::random()) else {
             return (before, answer);
         };
-        self.save(&after, Some(made(&after, before.may_be_repeat, began, now, said))).await;
+        let made = made(&after, before.may_be_repeat, began, now, said);
+        let save = |remembered| self.save(&after, Some(made), remembered);
+        self.parts.states.keep(&after.notification.notifier, remembers, save).await;
         (after, answer)
     }
 

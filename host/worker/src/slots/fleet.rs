@@ -235,8 +235,8 @@ impl Slots {
                     stages.evaluators.insert(slot, stage);
                 }
                 (Kind::Notifier, Some(live)) => {
-                    let (states, link) = (Arc::clone(&self.parts.states), self.parts.link.clone());
-                    let notifier = SlotNotifier { slot: live.slot.clone(), states, link };
+                    let link = self.parts.link.clone();
+                    let notifier = SlotNotifier { slot: live.slot.clone(), link };
                     let stage = NotifierStage {
                         on_unknown: place.on_unknown,
                         notifier: Arc::new(notifier),

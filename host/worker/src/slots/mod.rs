@@ -205,8 +205,8 @@ impl Slots {
         }
         for notifier in &config.notifiers {
             if let Some(live) = self.live.get(&notifier.slot) {
-                let (states, link) = (Arc::clone(&self.parts.states), self.parts.link.clone());
-                let slot = SlotNotifier { slot: live.slot.clone(), states, link };
+                let link = self.parts.link.clone();
+                let slot = SlotNotifier { slot: live.slot.clone(), link };
                 let stage =
                     NotifierStage { on_unknown: notifier.on_unknown, notifier: Arc::new(slot) };
                 stages.notifiers.insert(notifier.slot.clone(), stage);

@@ -1,6 +1,5 @@
 //! A plugin's slot as a stage of a pipeline.
 
-use crate::kv::SlotStates;
 use crate::stages::{Attempt, Evaluator, EvaluatorError, Notifier, Transform, TransformError};
 use async_trait::async_trait;
 use sentinel_alerting::delivery::Outcome as Sent;
@@ -77,7 +76,6 @@ impl Evaluator for SlotEvaluator {
 
 pub(super) struct SlotNotifier {
     pub(super) slot: Slot,
-    pub(super) states: Arc<SlotStates>,
     pub(super) link: String,
 }
 
@@ -90,14 +88,12 @@ impl Notifier for SlotNotifier {
         may_be_repeat: bool,
     ) -> Attempt {
         let sent = self.slot.notify(notification, attempt, may_be_repeat, &self.link).await;
-        Attempt::Made(match sent {
+        Attempt::made(match sent {
             Ok(receipt) => {
-                // It was delivered whatever becomes of what the notifier wants to remember.
-                if let Err(error) = self.states.keep(self.slot.name(), receipt.kv).await {
-                    tracing::error!(slot = %self.slot.name(), %error, "what a notifier remembers could not be stored");
-                }
                 let reference = receipt.reference.map(|r| format!(" ({r})")).unwrap_or_default();
-                Sent::Delivered { message: format!("{}{reference}", receipt.message) }
+                let message = format!("{}{reference}", receipt.message);
+                let sent = Sent::Delivered { message };
+                return Attempt::Made { sent, remembers: receipt.kv };
             }
             Err(NotifyError::Retry { message, after_ms }) => Sent::Retry { message, after_ms },
             Err(NotifyError::Unknown(message)) => Sent::Unknown { message },

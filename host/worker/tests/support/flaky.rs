@@ -321,13 +321,6 @@ impl Store for FlakyStore {
     async fn slot_state(&self, slot: &str) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         self.inner.slot_state(slot).await
     }
-    async fn save_slot_state(
-        &self,
-        slot: &str,
-        writes: Vec<(String, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
-        self.inner.save_slot_state(slot, writes).await
-    }
     async fn save_status(&self, name: &str, json: &str, now: i64) -> Result<(), StoreError> {
         self.inner.save_status(name, json, now).await
     }

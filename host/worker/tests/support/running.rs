@@ -9,6 +9,7 @@ use sentinel_store::Store as _;
 use sentinel_store::alerting::NotificationFilter;
 use sentinel_worker::evaluate::{EvaluateParts, Evaluation, SharedRulesStatus};
 use sentinel_worker::feed::{POLL, feed};
+use sentinel_worker::kv::SlotStates;
 use sentinel_worker::notify::{MAX_QUEUED, Notifications, NotifyParts};
 use sentinel_worker::stages::{Attempt, EvaluatorStage, NotifierStage, Stages};
 use sentinel_worker::term::Term;
@@ -44,6 +45,7 @@ impl Running {
             clock: rig.clock.clone(),
             metrics: rig.metrics.clone(),
             queued,
+            states: Arc::new(SlotStates::new(rig.store.clone())),
             term: term.clone(),
         };
         let end = rig.store.tail_end().await.unwrap();
@@ -124,7 +126,7 @@ pub fn evaluator(holds: &Arc<AtomicBool>) -> Arc<EvaluatorFn> {
 }
 
 pub fn stage(rig: &Rig, generation: u64, evaluator: &Arc<EvaluatorFn>) -> Arc<NotifierFn> {
-    let taken = || Some(Attempt::Made(Sent::Delivered { message: String::new() }));
+    let taken = || Some(Attempt::made(Sent::Delivered { message: String::new() }));
     let notifier = NotifierFn::new(move |_, _, _| taken());
     let stages = Stages {
         transforms: Vec::new(),
