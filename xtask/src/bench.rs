@@ -67,7 +67,7 @@ const SOAK: &[(&str, &str)] = &[
 /// `bench/results.json`.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Results {
-    commit: String,
+    /// Where the rows were measured last.
     machine: String,
     rows: Vec<Row>,
 }
@@ -82,6 +82,9 @@ struct Row {
     unit: String,
     better: Better,
     holds: bool,
+    /// The commit that was measured; the bench program does not know it.
+    #[serde(default)]
+    commit: String,
     #[serde(default)]
     detail: serde_json::Value,
 }
@@ -132,7 +135,7 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
         let said = packing::pack(checkout, step, &sentinel, &guests, &cores)?;
         Ok(((), said))
     })?;
-    let (rows, wrong) = steps.run("Measure", |step| {
+    let (mut rows, wrong) = steps.run("Measure", |step| {
         let mut command =
             Command::new(checkout.host_program(HostProfile::Release, "sentinel-bench"));
         command
@@ -148,8 +151,9 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
     })?;
     let path = checkout.root().join("bench/results.json");
     let mut results = read_results(&path)?;
-    results.commit = commit(checkout)?;
     results.machine = machine();
+    let commit = commit(checkout)?;
+    rows.iter_mut().for_each(|row| row.commit.clone_from(&commit));
     merge(&mut results.rows, rows);
     write_json(&path, &results)?;
     println!("{}", table::table(&results.rows));
@@ -299,6 +303,7 @@ mod tests {
             unit: "ratio".to_owned(),
             better: Better::Lower,
             holds: value <= 1.0,
+            commit: String::new(),
             detail: serde_json::Value::Null,
         }
     }
