@@ -5,12 +5,16 @@
 
 use super::Failure;
 use axum::http::{HeaderName, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use std::fmt::Write;
 use utoipa::IntoParams;
 
 /// The most entries of a page; as many as a page has unless fewer are asked for.
 const MAX_PAGE: u32 = 1_000;
+
+/// All that stands for something in a query: everything but RFC 3986's unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The header that leads to the next page; absent after the last.
 pub(super) type Next = Option<[(HeaderName, String); 1]>;
@@ -72,17 +76,9 @@ impl Page {
     }
 }
 
-/// A text as a parameter's value: everything but RFC 3986's unreserved characters as `%XX`.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+/// A text as a parameter's value.
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 #[cfg(test)]
