@@ -124,6 +124,10 @@ async fn work(told: &Told) -> Result<()> {
     };
     let worker = Worker::start(WorkerOptions::new("bench", config), parts).await?;
     let pause = Duration::from_millis(20);
+    // A status counts every sample: it is not asked for before there is something to be told.
+    while value(&registry, "sentinel_worker_recovery_seconds") == 0.0 {
+        tokio::time::sleep(pause).await;
+    }
     let status = loop {
         let status = worker.status().await;
         if status.rules.evaluated == RULES {

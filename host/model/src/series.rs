@@ -30,9 +30,13 @@ impl From<Labels> for std::collections::BTreeMap<String, String> {
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Labels {
     /// The last value of a key wins.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let map: std::collections::BTreeMap<String, String> =
+        let pairs: Vec<(String, String)> =
             pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        map.into()
+        // As they mostly come.
+        if pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            return Self(pairs);
+        }
+        pairs.into_iter().collect::<std::collections::BTreeMap<_, _>>().into()
     }
 }
 

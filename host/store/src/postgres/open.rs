@@ -95,6 +95,6 @@ pub(super) async fn open(
         url,
     };
     let store = PostgresStore(Arc::new(shared));
-    store.refresh().await?;
+    store.load().await?;
     Arc::into_inner(store.0).ok_or_else(super::closed)
 }

@@ -4,18 +4,24 @@
 use super::failure::{Again, Did, Failure, retried};
 use super::{PostgresStore, text};
 use crate::StoreError;
-use crate::samples::series::{MAX_SERIES_ID, NewSeries, Pending};
+use crate::samples::series::{MAX_SERIES_ID, NewSeries, Pending, Registry};
 use crate::samples::tail::Shape;
 use sentinel_model::batch::Batch;
 use sentinel_model::series::{Labels, SeriesKey};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Acquire, Row};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// Series read or written at once.
 const PAGE: usize = 10_000;
+/// As many labels as most series have at most.
+const LABELS: usize = 8;
 /// How often a shape is made again, whose series went meanwhile.
 const ATTEMPTS: usize = 4;
 
@@ -58,7 +64,94 @@ async fn next_change(conn: &mut PgConnection) -> Did<i64> {
     Ok(sqlx::query_scalar(sql).fetch_one(conn).await?)
 }
 
+/// Series as [`take_in`] reads them, which are not gone.
+async fn page(conn: &mut PgConnection, after: i32) -> Did<Vec<PgRow>> {
+    let sql = "SELECT id, name, labels::text, kind, seen, gone, changed FROM series \
+               WHERE id > $1 AND NOT gone ORDER BY id LIMIT $2";
+    Ok(sqlx::query(sql).bind(after).bind(PAGE as i64).fetch_all(conn).await?)
+}
+
+fn take_in(registry: &mut Registry, row: &PgRow) -> Did<()> {
+    let id = row.try_get::<i32, _>(0)?.unsigned_abs();
+    let is_known = registry.has(id);
+    if row.try_get(5)? {
+        if is_known {
+            registry.remove(&[id]);
+        }
+        return Ok(());
+    }
+    let kind = row.try_get::<i16, _>(3)? as u8;
+    let seen = row.try_get(4)?;
+    if is_known {
+        let mut pending = Pending::default();
+        pending.kinds.insert(id, kind);
+        registry.publish(pending, seen);
+        return Ok(());
+    }
+    let LabelsSeen(labels) = serde_json::from_str(row.try_get(2)?)?;
+    let name = text::seen(row.try_get::<&str, _>(1)?.into());
+    registry.load(id, &name, labels.iter().map(|(k, v)| (&**k, &**v)), (kind, seen));
+    Ok(())
+}
+
+/// Labels as [`kept_labels`] wrote them, in order of keys.
+struct LabelsSeen<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'de> Deserialize<'de> for LabelsSeen<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(LabelsVisitor)
+    }
+}
+
+/// A text that needs no memory of its own where JSON has it as it is.
+#[derive(Deserialize)]
+struct TextSeen<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct LabelsVisitor;
+
+impl<'de> Visitor<'de> for LabelsVisitor {
+    type Value = LabelsSeen<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut labels = Vec::with_capacity(LABELS);
+        while let Some((TextSeen(key), TextSeen(value))) = map.next_entry()? {
+            labels.push((text::seen(key), text::seen(value)));
+        }
+        // PostgreSQL orders keys by their lengths first.
+        labels.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(LabelsSeen(labels))
+    }
+}
+
 impl PostgresStore {
+    /// Takes all series into a registry that has none yet, in order of their ids: each page is read while the one before
+    /// it is taken in.
+    pub(super) async fn load(&self) -> Result<(), StoreError> {
+        retried(Again::Whenever, || async {
+            let mut conn = self.0.pool.acquire().await?;
+            let mut changed = self.0.changed.lock().await;
+            // Whoever gave this number, or one before it, has committed.
+            let sql = "SELECT value FROM meta WHERE key = 'changed'";
+            let seen: i64 = sqlx::query_scalar(sql).fetch_one(&mut *conn).await?;
+            let mut rows = page(&mut conn, 0).await?;
+            while let Some(last) = rows.last() {
+                let last = last.try_get(0)?;
+                let store = self.clone();
+                let taking = tokio::task::spawn_blocking(move || store.take_all(&rows));
+                let (taken, next) = tokio::join!(taking, page(&mut conn, last));
+                taken.map_err(|e| StoreError::Engine(e.to_string()))??;
+                rows = next?;
+            }
+            *changed = seen;
+            Ok(())
+        })
+        .await
+    }
+
     /// Takes what other processes changed into the registry.
     pub(super) async fn refresh(&self) -> Result<(), StoreError> {
         retried(Again::Whenever, || async {
@@ -70,14 +163,19 @@ impl PostgresStore {
 
     pub(super) async fn refresh_with(&self, conn: &mut PgConnection) -> Did<()> {
         let mut changed = self.0.changed.lock().await;
-        let sql = "SELECT id, name, labels::text, kind, seen, gone, changed FROM series \
-                   WHERE (changed, id) > ($1, $2) ORDER BY changed, id LIMIT $3";
+        // Mostly nothing is new, and nothing is looked at: a change may have made all series that there are.
+        let mut new = "changed > $1 AND $2 IS NOT NULL";
         let mut last = (*changed, i32::MAX);
         loop {
-            let query = sqlx::query(sql).bind(last.0).bind(last.1).bind(PAGE as i64);
-            let rows = query.fetch_all(&mut *conn).await?;
-            for row in &rows {
-                self.take_in(row)?;
+            let sql = format!(
+                "SELECT id, name, labels::text, kind, seen, gone, changed FROM series \
+                 WHERE {new} ORDER BY changed, id LIMIT $3"
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(last.0).bind(last.1);
+            let rows = query.bind(PAGE as i64).fetch_all(&mut *conn).await?;
+            new = "(changed, id) > ($1, $2)";
+            self.take_all(&rows)?;
+            if let Some(row) = rows.last() {
                 last = (row.try_get(6)?, row.try_get(0)?);
             }
             // A page may end inside a change: it counts once the next one has begun.
@@ -88,29 +186,9 @@ impl PostgresStore {
         }
     }
 
-    fn take_in(&self, row: &PgRow) -> Did<()> {
-        let id = row.try_get::<i32, _>(0)?.unsigned_abs();
+    fn take_all(&self, rows: &[PgRow]) -> Did<()> {
         let mut registry = self.0.registry.write();
-        let is_known = registry.info(id).is_some();
-        if row.try_get(5)? {
-            if is_known {
-                registry.remove(&[id]);
-            }
-            return Ok(());
-        }
-        let kind = row.try_get::<i16, _>(3)? as u8;
-        let seen = row.try_get(4)?;
-        if is_known {
-            let mut pending = Pending::default();
-            pending.kinds.insert(id, kind);
-            registry.publish(pending, seen);
-            return Ok(());
-        }
-        let labels: BTreeMap<String, String> = serde_json::from_str(row.try_get(2)?)?;
-        let labels = labels.iter().map(|(k, v)| (text::given(k), text::given(v))).collect();
-        let key = SeriesKey { name: text::given(row.try_get(1)?), labels };
-        registry.load(id, &key, kind, seen);
-        Ok(())
+        rows.iter().try_for_each(|row| take_in(&mut registry, row))
     }
 
     /// The shapes of batches: their series, made where they are new, and the rows that keep them.
@@ -305,6 +383,21 @@ async fn insert_shapes(conn: &mut PgConnection, shapes: &[impl AsRef<[u32]>]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_come_in_order_of_their_keys_as_they_were_kept() {
+        let labels: Labels =
+            [("z", "1"), ("aa", "line\nand \"quote\""), ("b\0", "\u{e000}")].into_iter().collect();
+        let kept = kept_labels(&labels).unwrap();
+        // As jsonb has them: short keys first.
+        let jsonb = kept.replace(r#""aa":"#, r#""aa" : "#);
+        let LabelsSeen(seen) = serde_json::from_str(&jsonb).unwrap();
+        let seen: Vec<_> = seen.iter().map(|(k, v)| (&**k, &**v)).collect();
+        assert_eq!(seen, labels.iter().collect::<Vec<_>>());
+        let LabelsSeen(turned) = serde_json::from_str(r#"{"b":"1","aa":"2"}"#).unwrap();
+        assert_eq!(turned, [("aa".into(), "2".into()), ("b".into(), "1".into())]);
+        assert!(serde_json::from_str::<LabelsSeen<'_>>(r#"{"b":1}"#).is_err());
+    }
 
     #[test]
     fn digests_tell_where_a_text_ends() {

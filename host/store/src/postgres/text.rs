@@ -21,6 +21,11 @@ pub(super) fn given(text: &str) -> String {
     text.replace("\u{e000}0", "\0").replace("\u{e000}1", "\u{e000}")
 }
 
+/// The same of a text that may stand somewhere else.
+pub(super) fn seen(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains(MARK) { given(&text).into() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,6 +54,7 @@ impl Entry {
 /// A label's key or value, and how often it is used.
 struct Text {
     text: Arc<str>,
+    hash: SymbolHash,
     uses: usize,
 }
 
@@ -165,7 +166,7 @@ impl Registry {
         for (id, kind) in pending.kinds {
             if let Some(entry) = self.entries.get_mut(id as usize - 1) {
                 entry.kind = kind;
-                let hash = self.hash_of(id);
+                let hash = self.hash_of(&self.entries[id as usize - 1]);
                 self.ids.insert(hash, id | u32::from(kind) << 24);
             }
         }
@@ -173,36 +174,45 @@ impl Registry {
             if self.free.front() == Some(&new.id) {
                 self.free.pop_front();
             }
-            self.insert(new.id, new.hash, &new.key, (new.kind, seen));
+            let labels = new.key.labels.iter();
+            let labels = labels.map(|(k, v)| (self.intern(k), self.intern(v))).collect();
+            self.insert(
+                new.id,
+                new.hash,
+                Entry { name: self.name(&new.key.name), labels, kind: new.kind, seen },
+            );
         }
     }
 
-    /// Adds a series read from the database, in order of ids.
-    pub(crate) fn load(&mut self, id: u32, key: &SeriesKey, kind: u8, seen: i64) {
-        let pairs = key.labels.iter();
-        let pairs = pairs.map(|(k, v)| (self.hasher.symbol(k), self.hasher.symbol(v)));
-        let hash = self.hasher.row(self.hasher.symbol(&key.name), pairs);
+    /// Adds a series read from the database, in order of ids; its labels in order of keys.
+    pub(crate) fn load<'a>(
+        &mut self,
+        id: u32,
+        name: &str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        (kind, seen): (u8, i64),
+    ) {
         while self.entries.len() + 1 < id as usize {
             self.entries.push(Entry::none());
             self.free.push_back(self.entries.len() as u32);
         }
-        self.insert(id, hash, key, (kind, seen));
+        let labels = labels.map(|(k, v)| (self.intern(k), self.intern(v))).collect();
+        let entry = Entry { name: self.name(name), labels, kind, seen };
+        self.insert(id, self.hash_of(&entry), entry);
     }
 
-    fn insert(&mut self, id: u32, hash: u128, key: &SeriesKey, (kind, seen): (u8, i64)) {
-        let labels = key.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let labels: Vec<_> = labels.collect();
-        let labels = labels.iter().map(|(k, v)| (self.intern(k), self.intern(v))).collect();
-        let name = match self.names.get_key_value(key.name.as_str()) {
-            Some((name, _)) => Arc::clone(name),
-            None => Arc::from(key.name.as_str()),
-        };
-        self.names.entry(Arc::clone(&name)).or_default().push(id);
+    /// A name as it is kept.
+    fn name(&self, name: &str) -> Arc<str> {
+        self.names.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
+    }
+
+    fn insert(&mut self, id: u32, hash: u128, entry: Entry) {
+        self.names.entry(Arc::clone(&entry.name)).or_default().push(id);
         if self.entries.len() < id as usize {
             self.entries.resize_with(id as usize, Entry::none);
         }
-        self.entries[id as usize - 1] = Entry { name, labels, kind, seen };
-        self.ids.insert(hash, id | u32::from(kind) << 24);
+        self.ids.insert(hash, id | u32::from(entry.kind) << 24);
+        self.entries[id as usize - 1] = entry;
     }
 
     fn intern(&mut self, text: &str) -> u32 {
@@ -210,8 +220,9 @@ impl Registry {
             self.texts[id as usize].uses += 1;
             return id;
         }
+        let hash = self.hasher.symbol(text);
         let text = Arc::<str>::from(text);
-        let one = Text { text: Arc::clone(&text), uses: 1 };
+        let one = Text { text: Arc::clone(&text), hash, uses: 1 };
         let id = match self.free_texts.pop() {
             Some(id) => {
                 self.texts[id as usize] = one;
@@ -261,7 +272,7 @@ impl Registry {
     pub(crate) fn remove(&mut self, ids: &[u32]) {
         let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
         for &id in ids {
-            let hash = self.hash_of(id);
+            let hash = self.hash_of(&self.entries[id as usize - 1]);
             self.ids.remove(&hash);
             let entry = std::mem::replace(&mut self.entries[id as usize - 1], Entry::none());
             for (key, value) in entry.labels {
@@ -284,9 +295,8 @@ impl Registry {
         &self.texts[id as usize].text
     }
 
-    fn hash_of(&self, id: u32) -> u128 {
-        let entry = &self.entries[id as usize - 1];
-        let symbol = |text| self.hasher.symbol(self.text(text));
+    fn hash_of(&self, entry: &Entry) -> u128 {
+        let symbol = |text: u32| self.texts[text as usize].hash;
         let pairs = entry.labels.iter().map(|&(k, v)| (symbol(k), symbol(v)));
         self.hasher.row(self.hasher.symbol(&entry.name), pairs)
     }
@@ -314,6 +324,12 @@ impl Registry {
         }
         selected.sort_unstable();
         selected
+    }
+
+    /// Whether there is a series with this id.
+    pub(crate) fn has(&self, id: u32) -> bool {
+        let entry = (id as usize).checked_sub(1).and_then(|at| self.entries.get(at));
+        entry.is_some_and(|entry| !entry.name.is_empty())
     }
 
     /// What is known of a series.
@@ -351,7 +367,7 @@ mod tests {
     fn what_is_removed_takes_its_texts_and_its_name_with_it() {
         let mut registry = Registry::new();
         for (id, name, value) in [(1, "a", "x"), (2, "a", "y"), (3, "b", "y")] {
-            registry.load(id, &key(name, value), 0, 5);
+            registry.load(id, name, [("l", value)].into_iter(), (0, 5));
         }
         assert_eq!((registry.unseen(5), registry.unseen(6)), (vec![], vec![1, 2, 3]));
         registry.saw(&[2], 9);
@@ -368,8 +384,8 @@ mod tests {
     #[test]
     fn ids_of_series_that_are_gone_are_given_again_after_the_next_opening_only() {
         let mut registry = Registry::new();
-        registry.load(2, &key("a", "x"), 0, 5);
-        registry.load(5, &key("a", "y"), 0, 5);
+        registry.load(2, "a", [("l", "x")].into_iter(), (0, 5));
+        registry.load(5, "a", [("l", "y")].into_iter(), (0, 5));
         let ids = |registry: &Registry| (0..5).map(|n| registry.new_id(n)).collect::<Vec<_>>();
         assert_eq!(ids(&registry), [1, 3, 4, 6, 7]);
         registry.remove(&[2]);

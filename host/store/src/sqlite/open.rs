@@ -12,7 +12,7 @@ use crate::samples::tail::{Decoded, Entry, Shape, Tail, Times};
 use futures::TryStreamExt;
 use parking_lot::{Mutex, RwLock};
 use sentinel_model::ids::AgentId;
-use sentinel_model::series::{Labels, SeriesKey};
+use sentinel_model::series::Labels;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -175,8 +175,8 @@ async fn load_series(conn: &mut SqliteConnection) -> Result<Registry, StoreError
         sqlx::query("SELECT id, name, labels, kind, seen FROM series ORDER BY id").fetch(conn);
     while let Some(row) = rows.try_next().await? {
         let labels: Labels = serde_json::from_str(row.try_get(2)?)?;
-        let key = SeriesKey { name: row.try_get(1)?, labels };
-        registry.load(row.try_get(0)?, &key, row.try_get(3)?, row.try_get(4)?);
+        let entry = (row.try_get(3)?, row.try_get(4)?);
+        registry.load(row.try_get(0)?, row.try_get(1)?, labels.iter(), entry);
     }
     Ok(registry)
 }
