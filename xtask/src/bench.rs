@@ -67,8 +67,6 @@ const SOAK: &[(&str, &str)] = &[
 /// `bench/results.json`.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Results {
-    /// Where the rows were measured last.
-    machine: String,
     rows: Vec<Row>,
 }
 
@@ -82,9 +80,11 @@ struct Row {
     unit: String,
     better: Better,
     holds: bool,
-    /// The commit that was measured; the bench program does not know it.
+    /// The commit that was measured, and where; the bench program does not know.
     #[serde(default)]
     commit: String,
+    #[serde(default)]
+    machine: String,
     #[serde(default)]
     detail: serde_json::Value,
 }
@@ -151,9 +151,10 @@ pub(crate) fn bench(checkout: &Checkout, name: Option<&str>, source: Source) -> 
     })?;
     let path = checkout.root().join("bench/results.json");
     let mut results = read_results(&path)?;
-    results.machine = machine();
-    let commit = commit(checkout)?;
-    rows.iter_mut().for_each(|row| row.commit.clone_from(&commit));
+    let (commit, machine) = (commit(checkout)?, machine());
+    for row in &mut rows {
+        (row.commit, row.machine) = (commit.clone(), machine.clone());
+    }
     merge(&mut results.rows, rows);
     write_json(&path, &results)?;
     println!("{}", table::table(&results.rows));
@@ -304,6 +305,7 @@ mod tests {
             better: Better::Lower,
             holds: value <= 1.0,
             commit: String::new(),
+            machine: String::new(),
             detail: serde_json::Value::Null,
         }
     }
