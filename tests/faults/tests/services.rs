@@ -23,9 +23,9 @@ const NO_LEASE: [&str; 2] =
 /// How long a worker stands still in soak.
 const STILL: Duration = Duration::from_secs(60);
 
-/// How many commits wait for a lock with a part of their transaction done.
+/// How many commits wait for a row in the middle of their transaction.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                       AND backend_xid IS NOT NULL AND query LIKE 'INSERT INTO %'";
+                       AND backend_xid IS NOT NULL AND query LIKE 'WITH moved%'";
 
 /// A `psql` that has a connection and does not end by itself. Killed when it is dropped.
 struct Session(Child);
@@ -83,7 +83,8 @@ fn nats_that_comes_back_empty_costs_no_sample() -> Result<()> {
 #[test]
 fn postgresql_that_dies_within_a_transaction_leaves_nothing_of_it() -> Result<()> {
     let mut site = Site::start(&Options::new(seed()))?;
-    for table in ["ledger", "batches"] {
+    // A commit waits for the first where it begins, and for the second with all of it written.
+    for table in ["streams", "shapes"] {
         let _session = lock(&mut site, table)?;
         site.postgres().kill();
         site.counts_on()?;
@@ -169,10 +170,10 @@ fn take_all_connections(site: &mut Site) -> Result<Vec<Session>> {
     Ok(sessions)
 }
 
-/// What keeps whoever commits waiting in the middle of its transaction, with what stands before
-/// that table done. Waits until somebody does.
+/// What keeps whoever commits waiting in the middle of its transaction, for the rows of a table. Waits until somebody
+/// does.
 fn lock(site: &mut Site, table: &str) -> Result<Session> {
-    let lock = format!("BEGIN; LOCK TABLE {table} IN SHARE MODE; SELECT pg_sleep(600)");
+    let lock = format!("BEGIN; SELECT FROM {table} FOR UPDATE; SELECT pg_sleep(600)");
     let database = site.database().to_owned();
     let session = Session::begin(site.postgres().psql(&database), &lock)?;
     until("a commit waits in the middle of a transaction", || {
@@ -219,9 +220,9 @@ fn a_worker_that_stands_still_within_a_transaction_does_not_hold_the_others_up()
     site.role_mut("worker-2").kill();
     site.until_committed()?;
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
-                AND backend_xid IS NOT NULL AND query LIKE 'INSERT INTO ledger%'";
+                AND backend_xid IS NOT NULL AND query LIKE 'WITH moved%'";
     until("PostgreSQL waits for it in the middle of a transaction", || {
-        let session = lock(&mut site, "ledger")?;
+        let session = lock(&mut site, "shapes")?;
         site.role_mut("worker-1").pause()?;
         drop(session);
         until("its statement is over", || Ok((sql(&mut site, WAITING)? == "0").then_some(())))?;

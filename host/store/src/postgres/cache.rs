@@ -39,6 +39,11 @@ impl Cache {
         self.batches.get(&key).map(Arc::clone)
     }
 
+    /// The batches that came last, up to so many.
+    pub(super) fn newest(&self, count: usize) -> Vec<i64> {
+        self.order.iter().rev().take(count).map(|key| key.0).collect()
+    }
+
     pub(super) fn put(&mut self, key: Key, data: Arc<Decoded>) {
         let rows = data.values.len();
         if self.batches.insert(key, data).is_none() {
@@ -98,5 +103,6 @@ mod tests {
         cache.put((5, 1), data());
         let left: Vec<i64> = has(&cache);
         assert_eq!((left, cache.samples, cache.order.len()), (vec![4, 5], 20, 2));
+        assert_eq!((cache.newest(1), cache.newest(9)), (vec![5], vec![5, 4]));
     }
 }

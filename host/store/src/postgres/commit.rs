@@ -4,7 +4,7 @@
 //! decides: its rows carry the token of their commit, so the next attempt finds them or not.
 
 use super::failure::{Again, Did, Failure, pauses};
-use super::ledger::{write_batch, write_streams};
+use super::ledger;
 use super::open::for_commits;
 use super::plan::{Made, Plan, Stream, StreamKey};
 use super::{PostgresStore, closed, text};
@@ -197,11 +197,7 @@ impl PostgresStore {
         }
         let token = RandomState::new().hash_one(now) as i64;
         let mut tx = conn.begin().await?;
-        write_streams(&mut tx, &plan, token, now).await?;
-        let mut ids = Vec::with_capacity(plan.batches.len());
-        for new in &plan.batches {
-            ids.push(write_batch(&mut tx, new, hour, now).await?);
-        }
+        let ids = ledger::write(&mut tx, &plan, (token, hour, now)).await?;
         for (stream, seq, payload, reason) in &plan.dead {
             let sql = "INSERT INTO dead_letters (stream, seq, at, reason, payload) \
                        VALUES ($1, $2, $3, $4, $5)";

@@ -1,7 +1,7 @@
 //! The statements of a commit.
 
 use super::failure::{Did, Failure};
-use super::plan::{LedgerRow, NewBatch, Plan, SKIPPED, Stream, StreamKey, Verdict};
+use super::plan::{NewBatch, Plan, SKIPPED, Stream, StreamKey, Verdict};
 use crate::ingest::{Commit, StreamState};
 use crate::samples::tail::{Decoded, Times};
 use sqlx::Row;
@@ -57,44 +57,98 @@ pub(super) async fn compare(conn: &mut PgConnection, stream: i64, commit: &Commi
     })
 }
 
-/// Moves the streams, which must stand where they were seen, and adds their ledger rows.
-pub(super) async fn write_streams(
+/// What one statement writes, and all of it or nothing: streams move, if each stands where it was seen, and then their
+/// ledger rows and batches are added. Every round trip of a commit keeps the streams of its agents locked.
+const WRITE: &str = "\
+WITH moved AS ( \
+    UPDATE streams s SET committed = n.last, last_commit = $4 \
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, first, last) \
+    WHERE s.id = n.id AND s.committed = n.first RETURNING 1), \
+did AS (SELECT count(*) = cardinality($1::bigint[]) AS move FROM moved), \
+kept AS ( \
+    INSERT INTO ledger (stream, seq, last, rows, state, hash, token) \
+    SELECT n.*, $5 FROM did, unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::int[], \
+    $10::smallint[], $11::bytea[]) AS n WHERE did.move), \
+added AS ( \
+    INSERT INTO batches (hour, stream, shape, committed_at, first, last, times, values) \
+    SELECT $12, n.stream, n.shape, $4, n.first, n.last, \
+    ($13::bigint[])[n.times_before + 1 : n.times_to], \
+    ($14::float8[])[n.values_before + 1 : n.values_to] \
+    FROM did, unnest($15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::int[], \
+    $20::int[], $21::int[], $22::int[]) WITH ORDINALITY \
+    AS n(stream, shape, first, last, times_before, times_to, values_before, values_to, place) \
+    WHERE did.move ORDER BY n.place RETURNING id) \
+SELECT did.move, ARRAY(SELECT id FROM added ORDER BY id) FROM did";
+
+/// Moves the streams, which must stand where they were seen, and adds their ledger rows and batches; the batches' ids, in
+/// their order.
+pub(super) async fn write(
     conn: &mut PgConnection,
     plan: &Plan,
-    token: i64,
-    now: i64,
-) -> Did<()> {
-    let (mut ids, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
-    for change in plan.moved() {
-        ids.push(change.id);
-        from.push(change.from as i64);
-        to.push(change.to as i64);
-    }
-    let sql = "UPDATE streams s SET committed = n.last, last_commit = $4 \
-               FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, first, last) \
-               WHERE s.id = n.id AND s.committed = n.first";
-    let query = sqlx::query(sql).bind(&ids).bind(from).bind(to).bind(now);
-    if query.execute(&mut *conn).await?.rows_affected() != ids.len() as u64 {
-        return Err(Failure::Moved);
-    }
-    let column = |value: fn(&LedgerRow) -> i64| plan.ledger.iter().map(value).collect::<Vec<_>>();
-    let rows: Vec<i32> = plan.ledger.iter().map(|row| row.rows as i32).collect();
-    let states: Vec<i16> = plan.ledger.iter().map(|row| row.state).collect();
-    let hashes: Vec<&[u8]> = plan.ledger.iter().map(|row| &row.hash[..]).collect();
-    let sql = "INSERT INTO ledger (stream, seq, last, rows, state, hash, token) \
-               SELECT n.*, $7 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], \
-               $5::smallint[], $6::bytea[]) AS n";
-    sqlx::query(sql)
-        .bind(column(|row| row.stream))
-        .bind(column(|row| row.seq as i64))
-        .bind(column(|row| row.last as i64))
-        .bind(rows)
-        .bind(states)
-        .bind(hashes)
+    (token, hour, now): (i64, i64, i64),
+) -> Did<Vec<i64>> {
+    let moved = || plan.moved();
+    let ledger = || plan.ledger.iter();
+    let batches = Batches::of(&plan.batches);
+    let new = || plan.batches.iter();
+    let row = sqlx::query(WRITE)
+        .bind(moved().map(|change| change.id).collect::<Vec<_>>())
+        .bind(moved().map(|change| change.from as i64).collect::<Vec<_>>())
+        .bind(moved().map(|change| change.to as i64).collect::<Vec<_>>())
+        .bind(now)
         .bind(token)
-        .execute(conn)
+        .bind(ledger().map(|row| row.stream).collect::<Vec<_>>())
+        .bind(ledger().map(|row| row.seq as i64).collect::<Vec<_>>())
+        .bind(ledger().map(|row| row.last as i64).collect::<Vec<_>>())
+        .bind(ledger().map(|row| row.rows as i32).collect::<Vec<_>>())
+        .bind(ledger().map(|row| row.state).collect::<Vec<_>>())
+        .bind(ledger().map(|row| &row.hash[..]).collect::<Vec<_>>())
+        .bind(hour)
+        .bind(&batches.times[..])
+        .bind(&batches.values[..])
+        .bind(new().map(|new| new.stream).collect::<Vec<_>>())
+        .bind(new().map(|new| new.shape.row.get().copied()).collect::<Vec<_>>())
+        .bind(new().map(|new| new.data.times.span().0).collect::<Vec<_>>())
+        .bind(new().map(|new| new.data.times.span().1).collect::<Vec<_>>())
+        .bind(&batches.times_ends[..batches.times_ends.len() - 1])
+        .bind(&batches.times_ends[1..])
+        .bind(&batches.values_ends[..batches.values_ends.len() - 1])
+        .bind(&batches.values_ends[1..])
+        .fetch_one(conn)
         .await?;
-    Ok(())
+    match row.try_get(0)? {
+        true => Ok(row.try_get(1)?),
+        false => Err(Failure::Moved),
+    }
+}
+
+/// Columns of batches behind each other; the statement cuts them apart, since an array of arrays would need all of one
+/// length.
+struct Batches {
+    times: Vec<i64>,
+    /// Where each ends, after a 0.
+    times_ends: Vec<i32>,
+    values: Vec<f64>,
+    values_ends: Vec<i32>,
+}
+
+impl Batches {
+    fn of(all: &[NewBatch]) -> Self {
+        let rows = all.iter().map(|new| new.data.values.len()).sum();
+        let mut out = Self {
+            times: Vec::new(),
+            times_ends: vec![0],
+            values: Vec::with_capacity(rows),
+            values_ends: vec![0],
+        };
+        for NewBatch { data, .. } in all {
+            out.times.extend(stored_times(data));
+            out.times_ends.push(out.times.len() as i32);
+            out.values.extend_from_slice(&data.values);
+            out.values_ends.push(out.values.len() as i32);
+        }
+        out
+    }
 }
 
 /// The times of a batch as they are stored: one where all rows have the same.
@@ -103,25 +157,4 @@ pub(super) fn stored_times(data: &Decoded) -> Vec<i64> {
         Times::One(time) => vec![*time],
         Times::Many(times) => times.to_vec(),
     }
-}
-
-pub(super) async fn write_batch(
-    conn: &mut PgConnection,
-    new: &NewBatch,
-    hour: i64,
-    now: i64,
-) -> Did<i64> {
-    let (first, last) = new.data.times.span();
-    let sql = "INSERT INTO batches (hour, stream, shape, committed_at, first, last, times, values) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
-    let query = sqlx::query_scalar(sql)
-        .bind(hour)
-        .bind(new.stream)
-        .bind(new.shape.row.get())
-        .bind(now)
-        .bind(first)
-        .bind(last)
-        .bind(stored_times(&new.data))
-        .bind(&new.data.values[..]);
-    Ok(query.fetch_one(conn).await?)
 }

@@ -2,7 +2,6 @@
 
 use super::PostgresStore;
 use super::failure::{Again, Did, retried};
-use super::read::Which;
 use crate::samples::buckets::bucket;
 use crate::samples::pick::cutoff;
 use crate::samples::tail::Tail;
@@ -88,7 +87,7 @@ impl PostgresStore {
         done: &mut Maintenance,
     ) -> Did<bool> {
         let mut tail = Tail::new(usize::MAX);
-        for one in self.list(conn, Which::All).await? {
+        for one in self.list(conn).await? {
             let agent = AgentId::new(&one.agent).map_err(|e| StoreError::Damaged {
                 what: format!("the agent of batch {}: {e}", one.entry.id),
             })?;

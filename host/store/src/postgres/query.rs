@@ -2,33 +2,17 @@
 
 use super::PostgresStore;
 use super::failure::{Again, Did, Failure, retried};
-use super::read::Which;
+use super::read::Listed;
 use crate::StoreError;
 use crate::query::{MAX_POINTS, MAX_SERIES, Points, SeriesInfo, SeriesRange, Step, TimeRange};
 use crate::samples::buckets::{bucket, key};
 use crate::samples::merge::{Sink, merge};
 use crate::samples::tail::{Entry, Ranked, places, settle, take};
 use sentinel_model::series::Selector;
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 /// The most chunks of one statement.
 const CHUNKS_AT_ONCE: usize = 4096;
-
-/// What is left of raw samples and of rollups, and how many hours are packed in a range.
-struct Floors {
-    raw: i64,
-    rollups: i64,
-    hours: i64,
-}
-
-async fn floors(conn: &mut PgConnection, from: i64, to: i64) -> Did<Floors> {
-    let sql = "SELECT (SELECT value FROM meta WHERE key = 'raw_floor'), \
-               (SELECT value FROM meta WHERE key = 'rollup_floor'), \
-               (SELECT count(*) FROM hours WHERE bucket BETWEEN $1 AND $2)";
-    let row = sqlx::query(sql).bind(from).bind(to).fetch_one(conn).await?;
-    Ok(Floors { raw: row.try_get(0)?, rollups: row.try_get(1)?, hours: row.try_get(2)? })
-}
 
 fn too_much(what: &'static str, found: usize, max: usize) -> StoreError {
     StoreError::TooMuch { what, found: found as u64, max: max as u64 }
@@ -116,9 +100,9 @@ impl PostgresStore {
         step: Option<i64>,
         with_rollups: bool,
     ) -> Did<Vec<Points>> {
-        let mut tail = self.tail(conn, series, range).await?;
         let (from, to) = (bucket(range.start.saturating_add(1)), bucket(range.end));
-        let floors = floors(conn, from, to).await?;
+        let (listed, floors) = self.list_of(conn, series, range, (from, to)).await?;
+        let mut tail = self.tail(conn, series, range, listed).await?;
         let raw = (from.max(floors.raw), to);
         let rollups = match with_rollups {
             true => (from.max(floors.rollups), to.min(floors.raw - 1)),
@@ -163,9 +147,8 @@ impl PostgresStore {
         conn: &mut PgConnection,
         series: &[u32],
         range: TimeRange,
+        listed: Vec<Listed>,
     ) -> Did<Vec<Vec<Ranked>>> {
-        let which = Which::Of { series, start: range.start, end: range.end };
-        let listed = self.list(conn, which).await?;
         let mut entries: Vec<Entry> = listed.into_iter().map(|one| one.entry).collect();
         entries.retain(|entry| !places(&entry.shape, series).is_empty());
         self.read_batches(conn, &mut entries).await?;

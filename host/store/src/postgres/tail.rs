@@ -5,16 +5,19 @@
 //! it commits belongs to the first snapshot that sees it.
 
 use super::PostgresStore;
-use super::failure::{Again, Did, retried};
+use super::failure::{Again, Did, Failure, retried};
 use super::read::decoded;
 use crate::StoreError;
 use crate::query::SeriesInfo;
 use crate::tail::{TailBatch, TailPage, TailPosition};
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
+use std::sync::Arc;
 
 /// Between the parts of a position; in no snapshot.
 const PART: char = '|';
+/// The most batches of which the database is told that their columns are in memory.
+const KNOWN: usize = 256;
 
 /// A position, taken apart.
 struct Span<'a> {
@@ -61,6 +64,26 @@ fn is_snapshot(text: &str) -> bool {
 
 async fn snapshot(conn: &mut PgConnection) -> Did<String> {
     Ok(sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(conn).await?)
+}
+
+/// Batches that the second snapshot sees and the first does not, in order of their ids, after the last one: id, shape,
+/// times, values, and whether it is one of those known, which have neither.
+async fn fetch(
+    conn: &mut PgConnection,
+    (seen, until): (&str, &str),
+    (last, limit): (i64, u32),
+    known: &[i64],
+) -> Did<Vec<PgRow>> {
+    let sql = "SELECT b.id, b.shape, CASE WHEN NOT k.known THEN b.times END, \
+               CASE WHEN NOT k.known THEN b.values END, k.known \
+               FROM batches b, LATERAL (SELECT b.id = ANY($5) AS known) AS k \
+               WHERE b.xid >= pg_snapshot_xmin($1::pg_snapshot) \
+               AND b.xid < pg_snapshot_xmax($2::pg_snapshot) \
+               AND NOT pg_visible_in_snapshot(b.xid, $1::pg_snapshot) \
+               AND pg_visible_in_snapshot(b.xid, $2::pg_snapshot) \
+               AND b.id > $3 ORDER BY b.id LIMIT $4";
+    let query = sqlx::query(sql).bind(seen).bind(until).bind(last).bind(i64::from(limit));
+    Ok(query.bind(known).fetch_all(conn).await?)
 }
 
 impl PostgresStore {
@@ -117,38 +140,51 @@ impl PostgresStore {
     }
 
     /// Up to so many batches that the second snapshot sees and the first does not; the id of the last where there may be
-    /// more.
+    /// more. Mostly they are those that this process has just committed: their columns are not sent once more.
     async fn between(
         &self,
         conn: &mut PgConnection,
-        (seen, until): (&str, &str),
+        span: (&str, &str),
         last: i64,
         limit: u32,
     ) -> Did<(Vec<TailBatch>, Option<i64>)> {
-        let sql = "SELECT b.id, b.shape, b.times, b.values FROM batches b \
-                   WHERE b.xid >= pg_snapshot_xmin($1::pg_snapshot) \
-                   AND b.xid < pg_snapshot_xmax($2::pg_snapshot) \
-                   AND NOT pg_visible_in_snapshot(b.xid, $1::pg_snapshot) \
-                   AND pg_visible_in_snapshot(b.xid, $2::pg_snapshot) \
-                   AND b.id > $3 ORDER BY b.id LIMIT $4";
-        let query = sqlx::query(sql).bind(seen).bind(until).bind(last).bind(i64::from(limit));
-        let rows = query.fetch_all(&mut *conn).await?;
-        let shapes: Vec<i64> = rows.iter().map(|row| row.try_get(1)).collect::<Result<_, _>>()?;
-        let known = self.shapes(conn, shapes.iter().copied()).await?;
-        let mut batches = Vec::with_capacity(rows.len());
-        for (row, shape) in rows.iter().zip(shapes) {
-            // A batch that was packed since has lost its shape.
-            let Some(shape) = known.get(&shape) else { continue };
-            let data = decoded(row, 2, 3)?;
-            let times = (0..data.values.len()).map(|at| data.times.at(at)).collect();
-            if data.values.len() == shape.ids.len() {
-                let (series, values) = (shape.ids.to_vec(), data.values.into_vec());
-                batches.push(TailBatch { series, times, values });
-            }
+        let known = self.0.cache.lock().newest(KNOWN);
+        let mut rows = fetch(conn, span, (last, limit), &known).await?;
+        let mut batches = self.batches(conn, &rows).await?;
+        if batches.is_none() {
+            rows = fetch(conn, span, (last, limit), &[]).await?;
+            batches = self.batches(conn, &rows).await?;
         }
         let is_full = rows.len() as u64 >= u64::from(limit);
         let last = rows.last().filter(|_| is_full).map(|row| row.try_get(0)).transpose()?;
-        Ok((batches, last))
+        Ok((batches.ok_or(Failure::Moved)?, last))
+    }
+
+    /// Rows of [`fetch`]; None where one without columns is not in memory: it was packed in part meanwhile, or had to
+    /// leave.
+    async fn batches(
+        &self,
+        conn: &mut PgConnection,
+        rows: &[PgRow],
+    ) -> Did<Option<Vec<TailBatch>>> {
+        let shapes: Vec<i64> = rows.iter().map(|row| row.try_get(1)).collect::<Result<_, _>>()?;
+        let known = self.shapes(conn, shapes.iter().copied()).await?;
+        let mut batches = Vec::with_capacity(rows.len());
+        for (row, shape_row) in rows.iter().zip(shapes) {
+            // A batch that was packed since has lost its shape.
+            let Some(shape) = known.get(&shape_row) else { continue };
+            let data = match row.try_get(4)? {
+                true => self.0.cache.lock().get((row.try_get(0)?, shape_row)),
+                false => Some(Arc::new(decoded(row, 2, 3)?)),
+            };
+            let Some(data) = data else { return Ok(None) };
+            if data.values.len() == shape.ids.len() {
+                let times = (0..data.values.len()).map(|at| data.times.at(at)).collect();
+                let (series, values) = (shape.ids.to_vec(), data.values.to_vec());
+                batches.push(TailBatch { series, times, values });
+            }
+        }
+        Ok(Some(batches))
     }
 
     pub(super) async fn find_series(&self, ids: &[u32]) -> Result<Vec<SeriesInfo>, StoreError> {

@@ -131,3 +131,22 @@ pub(crate) async fn what_was_committed_a_moment_ago_is_not_packed_away_from_the_
     store.maintain(LATE + super::HOUR + 6 * MINUTE).await.unwrap();
     assert_eq!(left().await, 0);
 }
+
+pub(crate) async fn of_what_is_packed_in_part_the_tail_has_the_rest(store: &dyn Store) {
+    one(store, samples("a", 1, &[(0, 0.5, T0)]), T0).await;
+    let begin = store.tail_end().await.unwrap();
+    let (early, late) = ((0, 1.0, T0 + 1), (1, 2.0, T0 + 5 * super::HOUR));
+    let half = T0 + super::HOUR / 2;
+    one(store, samples("a", 2, &[early, late]), half).await;
+    one(store, samples("a", 3, &[(0, 3.0, late.2)]), half).await;
+    let found = async || {
+        let batches = rest(store, begin.clone(), 9).await.0;
+        batches.into_iter().map(|batch| (batch.times, batch.values)).collect::<Vec<_>>()
+    };
+    let last = (vec![late.2], vec![3.0]);
+    let whole = (vec![early.2, late.2], vec![1.0, 2.0]);
+    assert_eq!(found().await, [whole, last.clone()]);
+    while store.maintain(half + super::HOUR + 1).await.unwrap().1 {}
+    assert_eq!(store.sizes().await.unwrap().tail_samples, 2);
+    assert_eq!(found().await, [(vec![late.2], vec![2.0]), last]);
+}

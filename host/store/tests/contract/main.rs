@@ -171,6 +171,7 @@ contract![
     lease::a_lease_whose_time_is_over_is_kept_where_nobody_took_it,
     lease::the_tail_has_what_was_committed_since_once_and_in_order,
     lease::what_was_committed_a_moment_ago_is_not_packed_away_from_the_tail,
+    lease::of_what_is_packed_in_part_the_tail_has_the_rest,
     evaluations::what_was_evaluated_is_written_once_with_what_it_decided_and_kept_for_two_hours,
     evaluations::parts_of_windows_are_written_under_the_lease_and_read_in_order,
     evaluations::a_position_is_good_until_something_behind_it_is_packed,
