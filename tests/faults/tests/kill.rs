@@ -9,9 +9,9 @@ use sentinel_faults::{Embedded, Site, number};
 use std::time::Duration;
 
 /// How long a seed lasts, in seconds, where `SENTINEL_FAULT_SECONDS` says nothing.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 60;
 /// The same of the embedded pair.
-const EMBEDDED_SECONDS: u64 = 4;
+const EMBEDDED_SECONDS: u64 = 12;
 
 fn seconds(normal: u64) -> Duration {
     Duration::from_secs(number("SENTINEL_FAULT_SECONDS", normal))
