@@ -23,6 +23,7 @@ mod storm;
 mod swap;
 mod transform;
 mod verify;
+mod victoria;
 mod wal;
 mod wire;
 mod worker;
