@@ -63,10 +63,9 @@ pub(crate) fn unusable() -> Option<String> {
         .map(|program| format!("this is not a Debian or Ubuntu machine (no `{program}`)"))
 }
 
-/// The version that would be downloaded, if the package lists know one.
-pub(crate) fn candidate(package: &str) -> Result<Option<String>> {
-    let policy =
-        process::read(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"))?;
+/// The version that would be downloaded, if the package lists of an `apt-cache` know one.
+pub(crate) fn candidate(mut apt_cache: Command, package: &str) -> Result<Option<String>> {
+    let policy = process::read(apt_cache.args(["policy", package]).env("LC_ALL", "C"))?;
     Ok(policy
         .lines()
         .find_map(|line| line.trim().strip_prefix("Candidate: "))
@@ -85,13 +84,14 @@ pub(crate) fn is_at_least(version: &str, least: Option<&str>) -> bool {
 
 /// Makes sure that the lists know `package`, reading them anew once if this user may.
 pub(crate) fn need_candidate(step: &Step, package: &str) -> Result<String> {
-    if let Some(version) = candidate(package)? {
+    let known = || candidate(apt_cache(), package);
+    if let Some(version) = known()? {
         return Ok(version);
     }
     if rustix::process::geteuid().is_root() {
         step.note("reading the package lists");
         process::quietly(Command::new("apt-get").args(["update", "-q"]), Some(UPDATE_LIMIT))?;
-        if let Some(version) = candidate(package)? {
+        if let Some(version) = known()? {
             return Ok(version);
         }
         bail!("this machine's package sources have no `{package}`");
@@ -103,7 +103,7 @@ pub(crate) fn need_candidate(step: &Step, package: &str) -> Result<String> {
 
 /// The first dependency of `package` that starts with `prefix`.
 pub(crate) fn dependency(package: &str, prefix: &str) -> Result<String> {
-    needs_of(&[package])?
+    needs_of(apt_cache(), &[package])?
         .remove(package)
         .into_iter()
         .flatten()
@@ -114,7 +114,16 @@ pub(crate) fn dependency(package: &str, prefix: &str) -> Result<String> {
 
 /// `packages` and everything they need that is not installed on this machine.
 pub(crate) fn closure(packages: &[&str]) -> Result<Vec<String>> {
-    Ok(missing(packages, &needs_of(packages)?, &installed()?))
+    closure_beside(apt_cache(), packages, &installed()?)
+}
+
+/// `packages` and everything they need beside what is there, by the lists of an `apt-cache`.
+pub(crate) fn closure_beside(
+    apt_cache: Command,
+    packages: &[&str],
+    there: &BTreeSet<String>,
+) -> Result<Vec<String>> {
+    Ok(missing(packages, &needs_of(apt_cache, packages)?, there))
 }
 
 /// Downloads `packages` and unpacks them into `dir`, which must not exist yet.
@@ -163,9 +172,14 @@ pub(crate) fn library_path(root: &Path) -> Result<String> {
     Ok(dirs.join(":"))
 }
 
-fn needs_of(packages: &[&str]) -> Result<Needs> {
+/// The one that reads this machine's own lists.
+fn apt_cache() -> Command {
+    Command::new("apt-cache")
+}
+
+fn needs_of(mut apt_cache: Command, packages: &[&str]) -> Result<Needs> {
     let text = process::read(
-        Command::new("apt-cache")
+        apt_cache
             .args(["depends", "--recurse", "--no-recommends", "--no-suggests"])
             .args(["--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"])
             .args(packages)

@@ -128,11 +128,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Task::Toolchain => toolchain::ready(&checkout, &Steps::new(1), source).map(drop),
         Task::Services { soak } => {
             let steps = Steps::new(if soak { 3 } else { 1 });
-            steps.run("Services", |step| {
-                services::ensure_receivers(&checkout, step)?;
-                services::ensure_checks(&checkout, step)?;
-                services::ensure(&checkout, step)
-            })?;
+            steps.run("Services", |step| services::ensure_for_tests(&checkout, step))?;
             if soak {
                 services::for_soak(&checkout, &steps)?;
             }

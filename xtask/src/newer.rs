@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::debian;
 use crate::process;
 use crate::steps::Step;
 
@@ -83,30 +84,41 @@ impl Newer {
         command
     }
 
-    /// Downloads one package that needs nothing but the C library, and unpacks it into `dir`.
-    /// Returns its version.
-    pub(crate) fn unpack(&self, step: &Step, package: &str, dir: &Path) -> Result<String> {
+    /// The version of a package in these lists.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let version = debian::candidate(self.command("apt-cache"), package)?;
+        version.with_context(|| format!("the lists have no `{package}`"))
+    }
+
+    /// `packages` and everything they need, its C library too, but for what is taken as there.
+    pub(crate) fn closure(
+        &self,
+        packages: &[&str],
+        there: &BTreeSet<String>,
+    ) -> Result<Vec<String>> {
+        let mut all = debian::closure_beside(self.command("apt-cache"), packages, there)?;
+        all.push("libc6".to_owned());
+        Ok(all)
+    }
+
+    /// Downloads packages and unpacks them into `dir`, and nothing that they need.
+    pub(crate) fn unpack(&self, step: &Step, packages: &[String], dir: &Path) -> Result<()> {
         let archives = dir.with_extension("archives");
         if archives.exists() {
             fs::remove_dir_all(&archives)?;
         }
         fs::create_dir_all(&archives)?;
-        step.note(&format!("downloading {package}"));
+        step.note(&format!("downloading {}", packages.join(", ")));
         process::quietly(
-            self.command("apt-get").args(["download", "-q", package]).current_dir(&archives),
+            self.command("apt-get").args(["download", "-q"]).args(packages).current_dir(&archives),
             Some(LIMIT),
         )?;
-        let mut version = None;
         for archive in fs::read_dir(&archives)? {
             let archive = archive?.path();
-            version = Some(process::read(
-                Command::new("dpkg-deb").arg("-f").arg(&archive).arg("Version"),
-            )?);
             process::quietly(Command::new("dpkg").arg("-x").arg(&archive).arg(dir), None)?;
         }
         fs::remove_dir_all(&archives)?;
-        let version = version.with_context(|| format!("nothing of {package} was downloaded"))?;
-        Ok(version.trim().to_owned())
+        Ok(())
     }
 }
 

@@ -149,7 +149,7 @@ pub(crate) struct Services {
 }
 
 /// Where one service's program is and how it is started.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Service {
     /// Absolute path.
@@ -192,6 +192,15 @@ pub(crate) fn ensure(checkout: &Checkout, step: &Step) -> Result<(Services, Stri
     replace(&list, &serde_json::to_vec_pretty(&services)?)?;
     let said = describe(&services);
     Ok((services, said))
+}
+
+/// Fetches what tests need. The line tells what is there.
+pub(crate) fn ensure_for_tests(checkout: &Checkout, step: &Step) -> Result<((), String)> {
+    ensure_receivers(checkout, step)?;
+    ensure_checks(checkout, step)?;
+    let (services, said) = ensure(checkout, step)?;
+    let timescale = timescale::ensure(checkout, step, &services)?;
+    Ok(((), format!("{said}, {timescale}")))
 }
 
 /// Where a service's program lies that was fetched before.
@@ -277,7 +286,9 @@ fn from_newer(checkout: &Checkout, step: &Step, wanted: &Wanted) -> Result<Servi
     let release = wanted.since.unwrap_or_default();
     let lists = checkout.target(&format!("services/{release}"));
     let root = checkout.target(&format!("services/{release}-root"));
-    let version = Newer::lists(step, release, &lists)?.unpack(step, wanted.package, &root)?;
+    let newer = Newer::lists(step, release, &lists)?;
+    let version = newer.version(wanted.package)?;
+    newer.unpack(step, &[wanted.package.to_owned()], &root)?;
     let program = root.join(wanted.program);
     if !process::is_program(&program) {
         bail!("the package `{}` {version} holds no {}", wanted.package, wanted.program);
@@ -356,7 +367,7 @@ pub(crate) fn receivers_path(checkout: &Checkout) -> PathBuf {
 }
 
 /// Installs the receivers, if they are not there.
-pub(crate) fn ensure_receivers(checkout: &Checkout, step: &Step) -> Result<()> {
+fn ensure_receivers(checkout: &Checkout, step: &Step) -> Result<()> {
     let _lock =
         checkout.lock("receivers", || step.say("waiting for another cargo xtask to finish"))?;
     pypi::ensure(checkout, step, "receivers", &RECEIVERS).map(drop)
@@ -371,7 +382,7 @@ pub(crate) fn checks_path(checkout: &Checkout) -> PathBuf {
 }
 
 /// Installs the checks, if they are not there.
-pub(crate) fn ensure_checks(checkout: &Checkout, step: &Step) -> Result<()> {
+fn ensure_checks(checkout: &Checkout, step: &Step) -> Result<()> {
     let _lock =
         checkout.lock("checks", || step.say("waiting for another cargo xtask to finish"))?;
     pypi::ensure(checkout, step, "checks", &CHECKS).map(drop)
@@ -385,6 +396,8 @@ fn describe(services: &Services) -> String {
         .collect();
     named.join(", ")
 }
+
+pub(crate) mod timescale;
 
 #[cfg(test)]
 mod tests;

@@ -11,16 +11,12 @@ use crate::checkout::{Checkout, HostProfile};
 use crate::components;
 use crate::packing;
 use crate::process::{self, Stream};
-use crate::services;
+use crate::services::{self, timescale};
 use crate::steps::{Step, Steps};
 use crate::toolchain::{self, Source};
 
-/// Names a list of services with a TimescaleDB, which no registry of packages has.
-const TIMESCALE: &str = "SENTINEL_TIMESCALE";
-
-/// The tests that need it.
-const TIMESCALE_TESTS: &str =
-    "test(/^soak_on_timescale/) | (package(sentinel-store) & binary(levels) & test(/^soak_/))";
+/// The tests that need TimescaleDB's Community edition, which no registry of packages has.
+const COMMUNITY_TESTS: &str = "package(sentinel-store) & test(/^soak_.*community/)";
 
 /// How many steps `prepare` takes.
 pub(crate) const PREPARE_STEPS: usize = 5;
@@ -51,11 +47,7 @@ pub(crate) struct TestTime {
 /// Fetches and builds all that tests use.
 pub(crate) fn prepare(checkout: &Checkout, steps: &Steps, source: Source) -> Result<()> {
     let toolchain = toolchain::ready(checkout, steps, source)?;
-    steps.run("Services for tests", |step| {
-        services::ensure_receivers(checkout, step)?;
-        services::ensure_checks(checkout, step)?;
-        services::ensure(checkout, step)
-    })?;
+    steps.run("Services for tests", |step| services::ensure_for_tests(checkout, step))?;
     steps
         .run("Build the host and its tests", |step| Ok(((), build_everything(checkout, step)?)))?;
     let guests = components::discover(checkout)?;
@@ -111,11 +103,12 @@ pub(crate) fn run(
             command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
             if selection.long {
                 command.args(["--profile", "soak"]);
-                if std::env::var_os(TIMESCALE).is_none() {
+                if std::env::var_os(timescale::VARIABLE).is_none() {
                     step.say(&format!(
-                        "left out: the levels of TimescaleDB, since {TIMESCALE} is not set"
+                        "left out: TimescaleDB's Community edition, since {} is not set",
+                        timescale::VARIABLE
                     ));
-                    command.args(["-E", &format!("not ({TIMESCALE_TESTS})")]);
+                    command.args(["-E", &format!("not ({COMMUNITY_TESTS})")]);
                 }
             } else {
                 command.args(["-E", "not test(/^soak_/)"]);
@@ -156,6 +149,7 @@ fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection
         .env("SENTINEL_PLUGINS", checkout.target("plugins"))
         .env("SENTINEL_PUBLISHER_KEY", checkout.target("dev-keys/sentinel.key"))
         .env("SENTINEL_SERVICES", services::list_path(checkout))
+        .env(timescale::VARIABLE, timescale::list_path(checkout))
         .env("SENTINEL_RECEIVERS", services::receivers_path(checkout))
         .env("SENTINEL_CHECKS", services::checks_path(checkout))
         .envs(&selection.variables);

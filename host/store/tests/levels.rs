@@ -1,5 +1,5 @@
-//! What SQL sees of PostgreSQL's levels, and how each keeps packed samples. Those of TimescaleDB are
-//! soak's (`SENTINEL_TIMESCALE`), and fail where it is missing.
+//! What SQL sees of PostgreSQL's levels, and how each keeps packed samples. TimescaleDB's Community edition is
+//! soak's (`SENTINEL_TIMESCALE`).
 
 #[path = "server/mod.rs"]
 mod server;
@@ -180,10 +180,13 @@ async fn people_see_with_sql_what_counts_most_what_is_newest_and_what_is_wrong()
 }
 
 #[tokio::test]
-async fn soak_people_see_the_same_of_hypertables() {
-    for edition in [Edition::Apache, Edition::Community] {
-        people_see_what_is_going_on(&Rig::of(edition)).await;
-    }
+async fn people_see_the_same_of_hypertables() {
+    people_see_what_is_going_on(&Rig::of(Edition::Apache)).await;
+}
+
+#[tokio::test]
+async fn soak_people_see_the_same_of_community_hypertables() {
+    people_see_what_is_going_on(&Rig::of(Edition::Community)).await;
 }
 
 /// The same statements and answers on every level.
@@ -241,51 +244,53 @@ async fn people_read_every_sample_with_sql_packed_or_not() {
 }
 
 #[tokio::test]
-async fn soak_people_read_every_sample_of_hypertables_as_of_partitions() {
-    for (edition, level, said) in [
-        (Edition::Apache, Level::TimescaleApache, " Apache: hypertables) at"),
-        (
-            Edition::Community,
-            Level::TimescaleCommunity,
-            " Community: hypertables, old rollups compressed) at",
-        ),
-    ] {
-        people_read_every_sample(&Rig::of(edition), level, said).await;
-    }
+async fn people_read_every_sample_of_hypertables_as_of_partitions() {
+    let said = " Apache: hypertables) at";
+    people_read_every_sample(&Rig::of(Edition::Apache), Level::TimescaleApache, said).await;
 }
 
 #[tokio::test]
-async fn soak_old_samples_go_with_their_chunks_and_those_ahead_come_in() {
-    for edition in [Edition::Apache, Edition::Community] {
-        let rig = Rig::of(edition);
-        let store = rig.open().await;
-        commit(&store, record("a", 1, samples(1)), T0 + MINUTE).await;
-        commit(&store, record("b", 1, one("ahead", 5.0, T0 + 4 * DAY)), T0).await;
-        maintain(&store, T0 + 3 * HOUR).await;
-        assert_eq!(
-            (rig.chunks("chunks"), rig.chunks("rollups")),
-            ("482136".into(), "481992".into())
-        );
-        assert_eq!(rig.ask("SELECT count(*) FROM chunks_ahead"), "1", "no chunk of its own");
-        // Its day comes, and with a late sample of its hour it is still there once.
-        commit(&store, record("c", 1, samples(5_800)), T0 + 100 * HOUR).await;
-        commit(&store, record("b", 2, one("ahead", 6.0, T0 + 4 * DAY + 1)), T0 + 100 * HOUR).await;
-        maintain(&store, T0 + 104 * HOUR).await;
-        assert_eq!(rig.chunks("chunks"), "482232");
-        assert_eq!(rig.ask("SELECT count(*) FROM chunks_ahead"), "0");
-        assert_eq!(values(&store, "ahead").await, [5.0, 6.0]);
-        // Of the first day rollups are left.
-        assert_eq!(values(&store, "m{i=\"3\"}").await, [value(3, 1), value(3, 5_800)]);
-        maintain(&store, T0 + 40 * DAY).await;
-        assert_eq!((rig.chunks("chunks"), rig.chunks("rollups")), (String::new(), String::new()));
-        assert_eq!(rig.chunks("chunk_times"), "");
-        assert!(store.series(&"m".parse().unwrap()).await.unwrap().is_empty());
-        store.close().await.unwrap();
-    }
+async fn soak_people_read_every_sample_of_community_hypertables_as_of_partitions() {
+    let said = " Community: hypertables, old rollups compressed) at";
+    people_read_every_sample(&Rig::of(Edition::Community), Level::TimescaleCommunity, said).await;
+}
+
+async fn samples_go_and_come(edition: Edition) {
+    let rig = Rig::of(edition);
+    let store = rig.open().await;
+    commit(&store, record("a", 1, samples(1)), T0 + MINUTE).await;
+    commit(&store, record("b", 1, one("ahead", 5.0, T0 + 4 * DAY)), T0).await;
+    maintain(&store, T0 + 3 * HOUR).await;
+    assert_eq!((rig.chunks("chunks"), rig.chunks("rollups")), ("482136".into(), "481992".into()));
+    assert_eq!(rig.ask("SELECT count(*) FROM chunks_ahead"), "1", "no chunk of its own");
+    // Its day comes, and with a late sample of its hour it is still there once.
+    commit(&store, record("c", 1, samples(5_800)), T0 + 100 * HOUR).await;
+    commit(&store, record("b", 2, one("ahead", 6.0, T0 + 4 * DAY + 1)), T0 + 100 * HOUR).await;
+    maintain(&store, T0 + 104 * HOUR).await;
+    assert_eq!(rig.chunks("chunks"), "482232");
+    assert_eq!(rig.ask("SELECT count(*) FROM chunks_ahead"), "0");
+    assert_eq!(values(&store, "ahead").await, [5.0, 6.0]);
+    // Of the first day rollups are left.
+    assert_eq!(values(&store, "m{i=\"3\"}").await, [value(3, 1), value(3, 5_800)]);
+    maintain(&store, T0 + 40 * DAY).await;
+    assert_eq!((rig.chunks("chunks"), rig.chunks("rollups")), (String::new(), String::new()));
+    assert_eq!(rig.chunks("chunk_times"), "");
+    assert!(store.series(&"m".parse().unwrap()).await.unwrap().is_empty());
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn soak_rollups_are_compressed_once_they_are_final_and_read_as_before() {
+async fn old_samples_go_with_their_chunks_and_those_ahead_come_in() {
+    samples_go_and_come(Edition::Apache).await;
+}
+
+#[tokio::test]
+async fn soak_old_samples_go_with_their_community_chunks_and_those_ahead_come_in() {
+    samples_go_and_come(Edition::Community).await;
+}
+
+#[tokio::test]
+async fn soak_rollups_of_community_are_compressed_once_they_are_final_and_read_as_before() {
     let rig = Rig::of(Edition::Community);
     let store = rig.open().await;
     for hour in 0..24 {
@@ -317,7 +322,7 @@ async fn soak_rollups_are_compressed_once_they_are_final_and_read_as_before() {
 }
 
 #[tokio::test]
-async fn soak_a_database_that_gains_timescale_stays_as_it_is_and_goes_on() {
+async fn a_database_that_gains_timescale_stays_as_it_is_and_goes_on() {
     let rig = Rig::without_extension();
     let store = rig.open().await;
     assert!(store.describe().contains("(plain: declarative partitions)"), "{}", store.describe());
@@ -338,29 +343,33 @@ async fn soak_a_database_that_gains_timescale_stays_as_it_is_and_goes_on() {
     store.close().await.unwrap();
 }
 
+async fn a_database_loses_timescale(edition: Edition) {
+    let rig = Rig::of(edition);
+    let store = rig.open().await;
+    commit(&store, record("a", 1, samples(1)), T0).await;
+    maintain(&store, T0 + 3 * HOUR).await;
+    store.close().await.unwrap();
+    rig.ask("DROP EXTENSION timescaledb CASCADE");
+    let store = rig.open().await;
+    let said = store.describe();
+    assert!(said.contains("(plain: tables that were hypertables)"), "{said}");
+    assert_eq!(values(&store, "m{i=\"3\"}").await, Vec::<f64>::new(), "gone with it");
+    let later = T0 + 5 * HOUR;
+    commit(&store, record("a", 2, samples(300)), later).await;
+    maintain(&store, later + 3 * HOUR).await;
+    assert_eq!(values(&store, "m{i=\"3\"}").await, [value(3, 300)]);
+    assert_eq!(rig.ask("SELECT count(*) FROM metrics_time WHERE name = 'm'"), SERIES.to_string());
+    maintain(&store, T0 + 40 * DAY).await;
+    assert_eq!(rig.ask("SELECT count(*) FROM chunks"), "0");
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
-async fn soak_a_database_that_loses_timescale_says_so_and_goes_on_with_what_comes() {
-    for edition in [Edition::Apache, Edition::Community] {
-        let rig = Rig::of(edition);
-        let store = rig.open().await;
-        commit(&store, record("a", 1, samples(1)), T0).await;
-        maintain(&store, T0 + 3 * HOUR).await;
-        store.close().await.unwrap();
-        rig.ask("DROP EXTENSION timescaledb CASCADE");
-        let store = rig.open().await;
-        let said = store.describe();
-        assert!(said.contains("(plain: tables that were hypertables)"), "{said}");
-        assert_eq!(values(&store, "m{i=\"3\"}").await, Vec::<f64>::new(), "gone with it");
-        let later = T0 + 5 * HOUR;
-        commit(&store, record("a", 2, samples(300)), later).await;
-        maintain(&store, later + 3 * HOUR).await;
-        assert_eq!(values(&store, "m{i=\"3\"}").await, [value(3, 300)]);
-        assert_eq!(
-            rig.ask("SELECT count(*) FROM metrics_time WHERE name = 'm'"),
-            SERIES.to_string()
-        );
-        maintain(&store, T0 + 40 * DAY).await;
-        assert_eq!(rig.ask("SELECT count(*) FROM chunks"), "0");
-        store.close().await.unwrap();
-    }
+async fn a_database_that_loses_timescale_says_so_and_goes_on_with_what_comes() {
+    a_database_loses_timescale(Edition::Apache).await;
+}
+
+#[tokio::test]
+async fn soak_a_database_that_loses_community_timescale_goes_on_with_what_comes() {
+    a_database_loses_timescale(Edition::Community).await;
 }

@@ -26,6 +26,9 @@ const SETTINGS: &[&str] = &[
     "recovery_init_sync_method=syncfs",
 ];
 
+/// A file system in memory, where there is one, and what has to be free of it.
+const MEMORY: (&str, u64) = ("/dev/shm", 2 << 30);
+
 /// The same of one on a small disk: not much of it is for the write-ahead log.
 const SMALL_SETTINGS: &[&str] = &["min_wal_size=32MB", "max_wal_size=48MB"];
 
@@ -103,7 +106,24 @@ impl Postgres {
     /// # Errors
     /// Where it is not among the services or does not come up.
     pub fn start(services: &Services, settings: &[&str]) -> Result<Self> {
-        let mut server = Self::new(services, settings)?;
+        Self::start_below(&std::env::temp_dir(), services, settings)
+    }
+
+    /// As [`Postgres::start`], with its files in memory where there is room: for tests that ask it
+    /// and do not harm it. On a disk its thousand files take most of the time of such a test: ext4
+    /// looks long for places of files while others were deleted a moment ago.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_in_memory(services: &Services, settings: &[&str]) -> Result<Self> {
+        let (memory, need) = MEMORY;
+        let free = rustix::fs::statvfs(memory).map_or(0, |found| found.f_bavail * found.f_frsize);
+        let folder = if free < need { std::env::temp_dir() } else { memory.into() };
+        Self::start_below(&folder, services, settings)
+    }
+
+    fn start_below(folder: &Path, services: &Services, settings: &[&str]) -> Result<Self> {
+        let mut server = Self::new(folder, services, settings)?;
         server.put(services)?;
         server.begin()?;
         Ok(server)
@@ -115,7 +135,7 @@ impl Postgres {
     /// As [`Postgres::start`], and where there are no user namespaces.
     pub fn on_small_disk(services: &Services, settings: &[&str], mebibytes: u32) -> Result<Self> {
         let settings = [SMALL_SETTINGS, settings].concat();
-        let mut server = Self::new(services, &settings)?;
+        let mut server = Self::new(&std::env::temp_dir(), services, &settings)?;
         let (data, log) = (server.folder.join("data"), server.folder.join("log"));
         own_folder(&data)?;
         // It must be the server's user who may look into it.
@@ -126,12 +146,12 @@ impl Postgres {
     }
 
     /// With a folder of its own, and nothing in it.
-    fn new(services: &Services, settings: &[&str]) -> Result<Self> {
+    fn new(parent: &Path, services: &Services, settings: &[&str]) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let folder = loop {
             let number = STARTED.fetch_add(1, Ordering::Relaxed);
             let name = format!("sentinel-postgres-{}-{number}", std::process::id());
-            let folder = std::env::temp_dir().join(name);
+            let folder = parent.join(name);
             // What was killed left its folder behind, and ids of processes come again.
             if !folder.exists() {
                 own_folder(&folder)?;

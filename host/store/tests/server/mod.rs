@@ -18,7 +18,7 @@ pub(crate) fn shared() -> Arc<Postgres> {
     static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
     let mut server = SERVER.lock().unwrap();
     server.upgrade().unwrap_or_else(|| {
-        let started = Arc::new(Postgres::start(&services(), &[]).unwrap());
+        let started = Arc::new(Postgres::start_in_memory(&services(), &[]).unwrap());
         *server = Arc::downgrade(&started);
         started
     })

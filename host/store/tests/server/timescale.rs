@@ -1,12 +1,12 @@
-//! A PostgreSQL with TimescaleDB. `cargo xtask services` brings none, since Debian 12 has none:
-//! `SENTINEL_TIMESCALE` names a list of services, like that of `SENTINEL_SERVICES`, whose
-//! PostgreSQL has the extension. Suites that need it are soak's, and fail without it.
+//! A PostgreSQL with TimescaleDB. `cargo xtask services` brings the Apache edition, which refuses what
+//! is Community's. `SENTINEL_TIMESCALE` names a list of services, like that of `SENTINEL_SERVICES`, of another:
+//! suites of the Community edition are soak's, and fail without one.
 
 use sentinel_test_services::{Postgres, Services};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-/// What `timescaledb.license` is to be. A build without the Community edition refuses `timescale`.
+/// What `timescaledb.license` is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edition {
     Apache,
@@ -14,11 +14,14 @@ pub(crate) enum Edition {
 }
 
 fn services() -> Services {
-    let list = std::env::var_os("SENTINEL_TIMESCALE").expect(
-        "this suite needs TimescaleDB: name by SENTINEL_TIMESCALE a services.json whose `postgres`, \
-         `initdb` and `psql` are of an installation with the extension",
+    let list = std::env::var_os("SENTINEL_TIMESCALE").map_or_else(
+        || {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../target/services/timescale/services.json")
+        },
+        PathBuf::from,
     );
-    Services::read(&PathBuf::from(list)).unwrap()
+    Services::read(&list).unwrap()
 }
 
 /// A server of an edition, which ends with the last test that has it.
@@ -38,8 +41,10 @@ pub(crate) fn shared(edition: Edition) -> Arc<Postgres> {
             "max_worker_processes=64",
             "timescaledb.max_background_workers=48",
             "max_locks_per_transaction=256",
+            // What compiles queries is not fetched.
+            "jit=off",
         ];
-        let started = Arc::new(Postgres::start(&services(), &settings).unwrap());
+        let started = Arc::new(Postgres::start_in_memory(&services(), &settings).unwrap());
         *server = Arc::downgrade(&started);
         started
     })
