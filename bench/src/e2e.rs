@@ -63,9 +63,10 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         format!("{:?}, the last lines first: {}", agents.counted(), lines.join("\n"))
     })?;
     let (from, before) = (now()?, agents.counted()?);
-    let busy = || -> Result<[f64; 3]> {
+    let busy = || -> Result<[f64; 4]> {
         let [one, two] = [cpu::process(workers[0].pid())?, cpu::process(workers[1].pid())?];
-        Ok([cpu::process(server.pid())?, one + two, place.postgres_seconds()?])
+        let nats = cpu::process(place.nats.pid().context("NATS runs")?)?;
+        Ok([cpu::process(server.pid())?, one + two, place.postgres_seconds()?, nats])
     };
     let used = busy()?;
     std::thread::sleep(MEASURED);
@@ -101,7 +102,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
         "rewinds": after.rewinds - before.rewinds,
         "collections_failed_or_left_out": after.failed - before.failed,
         "rss_mib": memory,
-        "cores": { "server": share(0), "workers": share(1), "postgres": share(2) },
+        "cores": { "server": share(0), "workers": share(1), "postgres": share(2), "nats": share(3) },
     });
     let row = Row::new("e2e-p99-ms", p99, (Better::Lower, LIMIT_MS), "ms", detail);
     Ok(vec![row.and(resent <= records * MAX_RESENT / 1000.0 && connected == AGENTS as f64)])

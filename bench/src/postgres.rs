@@ -181,7 +181,10 @@ async fn worker(server: &Postgres) -> Result<Measured> {
             (first..first + 36).map(|tick| bench.sealed(&mut generator, tick)).collect();
         let before = cpu::own();
         for (tick, sealed) in (first..).zip(sealed) {
-            bench.publish(tick, sealed.into_iter().map(|one| one.0)).await?;
+            for one in sealed {
+                // Alone, so that it is a transaction of its own, as each COPY is.
+                bench.publish(tick, std::iter::once(one.0)).await?;
+            }
         }
         while store.maintain(START + (first + 35) * TICK_MS).await?.1 {}
         used += cpu::own() - before;
