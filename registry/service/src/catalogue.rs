@@ -93,6 +93,20 @@ impl Catalogue {
         self.look(now).await.map_err(store_failed)
     }
 
+    /// Whether something is in force at `now` and the store has it still: what is in memory alone
+    /// does not outlast this process.
+    pub(crate) async fn check(&self, now: i64) -> Result<(), Refusal> {
+        let state = self.newest(now).await?.ok_or_else(never_set_up)?;
+        let commit = commit_path(state.number);
+        match self.store.read(&commit).await.map_err(store_failed)? {
+            Some(_) => Ok(()),
+            None => Err(Refusal::internal(
+                "the registry's store has lost the metadata in force",
+                &format!("there is no {commit}"),
+            )),
+        }
+    }
+
     /// The keys in force; nobody's where the metadata is not to be believed.
     pub(crate) async fn policy(&self, now: i64) -> Result<TrustPolicy, Refusal> {
         let state = self.current(now).await?;

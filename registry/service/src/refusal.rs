@@ -176,6 +176,8 @@ impl IntoResponse for Refusal {
             error["detail"] = *detail;
         }
         let mut response = (self.status, axum::Json(json!({ "errors": [error] }))).into_response();
+        // For those who count.
+        response.extensions_mut().insert(self.code);
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }

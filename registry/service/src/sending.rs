@@ -46,6 +46,11 @@ impl Places {
         drop(taken);
         Ok(Place { places: self.clone(), token })
     }
+
+    /// How many are taken.
+    pub(crate) fn under_way(&self) -> usize {
+        self.taken.lock().values().sum()
+    }
 }
 
 impl Drop for Place {
@@ -78,6 +83,7 @@ mod tests {
         assert!(places.take(&tokens[0]).is_err(), "half of them is the most");
         held.extend((0..2).map(|_| places.take(&tokens[1]).unwrap()));
         assert!(places.take(&tokens[2]).is_err(), "all are taken");
+        assert_eq!(places.under_way(), 4);
         held.remove(0);
         held.push(places.take(&tokens[2]).unwrap());
         drop(held);

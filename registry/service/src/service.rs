@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, put};
 use http::request::Parts;
 use sentinel_trust::repository::{MetadataFile, OnlineKeys};
@@ -17,8 +18,10 @@ use crate::api;
 use crate::cache::{BlobCache, Links};
 use crate::catalogue::Catalogue;
 use crate::downloads::{self, Downloads, Totals};
+use crate::health::{self, Readiness};
 use crate::held::Room;
 use crate::listener::{self, ListenError, Listener};
+use crate::metrics::{self, Metrics};
 use crate::oci;
 use crate::options::Options;
 use crate::refusal::Refusal;
@@ -47,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) room: Room,
     /// Components that are held whole.
     pub(crate) examinations: Semaphore,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
 }
 
 /// How old added-up counts may be, in milliseconds.
@@ -88,6 +93,9 @@ pub enum ServeError {
     /// The system gives no randomness.
     #[error("the system gives no randomness: {0}")]
     NoRandomness(String),
+    /// What it counts cannot be registered.
+    #[error("the registry's metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// A running registry.
@@ -100,7 +108,9 @@ pub struct Registry {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(health::healthz))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/metadata/{*at}", get(api::metadata))
         .route("/api/v1/plugins", get(api::search))
         .route("/api/v1/plugins/{publisher}/{plugin}", get(api::detail))
@@ -109,6 +119,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v2", any(oci::handle))
         .route("/v2/", any(oci::handle))
         .route("/v2/{*rest}", any(oci::handle))
+        .layer(from_fn_with_state(Arc::clone(&shared), metrics::count))
         .with_state(shared)
 }
 
@@ -146,6 +157,8 @@ pub fn serve_on(
         uploads: Places::new(options.limits.uploads),
         room: Room::new(options.limits.held_bytes),
         examinations: Semaphore::new(EXAMINATIONS),
+        metrics: Metrics::new()?,
+        readiness: Readiness::default(),
         store,
         options,
     });

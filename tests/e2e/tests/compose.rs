@@ -56,6 +56,18 @@ fn names(value: &Value) -> BTreeSet<String> {
     }
 }
 
+/// The role that a service is.
+fn role(service: &Value) -> &str {
+    service["command"][0].as_str().unwrap_or_default()
+}
+
+/// What a service's command gives for an option.
+fn option<'a>(service: &'a Value, name: &str) -> Option<&'a str> {
+    let words = service["command"].as_array().into_iter().flatten();
+    let mut words = words.filter_map(Value::as_str);
+    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
 #[test]
 fn the_compose_file_is_of_the_published_schema() -> Result<()> {
     let schema = ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"];
@@ -116,17 +128,48 @@ fn every_role_runs_as_often_as_promised_and_without_rights() -> Result<()> {
         let owns = names(&service["volumes"]).iter().any(|mount| mount.starts_with("owner:"));
         ensure!(owns == matches!(name.as_str(), "begin" | "publish"), "{name}");
     }
-    let role = |service: &Value| service["command"][0].as_str().unwrap_or_default().to_owned();
     let count = |wanted: &str| services.values().filter(|one| role(one) == wanted).count();
     for (wanted, expected) in [("registry", 1), ("server", 2), ("worker", 2), ("agent", 1)] {
         ensure!(count(wanted) == expected, "{} of {wanted}", count(wanted));
     }
     // Whoever is on the database's socket or on NATS's network is a server or a worker.
     for (name, service) in services {
-        let apart = matches!(role(service).as_str(), "server" | "worker");
+        let apart = matches!(role(service), "server" | "worker");
         let socket = names(&service["volumes"]).iter().any(|mount| mount.starts_with("socket:"));
         ensure!(socket == (apart || name == "timescaledb"), "{name}");
         ensure!(names(&service["networks"]).contains("bus") == (apart || name == "nats"), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn workers_and_the_agent_are_asked_where_they_listen_whether_they_are_ready() -> Result<()> {
+    let compose = compose()?;
+    let watched = |service: &Value| matches!(role(service), "worker" | "agent");
+    for (name, service) in object(&compose, "services")?.iter().filter(|(_, one)| watched(one)) {
+        let listen =
+            option(service, "--listen").with_context(|| format!("{name} has no --listen"))?;
+        let asked = names(&service["healthcheck"]["test"]);
+        ensure!(asked.contains(&format!("http://{listen}/ready")), "{name} is asked {asked:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_agent_has_every_server_by_grpc_and_by_http() -> Result<()> {
+    let compose = compose()?;
+    let services = object(&compose, "services")?;
+    let certified = names(&compose["services"]["certificates"]["command"]);
+    for (joins, listens) in [("--join", "--grpc"), ("--join-http", "--listen")] {
+        let mut servers = Vec::new();
+        for (name, server) in services.iter().filter(|(_, one)| role(one) == "server") {
+            let address = option(server, listens).with_context(|| format!("{name}: {listens}"))?;
+            let (_, port) = address.rsplit_once(':').with_context(|| address.to_owned())?;
+            ensure!(certified.contains(name), "the certificate does not name {name}");
+            servers.push(format!("https://{name}:{port}"));
+        }
+        let has = option(&compose["services"]["agent"], joins);
+        ensure!(has == Some(servers.join(",").as_str()), "{joins} {has:?}, and not {servers:?}");
     }
     Ok(())
 }
