@@ -12,7 +12,8 @@
 # the log of the agent that runs on), the bus, compiled code, what hosts fetched from the registry.
 # OUT holds keys: keep it as you keep those, encrypted where it leaves the machine.
 #
-# Needs sqlite3 or python3 for a database of SQLite, pg_dump for PostgreSQL.
+# Needs sqlite3 or python3 for a database of SQLite, for PostgreSQL a pg_dump that is not older than the server. Of
+# TimescaleDB's own tables pg_dump says that their foreign keys are circular: `restore.sh` puts them back all the same.
 set -eu
 umask 077
 

@@ -218,6 +218,29 @@ async fn a_file_that_is_no_database_is_said_to_be_damaged() {
 }
 
 #[tokio::test]
+async fn a_file_that_a_newer_version_migrated_is_refused_and_left_as_it_is() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.db");
+    let store = open(&path).await;
+    store.commit(vec![record(1)], T0).await.unwrap();
+    store.close().await.unwrap();
+    let newer = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut newer = newer.connect().await.unwrap();
+    let migrated = "INSERT INTO _sqlx_migrations \
+                    (version, description, success, checksum, execution_time) \
+                    VALUES (9999, 'of a newer version', TRUE, x'', 0)";
+    sqlx::query(migrated).execute(&mut newer).await.unwrap();
+    newer.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = SqliteStore::open(&path, StoreOptions::default()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Conflict(_)), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("written by a newer version of Sentinel"), "{said}");
+    assert!(std::fs::read(&path).unwrap() == before, "the file has changed");
+}
+
+#[tokio::test]
 async fn ledger_rows_are_bounded_and_repeats_count_as_duplicates_beyond() {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions { ledger_rows: 100, ..StoreOptions::default() };

@@ -354,6 +354,31 @@ async fn old_samples_go_with_their_partitions_and_leave_no_series() {
 }
 
 #[tokio::test]
+async fn a_database_that_a_newer_version_migrated_is_refused_and_left_as_it_is() {
+    let server = server::shared();
+    let url = server.database().unwrap();
+    let open = || PostgresStore::open(PostgresUrl::new(&url).unwrap(), PostgresOptions::default());
+    let store = open().await.unwrap();
+    store.commit(vec![record("a", 1)], T0 + MINUTE).await.unwrap();
+    store.close().await.unwrap();
+    let ask = |sql: &str| server.query(&url, sql).unwrap();
+    let migrated = "INSERT INTO _sqlx_migrations \
+                    (version, description, success, checksum, execution_time) \
+                    VALUES (9999, 'of a newer version', true, '', 0)";
+    ask(migrated);
+    // Every table, index and view, and every migration.
+    let all = "SELECT \
+               (SELECT string_agg(format('%s %s', oid, relname), ',' ORDER BY oid) FROM pg_class), \
+               (SELECT string_agg(version::text, ',' ORDER BY version) FROM _sqlx_migrations)";
+    let before = ask(all);
+    let error = open().await.unwrap_err();
+    assert!(matches!(error, StoreError::Conflict(_)), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("written by a newer version of Sentinel"), "{said}");
+    assert_eq!(ask(all), before);
+}
+
+#[tokio::test]
 async fn a_password_is_in_no_message() {
     let options = PostgresOptions {
         acquire_timeout: Duration::from_millis(300),

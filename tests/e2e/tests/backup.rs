@@ -6,7 +6,7 @@ use sentinel_e2e::counter::{Counted, now};
 use sentinel_e2e::fleet::Host;
 use sentinel_e2e::sentinel::{Home, Up};
 use sentinel_e2e::{eventually, given};
-use sentinel_test_services::{Postgres, Services};
+use sentinel_test_services::{Postgres, Services, TimescaleEdition};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::Path;
@@ -29,9 +29,9 @@ fn services() -> Result<Services> {
     Services::read(&given("SENTINEL_SERVICES", "services/services.json"))
 }
 
-/// The script, with PostgreSQL's programs on its PATH.
-fn script(name: &str) -> Result<Command> {
-    let psql = services()?.command("psql")?;
+/// The script, with PostgreSQL's programs on its PATH: those of the server, since an older `pg_dump` is refused.
+fn script(services: &Services, name: &str) -> Result<Command> {
+    let psql = services.command("psql")?;
     let programs = Path::new(psql.get_program()).parent().context("a folder")?.to_owned();
     let mut path = OsString::from(programs);
     path.push(":");
@@ -79,7 +79,7 @@ async fn firing(up: &Up<'_>) -> Result<Value> {
 }
 
 /// Everything on one store, then on another of the same kind, made from the backup.
-async fn comes_back(stores: [&str; 2], postgres: bool) -> Result<()> {
+async fn comes_back(services: &Services, stores: [&str; 2], postgres: bool) -> Result<()> {
     let home = Home::on_ports_of_its_own()?;
     configure(&home, stores[0])?;
     let began = now() - 60_000;
@@ -97,7 +97,7 @@ async fn comes_back(stores: [&str; 2], postgres: bool) -> Result<()> {
     let backup = home.path().join("backup");
     let data = format!("up={}", home.data().display());
     let config = home.path().join("sentinel.yaml");
-    let mut command = script("backup.sh")?;
+    let mut command = script(services, "backup.sh")?;
     command.arg(&backup).args(["--data", &data]);
     command.args(["--file", &format!("sentinel.yaml={}", config.display())]);
     if postgres {
@@ -112,7 +112,7 @@ async fn comes_back(stores: [&str; 2], postgres: bool) -> Result<()> {
     std::fs::remove_file(&config)?;
 
     let restored = home.path().join("restored.yaml");
-    let mut command = script("restore.sh")?;
+    let mut command = script(services, "restore.sh")?;
     command.arg(&backup).args(["--data", &data]);
     command.args(["--file", &format!("sentinel.yaml={}", restored.display())]);
     if postgres {
@@ -134,14 +134,56 @@ async fn comes_back(stores: [&str; 2], postgres: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_on_sqlite_comes_back_from_a_backup_made_under_load() -> Result<()> {
-    comes_back(["embedded", "embedded"], false).await
+    comes_back(&services()?, ["embedded", "embedded"], false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_on_postgresql_comes_back_from_a_backup_made_under_load() -> Result<()> {
-    let postgres = Postgres::start(&services()?, &[])?;
+    let services = services()?;
+    let postgres = Postgres::start(&services, &[])?;
     let (from, to) = (postgres.database()?, postgres.database()?);
-    comes_back([&from, &to], true).await
+    comes_back(&services, [&from, &to], true).await
+}
+
+/// What a database keeps for sessions to come; TimescaleDB stands still by such a setting.
+fn kept_settings(server: &Postgres) -> Result<String> {
+    server.query("postgres", "SELECT count(*) FROM pg_db_role_setting")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_on_timescaledb_comes_back_from_a_backup_made_under_load() -> Result<()> {
+    let services = Services::timescale()?;
+    let server = Postgres::start_timescale(&services, TimescaleEdition::Apache)?;
+    // The script makes the extension.
+    let (from, to) = (server.timescale_database()?, server.database()?);
+    comes_back(&services, [&from, &to], true).await?;
+    let tables = "SELECT string_agg(hypertable_name, ' ' ORDER BY hypertable_name) \
+                  FROM timescaledb_information.hypertables";
+    let (before, after) = (server.query(&from, tables)?, server.query(&to, tables)?);
+    ensure!(before.contains("chunks_hyper") && before == after, "{before}; {after}");
+    ensure!(kept_settings(&server)? == "0", "TimescaleDB stands still");
+    Ok(())
+}
+
+#[test]
+fn a_restoration_that_fails_wakes_timescaledb_up_again_and_says_why() -> Result<()> {
+    let services = Services::timescale()?;
+    let server = Postgres::start_timescale(&services, TimescaleEdition::Apache)?;
+    let database = server.timescale_database()?;
+    server.query(&database, "CREATE TABLE in_the_way (n int)")?;
+    let folder = tempfile::tempdir()?;
+    let backup = folder.path().join("backup");
+    let of_database = |name: &str| -> Result<Command> {
+        let mut command = script(&services, name)?;
+        command.arg(&backup).args(["--postgres", &database]);
+        Ok(command)
+    };
+    run(&mut of_database("backup.sh")?)?;
+    let said = run(&mut of_database("restore.sh")?).err().context("it was done")?.to_string();
+    ensure!(said.contains("\"in_the_way\" already exists"), "{said}");
+    ensure!(!said.contains("stands still"), "{said}");
+    ensure!(kept_settings(&server)? == "0", "TimescaleDB stands still");
+    Ok(())
 }
 
 #[test]
@@ -151,8 +193,9 @@ fn what_is_damaged_or_in_the_way_is_refused() -> Result<()> {
     std::fs::create_dir(&data)?;
     std::fs::write(data.join("server.key"), "a key")?;
     let data = format!("up={}", data.display());
+    let services = services()?;
     let make = || -> Result<Command> {
-        let mut command = script("backup.sh")?;
+        let mut command = script(&services, "backup.sh")?;
         command.arg(&backup).args(["--data", &data]);
         Ok(command)
     };
@@ -164,7 +207,7 @@ fn what_is_damaged_or_in_the_way_is_refused() -> Result<()> {
     };
     refused(&mut make()?, "is there already")?;
     let restore = |to: &str| -> Result<Command> {
-        let mut command = script("restore.sh")?;
+        let mut command = script(&services, "restore.sh")?;
         command.arg(&backup).args(["--data", to]);
         Ok(command)
     };

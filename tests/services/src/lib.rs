@@ -12,6 +12,7 @@ mod registry;
 mod s3;
 mod smtp;
 mod smtp_faults;
+mod timescale;
 
 pub use disk::SmallDisk;
 pub use keyring::{Keyring, SessionBus};
@@ -23,6 +24,7 @@ pub use registry::{RegistryFolder, RegistryProcess};
 pub use s3::S3;
 pub use smtp::{Mail, SmtpServer, SmtpTls};
 pub use smtp_faults::{FaultySmtp, SmtpFault, SmtpSession, SmtpStep};
+pub use timescale::TimescaleEdition;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;

@@ -20,12 +20,12 @@ pub(crate) const VARIABLE: &str = "SENTINEL_TIMESCALE";
 
 const RELEASE: &str = "trixie";
 const EXTENSION: &str = "postgresql-17-timescaledb";
-const PACKAGES: [&str; 2] = ["postgresql-17", EXTENSION];
+const PACKAGES: [&str; 3] = ["postgresql-17", "postgresql-client-17", EXTENSION];
 /// What they ask for and tests do not: a compiler for queries, languages, and time zones that
 /// every machine has.
 const TAKEN_AS_THERE: [&str; 3] = ["libllvm19", "locales", "tzdata"];
-/// What is started by name.
-const PROGRAMS: [&str; 2] = ["postgres", "initdb"];
+/// What is started by name. A dump is made and restored by programs that are not older than the server.
+const PROGRAMS: [&str; 5] = ["postgres", "initdb", "psql", "pg_dump", "pg_restore"];
 
 /// Where the list of services lies that tests read.
 pub(crate) fn list_path(checkout: &Checkout) -> PathBuf {
@@ -33,23 +33,28 @@ pub(crate) fn list_path(checkout: &Checkout) -> PathBuf {
         .map_or_else(|| checkout.target("services/timescale/services.json"), PathBuf::from)
 }
 
-/// Fetches what is missing. `services` are those of this machine, whose `psql` does here too.
-pub(super) fn ensure(checkout: &Checkout, step: &Step, services: &Services) -> Result<String> {
+/// Fetches what is missing.
+pub(super) fn ensure(checkout: &Checkout, step: &Step) -> Result<String> {
     if std::env::var_os(VARIABLE).is_some() {
         return Ok(format!("TimescaleDB as {VARIABLE} says"));
     }
     let _lock =
         checkout.lock("timescale", || step.say("waiting for another cargo xtask to finish"))?;
     let list = list_path(checkout);
-    let found = match recorded(&list) {
+    let found = match recorded(&list).filter(is_whole) {
         Some(found) => found,
-        None => fetch(checkout, step, services)?,
+        None => fetch(checkout, step)?,
     };
     let version = found.services.get("postgres").map_or("", |service| &service.version);
     Ok(format!("TimescaleDB {version}"))
 }
 
-fn fetch(checkout: &Checkout, step: &Step, services: &Services) -> Result<Services> {
+/// Whether a list has every program: one that was written when fewer were asked for does not.
+fn is_whole(list: &Services) -> bool {
+    PROGRAMS.iter().all(|&name| list.services.contains_key(name))
+}
+
+fn fetch(checkout: &Checkout, step: &Step) -> Result<Services> {
     let folder = checkout.target("services/timescale");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -70,8 +75,6 @@ fn fetch(checkout: &Checkout, step: &Step, services: &Services) -> Result<Servic
         let service = Service { program, library_path: String::new(), version: version.clone() };
         found.insert(name.to_owned(), service);
     }
-    let psql = services.services.get("psql").context("there is no psql")?;
-    found.insert("psql".to_owned(), psql.clone());
     let found = Services { layout: LAYOUT, services: found };
     replace(&list_path(checkout), &serde_json::to_vec_pretty(&found)?)?;
     Ok(found)
@@ -119,6 +122,20 @@ mod tests {
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(said, format!("--library-path|/a b:/c|--argv0|{path}|{path}.elf|-c|x y||"));
         assert_eq!(fs::read_to_string(program.with_extension("elf")).unwrap(), "the program");
+    }
+
+    #[test]
+    fn a_list_without_one_of_the_programs_is_not_whole() {
+        let service = Service {
+            program: "/bin/sh".into(),
+            library_path: String::new(),
+            version: "1".to_owned(),
+        };
+        let all = PROGRAMS.map(|name| (name.to_owned(), service.clone()));
+        let mut list = Services { layout: LAYOUT, services: BTreeMap::from(all) };
+        assert!(is_whole(&list));
+        list.services.remove("pg_restore");
+        assert!(!is_whole(&list));
     }
 
     #[test]
