@@ -1,5 +1,6 @@
 //! Running one collector at its interval: no overlap, spread over time, kept in the log.
 
+use crate::enrol::Identity;
 use crate::metrics::Metrics;
 use crate::parts::{Parts, parts};
 use crate::record::LogRecord;
@@ -27,6 +28,14 @@ pub(crate) struct Shared {
     /// Held alone while the parts of one collection are appended, so that they follow each
     /// other without anything in between; shared by collections of one record.
     pub(crate) order: tokio::sync::RwLock<()>,
+    /// Who it is, once it is enrolled.
+    pub(crate) enrolled: watch::Receiver<Option<Identity>>,
+}
+
+impl Shared {
+    fn agent_id(&self) -> Option<String> {
+        self.enrolled.borrow().as_ref().map(|identity| identity.id.to_string())
+    }
 }
 
 /// What a collector's task follows; changed while it runs.
@@ -134,13 +143,26 @@ async fn keep(
         position = append(&records, shared) => position?,
         () = given_up(stop, &shared.log) => anyhow::bail!("stopped while the log cannot sync"),
     };
-    let rows: usize = records.iter().map(|r| codec::rows(&r.batch).unwrap_or(0)).sum();
+    let rows: Vec<usize> = records.iter().map(|r| codec::rows(&r.batch).unwrap_or(0)).collect();
     let writes = records.into_iter().flat_map(|record| record.writes).collect();
-    let at = sentinel_model::ids::Position { epoch: Epoch(position.epoch.0), seq: position.seq };
-    tracing::debug!(target: WAY, slot = %name, rows, batch_id = %batch_id(at), trace_id = %trace_id(at), "synced");
+    say_synced(name, &rows, position, shared);
     shared.states.synced(name, Epoch(position.epoch.0), position.seq, writes);
-    shared.metrics.samples.with_label_values(&[name.as_str()]).inc_by(rows as u64);
+    shared
+        .metrics
+        .samples
+        .with_label_values(&[name.as_str()])
+        .inc_by(rows.iter().sum::<usize>() as u64);
     Ok(())
+}
+
+/// Each record of a collection, of which the last is here: they follow each other.
+fn say_synced(name: &SlotName, rows: &[usize], last: Position, shared: &Shared) {
+    for (rows, before) in rows.iter().zip((0..rows.len() as u64).rev()) {
+        let (epoch, seq) = (Epoch(last.epoch.0), last.seq.saturating_sub(before));
+        let at = sentinel_model::ids::Position { epoch, seq };
+        // Nobody has named an agent that is not enrolled yet.
+        tracing::debug!(target: WAY, agent_id = shared.agent_id().as_deref(), slot = %name, rows, batch_id = %batch_id(at), trace_id = %trace_id(at), "synced");
+    }
 }
 
 /// Appends the records of one collection; where the last of them is, synced.
@@ -213,6 +235,7 @@ mod tests {
                 states: Arc::new(states),
                 metrics: Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap()),
                 order: tokio::sync::RwLock::default(),
+                enrolled: watch::channel(None).1,
             };
             let last = append(&vec![record; count], &shared).await.unwrap();
             assert_eq!((last.seq, log.offsets()[0].synced), (count as u64, count as u64));

@@ -193,9 +193,11 @@ fn what_is_pending_is_sent_now_and_one_id_finds_its_whole_way() {
     let shown = user.done(&["logs", data, "-n", "500"]);
     assert!(shown.data.contains(&format!("trace_id={trace}")), "{}", shown.data);
 
-    // Whoever follows hears what comes, until the agent is gone.
+    // Whoever follows hears what comes after the lines that there are, until the agent is gone.
     let following = Process::start(&user, &["logs", data, "-f", "-n", "1"], &[], false);
     following.until("a line", |line| !line.is_empty());
+    user.write("sentinel.yaml", "version: 1\nagent: {heartbeat: never}\n");
+    following.until("what came since", |line| line.contains("stays in force"));
     up.kill();
     let gone = user.run(&["force-send", data]);
     assert_eq!(gone.code, 1);
@@ -286,4 +288,32 @@ fn an_agent_whose_network_lets_no_grpc_through_enrols_and_sends_over_http() {
     agent.until("it is connected", |line| line.contains("connected") && line.contains("HTTP"));
     let said = user.done(&["force-send", data.to_str().unwrap(), "--wait", "50s"]);
     assert!(said.data.contains("pending 0"), "{}", said.data);
+}
+
+#[test]
+fn one_line_with_a_token_enrols_a_machine_which_begins_with_a_configuration_of_its_own() {
+    let user = User::new();
+    let up = Process::up(&user);
+    up.until("its start", |line| line.contains("REST API"));
+    let here = user.path("");
+    let environment = [("XDG_RUNTIME_DIR", here.to_str().unwrap())];
+    let run = std::fs::read(user.path("sentinel/up.json")).unwrap();
+    let grpc = serde_json::from_slice::<Value>(&run).unwrap()["grpc"].as_str().unwrap().to_owned();
+    let token = user.run_with(&["token", "create"], &environment, "");
+    assert_eq!(token.code, 0, "{}", token.talk);
+    let line = ["agent", "--join", &grpc, "--token", token.data.trim()];
+    let agent = Process::start(&user, &line, &environment, true);
+    agent.until("its enrolment", |line| line.contains("an operator must approve it"));
+    let known = user.run_with(&["agents", "--json"], &environment, "");
+    let known: Value = serde_json::from_str(&known.data).unwrap();
+    let id = known.as_array().unwrap()[0]["id"].as_str().unwrap();
+    let approved = user.run_with(&["agents", "approve", id], &environment, "");
+    assert_eq!(approved.code, 0, "{}", approved.talk);
+    agent.until("it is connected", |line| line.contains("connected"));
+    let folder = user.path(".local/share/sentinel/agent");
+    let configuration = std::fs::read_to_string(folder.join("agent.yaml")).unwrap();
+    assert!(configuration.contains("plugin: sentinel/system"), "{configuration}");
+    // A token is said in one way.
+    let both = user.run(&["agent", "--token", "t", "--claim"]);
+    assert_eq!(both.code, 2, "{}", both.talk);
 }

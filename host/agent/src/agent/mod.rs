@@ -197,11 +197,13 @@ impl Agent {
             forbidden_paths: options.forbidden,
             ..Services::none()
         };
+        let (identity, enrolled) = watch::channel(identity);
         let shared = Shared {
             log: Arc::clone(&log),
             states: Arc::clone(&states),
             metrics: Arc::clone(&metrics),
             order: tokio::sync::RwLock::default(),
+            enrolled: enrolled.clone(),
         };
         let (config, config_seen) = watch::channel(options.config.clone());
         let inner = Arc::new(Inner {
@@ -239,7 +241,6 @@ impl Agent {
         };
         let mut ending = stopped.clone();
         tasks.extend(control::serve(&data, asked, async move { ended(&mut ending).await }));
-        let (identity, enrolled) = watch::channel(identity);
         let fleet = follower.map(|it| follow(it, &inner, link.clone(), enrolled.clone()));
         let parts = ExportParts {
             log: Arc::clone(&log),

@@ -25,9 +25,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
+use zeroize::Zeroizing;
 
 /// Where agents send that were told nothing.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
+/// Its own configuration, in its data folder, and what is in it at first.
+const CONFIG: &str = "agent.yaml";
+const DEFAULT: &str = include_str!("agent.yaml");
 const LOOK: Duration = Duration::from_secs(2);
 /// Looks after a start or a new configuration until what only those needed is given back, and
 /// until what the first look at the registry needed is.
@@ -35,6 +39,24 @@ const SETTLED: [u32; 2] = [3, 15];
 /// Looks after which what only something rare needed is given back: a question for its status,
 /// a new connection.
 const RARE: u32 = 300;
+
+/// A secret of the command line.
+#[derive(Clone)]
+pub(crate) struct GivenText(Zeroizing<String>);
+
+impl std::fmt::Debug for GivenText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(a secret)")
+    }
+}
+
+impl std::str::FromStr for GivenText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Zeroizing::new(text.trim().to_owned())))
+    }
+}
 
 /// Run an agent alone.
 #[derive(Debug, Args)]
@@ -50,15 +72,19 @@ pub(crate) struct AgentArgs {
     /// gRPC does not come [default: `agent.servers_http`, else the same addresses]
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     join_http: Vec<String>,
-    /// File with an enrolment token, needed the first time
-    #[arg(long, value_name = "FILE")]
+    /// An enrolment token, needed the first time. Who may list this machine's processes sees it here,
+    /// and not in the variable or with --token-file
+    #[arg(long, value_name = "TOKEN", env = "SENTINEL_ENROLMENT_TOKEN", hide_env_values = true)]
+    token: Option<GivenText>,
+    /// File with an enrolment token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
     /// Enrol without a token, the first time: shows a code that an admin approves on the server
-    #[arg(long, conflicts_with = "token_file")]
+    #[arg(long, conflicts_with_all = ["token", "token_file"])]
     claim: bool,
-    /// Configuration: the part `agent` is used
+    /// Configuration: the part `agent` is used [default: DIR/agent.yaml, made the first time]
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// The registry that plugins are installed from [default: the one that the enrolment names]
     #[arg(long, value_name = "URL")]
     registry: Option<Url>,
@@ -81,9 +107,30 @@ pub(crate) struct AgentArgs {
 }
 
 impl AgentArgs {
-    /// Its configuration.
+    /// Its configuration, which may not be there yet.
     pub(crate) fn configuration(&self) -> PathBuf {
-        self.config.clone()
+        self.config.clone().unwrap_or_else(|| self.folder().join(CONFIG))
+    }
+
+    /// The same, with the first one made where nobody names another.
+    fn configured(&self) -> Result<PathBuf> {
+        let path = self.configuration();
+        if self.config.is_none() && !path.exists() {
+            std::fs::write(&path, DEFAULT)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Ok(path)
+    }
+
+    /// What it enrols with.
+    fn enrolment_token(&self, data: &DataFolder) -> Result<Option<Zeroizing<String>>> {
+        if self.claim {
+            return join::claimed(data);
+        }
+        match &self.token {
+            Some(given) => Ok(Some(given.0.clone())),
+            None => self.token_file.as_deref().map(join::token).transpose(),
+        }
     }
 
     fn folder(&self) -> PathBuf {
@@ -98,7 +145,7 @@ impl AgentArgs {
         self.sandbox.enter(|| {
             let own = [&self.token_file, &self.enrolment, &self.operators, &self.registry_ca];
             let tls = [&tls.ca, &tls.client_cert, &tls.client_key];
-            let reach = Reach::of_role(&self.folder())?.configuration(&self.config);
+            let reach = Reach::of_role(&self.folder())?.configuration(&self.configuration());
             let reach = reach.files(own.into_iter().chain(tls).flatten());
             Ok(reach.fleet(&self.folder().join(FLEET)).listening(self.listen))
         })
@@ -113,18 +160,16 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls, sandbox: Sandbox) -> Re
     let sandbox = Arc::new(sandbox);
     let data = DataFolder::open(&args.folder())?;
     let mut stop = StopSignal::listen()?;
-    let token = match args.claim {
-        true => join::claimed(&data)?,
-        false => args.token_file.as_deref().map(join::token).transpose()?,
-    };
+    let token = args.enrolment_token(&data)?;
+    let file = args.configured()?;
     // Where the file is wrong, that is said below with all that is.
-    let shaped = shape(&args.config).ok();
+    let shaped = shape(&file).ok();
     let servers = servers(&args, shaped.as_ref().map(|config| &config.agent));
     let configured = shaped.map(ConfigFile::client_tls).unwrap_or_default();
     let tls = tls.or(configured).read();
     let tls = tls.map_err(|failure| anyhow::Error::msg(failure.message))?;
     let said = Said {
-        config: &args.config,
+        config: &file,
         servers: &servers,
         tls: &tls,
         registry: args.registry.as_ref(),
@@ -136,7 +181,7 @@ pub(crate) async fn run(args: AgentArgs, tls: ClientTls, sandbox: Sandbox) -> Re
     let operators = beginning.operators.clone();
     let plugins = Arc::new(plugins(&args, &data, beginning)?);
     let fresh = plugins.keep_fresh();
-    let mut config = Loaded::read(&args.config, Part::Agent, &*plugins).await?;
+    let mut config = Loaded::read(&file, Part::Agent, &*plugins).await?;
     let secrets = Arc::new(SecretStore::open(data.path())?);
     let registry = Registry::new();
     let compiler = CompilerCommand::this_program([COMPILE_CHILD])?;

@@ -62,6 +62,7 @@ fn busy() -> serde_json::Value {
             "notifications": [{ "notifier": "webhook", "open": 2, "oldest": 0, "last_failure": "HTTP 500" }],
         },
     }]);
+    body["store"]["engine"] = "PostgreSQL 17.6 (plain: declarative partitions)".into();
     body["bus_messages"] = 1.into();
     body["bus_bytes"] = 2048.into();
     body["rules"] = 12.into();

@@ -98,6 +98,20 @@ fn the_default_configuration_has_the_right_shape() {
     let config: ConfigFile = document.read().unwrap();
     assert_eq!(config.agent.collectors.len(), 1);
     assert_eq!(config.worker.evaluators.len(), 1);
+    let document = Document::parse("agent.yaml", include_str!("../agent.yaml")).unwrap();
+    assert_eq!(document.read::<ConfigFile>().unwrap().agent, config.agent);
+}
+
+#[test]
+fn raw_samples_are_kept_for_a_week_and_hourly_ones_for_ninety_days_unless_it_says_otherwise() {
+    let kept = |text: &str| {
+        let document = Document::parse("sentinel.yaml", &format!("version: 1\n{text}")).unwrap();
+        let keep = document.read::<ConfigFile>().unwrap().keep;
+        (keep.raw.to_string(), keep.rollups.to_string())
+    };
+    assert_eq!(kept(""), ("7d".into(), "90d".into()));
+    assert_eq!(kept("keep: {raw: 90d, rollups: 400d}\n"), ("90d".into(), "400d".into()));
+    assert_eq!(kept("keep: {raw: 30d}\n"), ("30d".into(), "90d".into()));
 }
 
 #[test]
