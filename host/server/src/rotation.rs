@@ -14,7 +14,8 @@ use crate::keyring::{AgentAccess, KeyRing};
 use crate::keywrap::KeyWrap;
 use sentinel_model::duration::Millis;
 use sentinel_model::ids::AgentId;
-use sentinel_store::agents::AgentState;
+use sentinel_store::access::NewAudit;
+use sentinel_store::agents::{AgentRecord, AgentState};
 use sentinel_store::{Store, StoreError};
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::rotation::offer;
@@ -27,6 +28,8 @@ use std::time::Duration;
 pub const SETTLED: i64 = 5_000;
 /// How often the schedule is looked at.
 const LOOK: Duration = Duration::from_secs(60);
+/// What the schedule is called where changes are written down.
+const SCHEDULE: &str = "schedule";
 
 /// When keys are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +82,13 @@ impl Rotation {
         if record.state != AgentState::Approved || record.newcomer.is_some() {
             return Err(RotationError::Undecided(agent.clone()));
         }
+        self.succeed(agent, record.key_id).await
+    }
+
+    /// A key after the one of a number, where that is still the newest.
+    async fn succeed(&self, agent: &AgentId, newest: u32) -> Result<u32, RotationError> {
         let wrapped = self.wrap.wrap(agent, AgentKey::random(0).expose());
-        let made = self.store.add_agent_key(agent, record.key_id, wrapped, (self.clock)()).await?;
+        let made = self.store.add_agent_key(agent, newest, wrapped, (self.clock)()).await?;
         self.keys.forget(agent);
         let key_id = made.ok_or_else(|| RotationError::Raced(agent.clone()))?;
         tracing::info!(%agent, key_id, "a new key was made");
@@ -149,11 +157,35 @@ impl Rotation {
             }
             let keys = self.store.agent_keys(&agent.id).await?;
             if keys.first().is_some_and(|newest| newest.made_at <= oldest) {
-                match self.rotate(&agent.id).await {
-                    Ok(_) | Err(RotationError::Raced(_)) => {}
-                    Err(error) => tracing::warn!(%error, "a key that is due is not replaced yet"),
-                }
+                self.replace(&agent).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Another key for an agent whose newest is old, written down as every change is: before it is
+    /// made, and where it cannot be written down it is not made. After the key that was found old
+    /// and no other: where another server was faster, the newest is not old any more.
+    async fn replace(&self, agent: &AgentRecord) -> Result<(), StoreError> {
+        let entry = NewAudit {
+            at: (self.clock)(),
+            who: SCHEDULE.to_owned(),
+            role: "server".to_owned(),
+            address: String::new(),
+            what: format!("replace the key of {}", agent.id),
+        };
+        let audit = self.store.begin_audit(entry).await?;
+        let made = self.succeed(&agent.id, agent.key_id).await;
+        let outcome = match &made {
+            Ok(key_id) => format!("made key {key_id}"),
+            Err(why) => why.to_string(),
+        };
+        if let Err(error) = self.store.end_audit(audit, &outcome).await {
+            tracing::error!(%error, audit, "what became of a change cannot be written down");
+        }
+        match made {
+            Ok(_) | Err(RotationError::Raced(_)) => {}
+            Err(error) => tracing::warn!(%error, "a key that is due is not replaced yet"),
         }
         Ok(())
     }

@@ -33,6 +33,15 @@ async fn one_agent_is_shown_as_the_list_has_it_or_is_said_not_to_be_there() {
     served.server.shutdown().await;
 }
 
+#[tokio::test]
+async fn the_status_says_which_engine_keeps_it_all() {
+    let served = serve().await;
+    let (status, _, all) = ask(&served, "/v1/status").await;
+    let engine = all["store"]["engine"].as_str().unwrap_or_default();
+    assert!(status == 200 && engine.starts_with("SQLite in "), "{status} {all}");
+    served.server.shutdown().await;
+}
+
 /// Every page of a list, by the links from each to the next: what a field of its entries says. The
 /// entries stand in a field of the body, or are the body.
 async fn pages(served: &Served, first: &str, (list, field): (&str, &str)) -> Vec<Vec<String>> {

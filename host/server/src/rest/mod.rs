@@ -173,6 +173,64 @@ pub(crate) fn router(context: Context, access: Access) -> Router {
 #[cfg(test)]
 mod tests {
     use crate::access::roles::{Need, TABLE};
+    use serde_json::Value;
+
+    /// What a part of the description refers to.
+    fn references(part: &Value) -> Vec<&str> {
+        match part {
+            Value::Object(fields) => fields
+                .iter()
+                .flat_map(|(name, value)| match value {
+                    Value::String(to) if name == "$ref" => vec![to.as_str()],
+                    _ => references(value),
+                })
+                .collect(),
+            Value::Array(parts) => parts.iter().flat_map(references).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What stands in braces in a path.
+    fn in_braces(path: &str) -> Vec<&str> {
+        path.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect()
+    }
+
+    /// The parameters of an operation that are in its path.
+    fn of_path(operation: &Value) -> Vec<&str> {
+        let all = operation["parameters"].as_array().into_iter().flatten();
+        all.filter(|one| one["in"] == "path").filter_map(|one| one["name"].as_str()).collect()
+    }
+
+    #[test]
+    fn what_the_description_refers_to_is_in_it() {
+        let description = serde_json::to_value(super::openapi()).unwrap();
+        let version = description["openapi"].as_str().unwrap();
+        assert!(version.starts_with("3.1."), "{version}");
+        let references = references(&description);
+        assert!(!references.is_empty());
+        for reference in references {
+            let there = reference.strip_prefix('#').and_then(|to| description.pointer(to));
+            assert!(there.is_some(), "{reference} is not there");
+        }
+    }
+
+    #[test]
+    fn every_operation_says_what_it_answers_and_each_parameter_of_its_path() {
+        let description = serde_json::to_value(super::openapi()).unwrap();
+        for (path, item) in description["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let answers = operation["responses"].as_object();
+                assert!(answers.is_some_and(|all| !all.is_empty()), "{method} {path}");
+                let (mut said, mut there) = (of_path(operation), in_braces(path));
+                said.sort_unstable();
+                there.sort_unstable();
+                assert_eq!(said, there, "{method} {path}");
+                let required = operation["parameters"].as_array().into_iter().flatten();
+                let mut required = required.filter(|one| one["in"] == "path");
+                assert!(required.all(|one| one["required"] == true), "{method} {path}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_not_under_v1_is_open_to_anybody_and_nothing_else_is() {

@@ -10,6 +10,7 @@ use sentinel_server::enrolment::EnrolmentTokens;
 use sentinel_server::ingest::Clock;
 use sentinel_server::keywrap::KeyWrap;
 use sentinel_server::rate::Limits;
+use sentinel_server::rotation::RotationOptions;
 use sentinel_server::{Listeners, RuleChecker, RuleVerdict, Server, ServerOptions, ServerParts};
 use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_trust::fleet::Operators;
@@ -18,6 +19,7 @@ use sentinel_wire::heartbeat;
 use sentinel_wire::key::AgentKey;
 use sentinel_wire::v1::ingest_client::IngestClient;
 use sentinel_wire::v1::{Envelope, HeartbeatRequest, PushRequest, Refusal, RegisterRequest};
+use std::path::Path;
 use std::sync::Arc;
 use tonic::transport::{Channel, Endpoint};
 
@@ -40,7 +42,7 @@ impl RuleChecker for NoRules {
 
 /// A served server, and what is behind it.
 pub(crate) struct Served {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) bus: Arc<EmbeddedBus>,
     pub(crate) tokens: Arc<EnrolmentTokens>,
@@ -94,31 +96,53 @@ async fn serve_with(
     let store = Arc::new(SqliteStore::open(path("db"), StoreOptions::default()).await.unwrap());
     let tokens = Arc::new(EnrolmentTokens::new(store.clone()));
     let bus = Arc::new(EmbeddedBus::open(&path("bus"), EmbeddedOptions::default()).unwrap());
-    let parts = ServerParts {
+    let parts = parts(folder.path(), (&store, &bus, &tokens), clock);
+    let parts = ServerParts { operators, ..parts };
+    let server = Server::start(options(listeners, limits), parts).await.unwrap();
+    let client = IngestClient::new(endpoint.connect().await.unwrap());
+    Served { folder, store, bus, tokens, server, client }
+}
+
+/// What a server works with whose key lies in a folder.
+fn parts(
+    folder: &Path,
+    (store, bus, tokens): (&Arc<SqliteStore>, &Arc<EmbeddedBus>, &Arc<EnrolmentTokens>),
+    clock: Clock,
+) -> ServerParts {
+    ServerParts {
         store: store.clone(),
         bus: bus.clone(),
-        wrap: Arc::new(KeyWrap::open(&path("server.key")).unwrap()),
-        tokens: Arc::clone(&tokens),
+        wrap: Arc::new(KeyWrap::open(&folder.join("server.key")).unwrap()),
+        tokens: Arc::clone(tokens),
         rules: Arc::new(NoRules),
-        operators,
+        operators: None,
         enrolment: None,
-        rotation: Default::default(),
+        rotation: RotationOptions::default(),
         registry: prometheus::Registry::new(),
         clock,
-    };
-    let options = ServerOptions {
+    }
+}
+
+fn options(listeners: Listeners, limits: Limits) -> ServerOptions {
+    ServerOptions {
         listeners,
         hosts: Vec::new(),
         token: TOKEN.to_owned(),
         jwt: Jwt::open(&[]).unwrap(),
         limits,
-    };
-    let server = Server::start(options, parts).await.unwrap();
-    let client = IngestClient::new(endpoint.connect().await.unwrap());
-    Served { _folder: folder, store, bus, tokens, server, client }
+    }
 }
 
 impl Served {
+    /// Another server over the same store and bus, with a clock and a schedule of its own.
+    pub(crate) async fn another(&self, clock: Clock, rotation: RotationOptions) -> Server {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listeners = Listeners::bind(any, any, None).await.unwrap();
+        let parts = parts(self.folder.path(), (&self.store, &self.bus, &self.tokens), clock);
+        let parts = ServerParts { rotation, ..parts };
+        Server::start(options(listeners, Limits::default()), parts).await.unwrap()
+    }
+
     /// Enrols `web-1`: whether it is approved, and its key.
     pub(crate) async fn enrol(&mut self) -> (bool, AgentKey) {
         self.enrol_as("web-1", "a").await
