@@ -13,6 +13,9 @@ pub struct Metrics {
     pub records: IntCounterVec,
     /// Samples committed.
     pub samples: IntCounter,
+    /// Seconds from taking messages of the bus until they are verified, transformed, committed and
+    /// acknowledged.
+    pub processing_seconds: Histogram,
     /// Seconds of each commit.
     pub commit_seconds: Histogram,
     /// Times that the store did not take a write that was then tried again.
@@ -73,6 +76,10 @@ impl Metrics {
                 &["outcome"],
             )?,
             samples: IntCounter::new("sentinel_worker_samples_total", "Samples committed.")?,
+            processing_seconds: seconds(
+                "sentinel_worker_processing_seconds",
+                "Time from taking messages of the bus until they are acknowledged.",
+            )?,
             commit_seconds: seconds("sentinel_worker_commit_seconds", "Time of each commit.")?,
             store_failures: IntCounter::new(
                 "sentinel_worker_store_failures_total",
@@ -139,6 +146,7 @@ impl Metrics {
         };
         registry.register(Box::new(all.records.clone()))?;
         registry.register(Box::new(all.samples.clone()))?;
+        registry.register(Box::new(all.processing_seconds.clone()))?;
         registry.register(Box::new(all.commit_seconds.clone()))?;
         registry.register(Box::new(all.store_failures.clone()))?;
         registry.register(Box::new(all.transform_failures.clone()))?;

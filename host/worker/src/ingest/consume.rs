@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// How often the bus is asked what waits.
 const DEPTH_EVERY: Duration = Duration::from_millis(250);
@@ -49,6 +49,8 @@ pub async fn consume(
                 };
                 tokio::select! {
                     () = settle(&mut ingest, deliveries, &metrics) => {}
+                    // What waits is of most interest while the store takes nothing.
+                    () = keep_looking(bus.as_ref(), &mut asking, &metrics, &caught_up) => {}
                     () = grace => {
                         tracing::warn!("samples could not be stored before the end; they come again at the next start");
                         return;
@@ -69,6 +71,19 @@ pub async fn consume(
                 }
             }
         }
+    }
+}
+
+/// Finds out what waits, again and again.
+async fn keep_looking(
+    bus: &dyn Bus,
+    asking: &mut Interval,
+    metrics: &Metrics,
+    caught_up: &AtomicBool,
+) {
+    loop {
+        asking.tick().await;
+        look(bus, metrics, caught_up).await;
     }
 }
 
@@ -100,6 +115,7 @@ async fn settle(ingest: &mut Ingest, deliveries: Vec<Delivery>, metrics: &Metric
     let incoming =
         |d: &Delivery| Incoming { payload: d.message.payload.clone(), deliveries: d.deliveries };
     let messages: Vec<Incoming> = deliveries.iter().map(incoming).collect();
+    let timer = metrics.processing_seconds.start_timer();
     ingest.take(&messages).await;
     for delivery in deliveries {
         match delivery.ack().await {
@@ -111,4 +127,5 @@ async fn settle(ingest: &mut Ingest, deliveries: Vec<Delivery>, metrics: &Metric
             }
         }
     }
+    timer.observe_duration();
 }
