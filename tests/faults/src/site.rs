@@ -38,7 +38,7 @@ pub struct Options<'a> {
     pub nats_disk: Option<u32>,
     /// The same of PostgreSQL.
     pub postgres_disk: Option<u32>,
-    /// Servers and workers whose own folders are disks of so many MiB; not the first server, whose
+    /// Roles whose own folders are disks of so many MiB; not the first server, whose
     /// token others read.
     pub role_disks: &'a [(&'a str, u32)],
     /// Whether somebody stands between agents and servers: see [`crate::middle`].

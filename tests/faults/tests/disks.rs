@@ -106,3 +106,20 @@ fn a_server_and_a_worker_on_full_disks_do_all_the_work_also_after_a_start() -> R
     println!("{}", site.judge()?);
     Ok(())
 }
+
+#[test]
+fn an_agent_on_a_full_disk_loses_nothing_that_it_synced_and_goes_on() -> Result<()> {
+    let role_disks = &[("agent-1", 32)];
+    let mut site = Site::start(&Options { role_disks, ..Options::new(seed()) })?;
+    until("the agent says that it has no room", || {
+        site.disk("agent-1").fill()?;
+        Ok(said(&site, ["agent-1"; 2], NO_SPACE).then_some(()))
+    })
+    .with_context(|| site.logs())?;
+    // What it cannot write down it takes up again where it was, also after a start.
+    site.role_mut("agent-1").kill();
+    site.disk("agent-1").empty()?;
+    site.role_mut("agent-1").start()?;
+    println!("{}", site.judge()?);
+    Ok(())
+}
