@@ -1,48 +1,14 @@
 //! An agent's own listener, as it is served.
 
-use async_trait::async_trait;
 use prometheus::Registry;
 use sentinel_agent::enrol::GivenToken;
 use sentinel_agent::lines::Lines;
 use sentinel_agent::{Agent, AgentConfig, AgentError, AgentOptions, LinkTls, ServerAddress};
-use sentinel_registry_client::{ClientError, PluginSource, SourceError};
+use sentinel_registry_client::NoPlugins;
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
-use sentinel_trust::repository::{PluginRange, ResolveError};
-use sentinel_trust::{Digest, PluginName, TrustPolicy, VerifiedComponent};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::watch;
 use zeroize::Zeroizing;
-
-/// Has no plugin; none is asked for.
-struct NoPlugins;
-
-fn none(name: &PluginName) -> SourceError {
-    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
-}
-
-#[async_trait]
-impl PluginSource for NoPlugins {
-    async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(&wanted.name))
-    }
-
-    async fn fetch(
-        &self,
-        name: &PluginName,
-        _: Digest,
-    ) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(name))
-    }
-
-    fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
-        Ok(Arc::default())
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
-    }
-}
 
 /// An agent whose server does not answer.
 async fn start(data: &Path, listen: &str) -> Result<Agent, AgentError> {

@@ -174,7 +174,8 @@ async fn a_worker_counts_what_it_does() {
     // One answer was lost, and once nobody was let in.
     assert_eq!(counted("acks_total"), (RECORDS - 1) as f64);
     assert_eq!(counted("bus_failures_total"), 2.0);
-    let commits = counted("commit_seconds_count");
+    let (commits, taken) = (counted("commit_seconds_count"), counted("processing_seconds_count"));
+    assert!((1.0..=RECORDS as f64).contains(&taken), "{taken}");
     assert!((1.0..=RECORDS as f64).contains(&commits), "{commits}");
     assert!(counted("commit_seconds_sum") > 0.0);
 }

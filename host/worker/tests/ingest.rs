@@ -218,6 +218,25 @@ async fn a_worker_that_ends_in_the_middle_leaves_its_messages_to_the_next() {
 }
 
 #[tokio::test]
+async fn what_waits_on_the_bus_is_seen_while_the_store_takes_nothing() {
+    let rig = Rig::new().await;
+    rig.store.refuse(true);
+    rig.publish(1, 1, rig.sample(1, 1)).await;
+    let (_stop, stopping) = watch::channel(false);
+    let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
+    let task = tokio::spawn(consume(bus, rig.ingest(), metrics, Arc::default(), stopping));
+    until("the store was asked", async || rig.metrics.store_failures.get() > 0).await;
+    for seq in 2..=4 {
+        rig.publish(seq, 1, rig.sample(seq, 1)).await;
+    }
+    until("all that waits is seen", async || rig.metrics.bus_depth.get() == 4).await;
+    rig.store.refuse(false);
+    until("nothing waits", async || rig.metrics.bus_depth.get() == 0).await;
+    task.abort();
+    assert_eq!(rig.committed().await, 4);
+}
+
+#[tokio::test]
 async fn a_transform_that_is_left_alone_after_failures_costs_no_record_that_it_was_not_called_with()
 {
     let rig = Rig::new().await;

@@ -2,48 +2,14 @@
 
 mod support;
 
-use async_trait::async_trait;
 use prometheus::Registry;
-use sentinel_registry_client::{ClientError, PluginSource, SourceError};
+use sentinel_registry_client::NoPlugins;
 use sentinel_runtime::{CompilerCommand, NoSecrets, Runtime, RuntimeOptions};
 use sentinel_store::Store as _;
-use sentinel_trust::repository::{PluginRange, ResolveError};
-use sentinel_trust::{Digest, PluginName, TrustPolicy, VerifiedComponent};
 use sentinel_worker::config::WorkerConfig;
 use sentinel_worker::{Worker, WorkerError, WorkerOptions, WorkerParts};
 use std::sync::Arc;
 use support::{Rig, slot, until};
-use tokio::sync::watch;
-
-/// Has no plugin.
-struct NoPlugins;
-
-fn none(name: &PluginName) -> SourceError {
-    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
-}
-
-#[async_trait]
-impl PluginSource for NoPlugins {
-    async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(&wanted.name))
-    }
-
-    async fn fetch(
-        &self,
-        name: &PluginName,
-        _: Digest,
-    ) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(name))
-    }
-
-    fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
-        Ok(Arc::default())
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
-    }
-}
 
 fn parts(rig: &Rig) -> WorkerParts {
     let metrics = Registry::new();

@@ -20,6 +20,6 @@ pub use registry::{
     BundleOptions, ClientError, FetchLimits, PublishError, Published, Publisher, RegistryClient,
     RegistryOptions,
 };
-pub use source::{PluginSource, SourceError};
+pub use source::{NoPlugins, PluginSource, SourceError};
 
 pub use sentinel_trust::VerifiedComponent;

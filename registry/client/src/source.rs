@@ -82,3 +82,34 @@ pub trait PluginSource: Send + Sync {
     /// Changes whenever asking again may give another answer.
     fn changes(&self) -> watch::Receiver<u64>;
 }
+
+/// Has no plugin: for a host that runs none.
+#[derive(Debug, Clone, Copy)]
+pub struct NoPlugins;
+
+fn unknown(name: &PluginName) -> SourceError {
+    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
+}
+
+#[async_trait]
+impl PluginSource for NoPlugins {
+    async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
+        Err(unknown(&wanted.name))
+    }
+
+    async fn fetch(
+        &self,
+        name: &PluginName,
+        _: Digest,
+    ) -> Result<Arc<VerifiedComponent>, SourceError> {
+        Err(unknown(name))
+    }
+
+    fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
+        Ok(Arc::default())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+}

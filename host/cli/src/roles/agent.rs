@@ -1,6 +1,6 @@
 //! `sentinel agent`: collectors and the log, for a server elsewhere.
 
-use super::config::{ConfigFile, Loaded, Part, shape};
+use super::config::{ConfigFile, Loaded, Part, begin_with, shape};
 use super::data::{DataFolder, default_folder};
 use super::join::{self, Beginning, Said};
 use super::sandbox::{Reach, Sandbox, SandboxArgs};
@@ -115,9 +115,8 @@ impl AgentArgs {
     /// The same, with the first one made where nobody names another.
     fn configured(&self) -> Result<PathBuf> {
         let path = self.configuration();
-        if self.config.is_none() && !path.exists() {
-            std::fs::write(&path, DEFAULT)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
+        if self.config.is_none() {
+            begin_with(&path, DEFAULT)?;
         }
         Ok(path)
     }

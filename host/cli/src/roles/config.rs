@@ -174,6 +174,14 @@ pub(crate) fn shape(path: &Path) -> Result<ConfigFile> {
     Ok(config)
 }
 
+/// Writes the first configuration of a role to its own place, where there is none yet.
+pub(super) fn begin_with(path: &Path, first: &str) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::write(path, first).with_context(|| format!("{} cannot be written", path.display()))
+}
+
 /// Takes a server's addresses, before everything else is read and started. What is wrong with a
 /// configuration is said later, with all else that is; except that TLS is in it.
 pub(crate) async fn listeners(

@@ -7,7 +7,7 @@ use attend::{attend, shut_down};
 
 use super::apart::FLEET as WORKER_FLEET;
 use super::bus;
-use super::config::{DEFAULT, Loaded, Part, listeners};
+use super::config::{DEFAULT, Loaded, Part, begin_with, listeners};
 use super::connect::{Keys, Rules};
 use super::data::{DataFolder, default_folder};
 use super::heartbeat::{self, HeartbeatConfig};
@@ -42,7 +42,6 @@ use sentinel_trust::fleet::Operators;
 use sentinel_trust::repository::Enrolment;
 use sentinel_worker::clock::{Clock, SystemClock};
 use sentinel_worker::{FleetOptions, Worker, WorkerOptions, WorkerParts};
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -244,9 +243,8 @@ async fn publish(own: &OwnRegistry, host: &HostPlugins, folders: &mut Folders, a
 
 async fn load_config(args: &UpArgs, plugins: &dyn PluginSource) -> Result<Loaded> {
     let path = args.configuration();
-    if args.config.is_none() && !path.exists() {
-        fs::write(&path, DEFAULT)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+    if args.config.is_none() {
+        begin_with(&path, DEFAULT)?;
     }
     Loaded::read(&path, Part::Whole, plugins).await
 }

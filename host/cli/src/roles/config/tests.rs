@@ -1,41 +1,37 @@
 use super::loaded::RETRY;
 use super::*;
 use async_trait::async_trait;
-use sentinel_registry_client::{ClientError, SourceError, VerifiedComponent};
-use sentinel_trust::repository::{PluginRange, ResolveError};
+use sentinel_registry_client::{NoPlugins, SourceError, VerifiedComponent};
+use sentinel_trust::repository::PluginRange;
 use sentinel_trust::{Digest, PluginName, TrustPolicy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-/// Has no plugin.
-struct NoPlugins {
+/// Has no plugin, and counts who asks.
+struct Asked {
     changes: watch::Sender<u64>,
     asked: AtomicU32,
 }
 
-fn none(name: &PluginName) -> SourceError {
-    ClientError::from(ResolveError::UnknownPublisher { publisher: name.publisher() }).into()
-}
-
 #[async_trait]
-impl PluginSource for NoPlugins {
+impl PluginSource for Asked {
     async fn resolve(&self, wanted: &PluginRange) -> Result<Arc<VerifiedComponent>, SourceError> {
         self.asked.fetch_add(1, Relaxed);
-        Err(none(&wanted.name))
+        NoPlugins.resolve(wanted).await
     }
 
     async fn fetch(
         &self,
         name: &PluginName,
-        _: Digest,
+        digest: Digest,
     ) -> Result<Arc<VerifiedComponent>, SourceError> {
-        Err(none(name))
+        NoPlugins.fetch(name, digest).await
     }
 
     fn policy(&self) -> Result<Arc<TrustPolicy>, SourceError> {
-        Ok(Arc::default())
+        NoPlugins.policy()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -46,7 +42,7 @@ impl PluginSource for NoPlugins {
 /// A configuration where there are no plugins.
 struct Case {
     dir: TempDir,
-    plugins: NoPlugins,
+    plugins: Asked,
 }
 
 const GOOD: &str = "version: 1\nagent: {interval: 5s}\n";
@@ -54,7 +50,7 @@ const GOOD: &str = "version: 1\nagent: {interval: 5s}\n";
 impl Case {
     fn new(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let plugins = NoPlugins { changes: watch::channel(0).0, asked: AtomicU32::new(0) };
+        let plugins = Asked { changes: watch::channel(0).0, asked: AtomicU32::new(0) };
         let case = Self { dir, plugins };
         case.write(text);
         case
