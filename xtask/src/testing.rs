@@ -18,6 +18,9 @@ use crate::toolchain::{self, Source};
 /// The tests that need TimescaleDB's Community edition, which no registry of packages has.
 const COMMUNITY_TESTS: &str = "package(sentinel-store) & test(/^soak_.*community/)";
 
+/// How nextest is told how many tests run at a time.
+const LANES: &str = "NEXTEST_TEST_THREADS";
+
 /// How many steps `prepare` takes.
 pub(crate) const PREPARE_STEPS: usize = 5;
 
@@ -111,7 +114,10 @@ pub(crate) fn run(
                     command.args(["-E", &format!("not ({COMMUNITY_TESTS})")]);
                 }
             } else {
-                command.args(["-E", "not test(/^soak_/)"]);
+                command.args(["-E", "not test(/(^|::)soak_/)"]);
+                if std::env::var_os(LANES).is_none() {
+                    command.env(LANES, lanes().to_string());
+                }
             }
             command.args(selection.filters);
         } else {
@@ -136,6 +142,12 @@ fn has_nextest(checkout: &Checkout) -> bool {
 }
 
 /// Where tests find what `prepare` made.
+/// Half as many again as there are cores: the longest tests wait for processes more than they compute.
+fn lanes() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    cores + cores.div_ceil(2)
+}
+
 fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection<'_>) {
     command
         // A test that fails says why in words; a trace of the runner's frames would bury them.
