@@ -119,12 +119,12 @@ struct State {
     next: u64,
     lot: StdRng,
     pairs: Vec<Pair>,
+    to: Place,
 }
 
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    to: Place,
 }
 
 impl Shared {
@@ -176,8 +176,9 @@ impl Proxy {
             next: 0,
             lot: StdRng::seed_from_u64(seed),
             pairs: Vec::new(),
+            to,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), to });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let listening = Arc::clone(&shared);
         thread::spawn(move || {
             loop {
@@ -222,6 +223,11 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Who connects from now on comes to somebody else.
+    pub fn lead_to(&self, to: Place) {
+        self.shared.state().to = to;
+    }
+
     /// How many connections went through it so far.
     #[must_use]
     pub fn passed(&self) -> u64 {
@@ -244,8 +250,8 @@ fn join(shared: &Arc<Shared>, client: Stream) {
         // Whoever comes while nothing passes is not refused: it hears nothing.
         let state = shared.state();
         let held = shared.changed.wait_while(state, |state| state.rule == Rule::Hold);
-        drop(held);
-        let server = Stream::connect(&shared.to)?;
+        let to = held.unwrap_or_else(|poisoned| poisoned.into_inner()).to.clone();
+        let server = Stream::connect(&to)?;
         let ways = ([client.another()?, server.another()?], [server.another()?, client.another()?]);
         let mut state = shared.state();
         if state.rule == Rule::Cut || state.closed {

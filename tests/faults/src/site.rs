@@ -5,7 +5,7 @@ mod begin;
 use crate::agents::AGENTS;
 use crate::middle::{Lie, Middle};
 use crate::oracle::{self, kept};
-use crate::proxy::Proxy;
+use crate::proxy::{Place, Proxy};
 use crate::role::Role;
 use crate::schedule::Strike;
 use crate::{SOON, number, until};
@@ -282,6 +282,32 @@ impl Site {
         }
         std::thread::sleep(strike.down);
         self.revive()
+    }
+
+    /// PostgreSQL dies and does not come back: a standby with these settings takes its place, which has to have each
+    /// commit before it is one.
+    ///
+    /// # Errors
+    /// Where there is no standby, or nothing is committed while it follows.
+    pub fn fail_over(&mut self, settings: &[&str]) -> Result<()> {
+        let services = begin::services()?;
+        let standby = self.postgres.standby(&services, settings)?;
+        self.postgres.query("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.postgres.query("postgres", "SELECT pg_reload_conf()")?;
+        let waits = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        until("commits wait for the standby", || {
+            Ok((self.postgres.query("postgres", waits)? == "1").then_some(()))
+        })?;
+        self.until_committed()?;
+        self.postgres.kill();
+        standby.promote()?;
+        let at = begin::socket(&standby)?;
+        for wire in [&self.wires.servers_store, &self.wires.workers_store] {
+            wire.lead_to(Place::Socket(at.clone()));
+        }
+        self.database = standby.url("test0");
+        self.postgres = standby;
+        Ok(())
     }
 
     /// Starts whatever is dead, and what ended by itself.

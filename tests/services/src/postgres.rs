@@ -145,6 +145,31 @@ impl Postgres {
         Ok(server)
     }
 
+    /// Starts a server that follows this one, from a copy of what it has now. It takes no changes before it is
+    /// [promoted](Postgres::promote).
+    ///
+    /// # Errors
+    /// Where there is no copy, or it does not come up.
+    pub fn standby(&self, services: &Services, settings: &[&str]) -> Result<Self> {
+        let mut standby = Self::new(&std::env::temp_dir(), services, settings)?;
+        let mut copy = as_user(services.command_beside("psql", "pg_basebackup")?);
+        copy.arg("--pgdata").arg(standby.data()).arg("--host").arg(&self.folder);
+        copy.args(["--username", USER, "--write-recovery-conf", "--checkpoint=fast"]);
+        run(copy)?;
+        standby.begin()?;
+        Ok(standby)
+    }
+
+    /// From now on it follows nobody.
+    ///
+    /// # Errors
+    /// Where it does not go over to that.
+    pub fn promote(&self) -> Result<()> {
+        let said = self.query("postgres", "SELECT pg_promote()")?;
+        ensure!(said == "t", "it was not promoted: {said}");
+        Ok(())
+    }
+
     /// With a folder of its own, and nothing in it.
     fn new(parent: &Path, services: &Services, settings: &[&str]) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);

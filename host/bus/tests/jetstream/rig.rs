@@ -25,26 +25,13 @@ impl Rig {
     }
 
     pub fn with(top: &str, jetstream: &str) -> Rig {
-        let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-            || {
-                PathBuf::from(concat!(
-                    env!("CARGO_MANIFEST_DIR"),
-                    "/../../target/services/services.json"
-                ))
-            },
-            PathBuf::from,
-        );
         let folder = tempfile::tempdir().unwrap();
-        let services = Services::read(&list).unwrap();
-        let nats = Nats::with(&services, &folder.path().join("nats"), top, jetstream).unwrap();
+        let nats = Nats::with(&services(), &folder.path().join("nats"), top, jetstream).unwrap();
         Rig { nats, _folder: folder }
     }
 
     pub fn options(&self) -> JetStreamOptions {
-        let mut options = JetStreamOptions::new(self.nats.url().parse().unwrap());
-        options.stream.partitions = 4;
-        options.stream.max_bytes = 64 << 20;
-        options
+        options(&self.nats.url())
     }
 
     pub async fn bus(&self) -> JetStreamBus {
@@ -55,6 +42,28 @@ impl Rig {
     pub async fn operator(&self) -> js::Context {
         js::new(async_nats::connect(self.nats.url()).await.unwrap())
     }
+}
+
+/// The services of this checkout.
+pub fn services() -> Services {
+    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../target/services/services.json"
+            ))
+        },
+        PathBuf::from,
+    );
+    Services::read(&list).unwrap()
+}
+
+/// A small stream at an address.
+pub fn options(url: &str) -> JetStreamOptions {
+    let mut options = JetStreamOptions::new(url.parse().unwrap());
+    options.stream.partitions = 4;
+    options.stream.max_bytes = 64 << 20;
+    options
 }
 
 /// Waits until something is so.
