@@ -1,6 +1,6 @@
 //! Which store a configuration means, and opening it.
 
-use super::config::ConfigFile;
+use super::config::{ConfigFile, KeepConfig};
 use super::data::DataFolder;
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
@@ -64,12 +64,8 @@ pub(super) async fn open(config: &ConfigFile, data: &DataFolder) -> Result<Arc<d
     match &config.store {
         StorePlace::Postgres(_) => shared(config).await,
         StorePlace::Embedded => {
-            let options = StoreOptions {
-                keep_raw: config.keep.raw,
-                keep_rollups: config.keep.rollups,
-                ..StoreOptions::default()
-            };
-            Ok(Arc::new(SqliteStore::open(data.join("sentinel.db"), options).await?))
+            let file = data.join("sentinel.db");
+            Ok(Arc::new(SqliteStore::open(file, of_the_embedded(&config.keep)).await?))
         }
     }
 }
@@ -81,12 +77,29 @@ pub(super) async fn shared(config: &ConfigFile) -> Result<Arc<dyn Store>> {
             "the configuration has no `store: postgres://USER@HOST/DATABASE`: an embedded store is one process's"
         );
     };
-    let options = PostgresOptions {
-        keep_raw: config.keep.raw,
-        keep_rollups: config.keep.rollups,
-        ..PostgresOptions::default()
-    };
-    let store = PostgresStore::open(url.clone(), options).await?;
+    let store = PostgresStore::open(url.clone(), of_postgres(&config.keep)).await?;
     tracing::info!(store = %url, found = store.describe(), "the store is open");
     Ok(Arc::new(store))
+}
+
+fn of_the_embedded(keep: &KeepConfig) -> StoreOptions {
+    StoreOptions { keep_raw: keep.raw, keep_rollups: keep.rollups, ..StoreOptions::default() }
+}
+
+fn of_postgres(keep: &KeepConfig) -> PostgresOptions {
+    PostgresOptions { keep_raw: keep.raw, keep_rollups: keep.rollups, ..PostgresOptions::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sentinel_model::duration::Millis;
+
+    #[test]
+    fn either_store_keeps_as_long_as_the_configuration_says() {
+        let keep = KeepConfig { raw: Millis(1), rollups: Millis(2) };
+        let (embedded, postgres) = (of_the_embedded(&keep), of_postgres(&keep));
+        assert_eq!((embedded.keep_raw, embedded.keep_rollups), (keep.raw, keep.rollups));
+        assert_eq!((postgres.keep_raw, postgres.keep_rollups), (keep.raw, keep.rollups));
+    }
 }
