@@ -141,13 +141,13 @@ fn has_nextest(checkout: &Checkout) -> bool {
     process::read(checkout.cargo().args(["nextest", "--version"])).is_ok()
 }
 
-/// Where tests find what `prepare` made.
 /// Half as many again as there are cores: the longest tests wait for processes more than they compute.
 fn lanes() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     cores + cores.div_ceil(2)
 }
 
+/// Where tests find what `prepare` made.
 fn environment(checkout: &Checkout, command: &mut Command, selection: &Selection<'_>) {
     command
         // A test that fails says why in words; a trace of the runner's frames would bury them.

@@ -30,13 +30,9 @@ struct Server {
 
 impl Server {
     fn start(tls: SmtpTls, user: Option<(&str, &str)>) -> Self {
-        let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-            || concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/services/services.json").into(),
-            std::path::PathBuf::from,
-        );
         let folder = tempfile::tempdir().unwrap();
         let server =
-            SmtpServer::start(&Services::read(&list).unwrap(), folder.path(), tls, user).unwrap();
+            SmtpServer::start(&Services::here().unwrap(), folder.path(), tls, user).unwrap();
         Self { server, tls, _folder: folder }
     }
 

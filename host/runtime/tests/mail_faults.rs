@@ -83,11 +83,7 @@ fn is_silent(fault: SmtpFault) -> bool {
 }
 
 fn server(folder: &Path, tls: SmtpTls) -> SmtpServer {
-    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/services/services.json").into(),
-        PathBuf::from,
-    );
-    SmtpServer::start(&Services::read(&list).unwrap(), folder, tls, None).unwrap()
+    SmtpServer::start(&Services::here().unwrap(), folder, tls, None).unwrap()
 }
 
 /// How a message goes: through TLS with this authority, or without; and with what patience.

@@ -11,7 +11,7 @@ use sentinel_store::ingest::{Commit, CommitOutcome, Content};
 use sentinel_store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use sentinel_store::query::TimeRange;
 use sentinel_store::{Store, StoreError};
-use sentinel_test_services::Postgres;
+use sentinel_test_services::{Postgres, Services};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ async fn commit_all(store: &PostgresStore, agent: &str, to: u64) -> u64 {
 async fn a_killed_server_leaves_what_it_acknowledged_once_and_the_store_goes_on() {
     let rounds: u64 =
         std::env::var("SENTINEL_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
-    let mut server = Postgres::start(&server::services(), &[]).unwrap();
+    let mut server = Postgres::start(&Services::here().unwrap(), &[]).unwrap();
     let store = open(&server, PostgresOptions::default()).await;
     let records = 60 * rounds;
     let committing = tokio::spawn({
@@ -177,7 +177,7 @@ async fn of_two_processes_with_the_same_records_one_commits_each() {
 #[tokio::test]
 async fn without_a_free_connection_it_is_said_and_work_resumes() {
     let server = Postgres::start(
-        &server::services(),
+        &Services::here().unwrap(),
         &["max_connections=8", "client_connection_check_interval=100ms"],
     )
     .unwrap();

@@ -6,7 +6,7 @@ mod server;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use sentinel_store::postgres::{PostgresOptions, PostgresStore, PostgresUrl};
 use sentinel_store::{Store, StoreError};
-use sentinel_test_services::Postgres;
+use sentinel_test_services::{Postgres, Services};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ fn rig(asks_for_certificate: bool) -> Rig {
         format!("hba_file={}", hba.display()),
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let server = Postgres::start(&server::services(), &settings).unwrap();
+    let server = Postgres::start(&Services::here().unwrap(), &settings).unwrap();
     Rig { files, ours, server, addresses }
 }
 

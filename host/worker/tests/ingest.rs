@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use support::{Rig, TransformFn, agent, batch, position, until};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 const LABELS: &str = r#"{agent="web-1", code="200"}"#;
 
@@ -196,22 +197,24 @@ async fn what_no_worker_came_to_an_end_with_is_committed_as_dead_and_not_looked_
     assert_eq!(dead.payload, codec::encode(&batch(2)));
 }
 
+/// A worker's part that takes from the bus, until it is stopped or killed.
+fn consuming(rig: &Rig, stopping: &watch::Receiver<bool>) -> JoinHandle<()> {
+    let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
+    tokio::spawn(consume(bus, rig.ingest(), metrics, Arc::default(), stopping.clone()))
+}
+
 #[tokio::test]
 async fn a_worker_that_ends_in_the_middle_leaves_its_messages_to_the_next() {
     let rig = Rig::new().await;
     rig.store.refuse(true);
     rig.publish(1, 1, rig.sample(1, 1)).await;
     let (_stop, stopping) = watch::channel(false);
-    let run = || {
-        let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
-        tokio::spawn(consume(bus, rig.ingest(), metrics, Arc::default(), stopping.clone()))
-    };
-    let killed = run();
+    let killed = consuming(&rig, &stopping);
     until("the store was asked", async || rig.metrics.store_failures.get() > 0).await;
     killed.abort();
     assert!(killed.await.unwrap_err().is_cancelled());
     rig.store.refuse(false);
-    let next = run();
+    let next = consuming(&rig, &stopping);
     until("it is acknowledged", async || rig.bus.depth().messages == 0).await;
     next.abort();
     assert_eq!(rig.committed().await, 1);
@@ -223,8 +226,7 @@ async fn what_waits_on_the_bus_is_seen_while_the_store_takes_nothing() {
     rig.store.refuse(true);
     rig.publish(1, 1, rig.sample(1, 1)).await;
     let (_stop, stopping) = watch::channel(false);
-    let (bus, metrics) = (rig.bus.clone(), rig.metrics.clone());
-    let task = tokio::spawn(consume(bus, rig.ingest(), metrics, Arc::default(), stopping));
+    let task = consuming(&rig, &stopping);
     until("the store was asked", async || rig.metrics.store_failures.get() > 0).await;
     for seq in 2..=4 {
         rig.publish(seq, 1, rig.sample(seq, 1)).await;

@@ -11,7 +11,7 @@ use crate::schedule::Strike;
 use crate::{SOON, number, until};
 use anyhow::{Context, Result, bail, ensure};
 use begin::{command, is_ready};
-use sentinel_test_services::{Nats, Postgres, RegistryProcess, SmallDisk};
+use sentinel_test_services::{Nats, Postgres, RegistryProcess, Services, SmallDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -290,7 +290,7 @@ impl Site {
     /// # Errors
     /// Where there is no standby, or nothing is committed while it follows.
     pub fn fail_over(&mut self, settings: &[&str]) -> Result<()> {
-        let services = begin::services()?;
+        let services = Services::here()?;
         let standby = self.postgres.standby(&services, settings)?;
         self.postgres.query("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
         self.postgres.query("postgres", "SELECT pg_reload_conf()")?;

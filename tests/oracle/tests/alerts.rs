@@ -23,7 +23,6 @@ use sentinel_store::sqlite::{SqliteStore, StoreOptions};
 use sentinel_test_services::{Postgres, Services};
 use serde_json::json;
 use sqlx::Connection as _;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -344,11 +343,7 @@ async fn what_is_planted_in_sqlite_is_found_and_what_is_right_is_not() -> Result
 
 #[tokio::test]
 async fn what_is_planted_in_postgresql_is_found_and_what_is_right_is_not() -> Result<()> {
-    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/services.json"),
-        Into::into,
-    );
-    let server = Postgres::start(&Services::read(&list)?, &[])?;
+    let server = Postgres::start(&Services::here()?, &[])?;
     let right = server.database()?;
     let store = PostgresStore::open(PostgresUrl::new(&right)?, PostgresOptions::default()).await?;
     plant(&store, Late::Unseen).await?;

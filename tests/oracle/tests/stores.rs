@@ -103,11 +103,7 @@ async fn gaps_and_doubles_that_are_planted_in_sqlite_are_found() -> Result<()> {
 
 #[tokio::test]
 async fn gaps_and_doubles_that_are_planted_in_postgresql_are_found() -> Result<()> {
-    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/services.json"),
-        Into::into,
-    );
-    let server = Postgres::start(&Services::read(&list)?, &[])?;
+    let server = Postgres::start(&Services::here()?, &[])?;
     for (records, code, words) in cases() {
         let place = server.database()?;
         let url = PostgresUrl::new(&place)?;

@@ -57,6 +57,21 @@ struct Service {
 }
 
 impl Services {
+    /// Those of this checkout, or those that `SENTINEL_SERVICES` names.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn here() -> Result<Self> {
+        Self::named("SENTINEL_SERVICES", "services/services.json")
+    }
+
+    /// The list that a variable names, else the one at its place in `target`.
+    fn named(variable: &str, in_target: &str) -> Result<Self> {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        let list = std::env::var_os(variable);
+        Self::read(&list.map_or_else(|| target.join(in_target), PathBuf::from))
+    }
+
     /// Reads the list that `cargo xtask services` wrote.
     ///
     /// # Errors

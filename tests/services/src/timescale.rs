@@ -3,7 +3,6 @@
 
 use crate::{Postgres, Services};
 use anyhow::Result;
-use std::path::{Path, PathBuf};
 
 const SETTINGS: &[&str] = &[
     "shared_preload_libraries=timescaledb",
@@ -40,14 +39,7 @@ impl Services {
     /// # Errors
     /// Where there are none.
     pub fn timescale() -> Result<Self> {
-        let list = std::env::var_os("SENTINEL_TIMESCALE").map_or_else(
-            || {
-                Path::new(env!("CARGO_MANIFEST_DIR"))
-                    .join("../../target/services/timescale/services.json")
-            },
-            PathBuf::from,
-        );
-        Self::read(&list)
+        Self::named("SENTINEL_TIMESCALE", "services/timescale/services.json")
     }
 }
 

@@ -2,19 +2,10 @@
 
 use anyhow::Result;
 use sentinel_test_services::{Postgres, Services};
-use std::path::{Path, PathBuf};
-
-fn services() -> Result<Services> {
-    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/services.json"),
-        PathBuf::from,
-    );
-    Services::read(&list)
-}
 
 #[test]
 fn a_killed_server_begins_again_with_what_was_committed() -> Result<()> {
-    let mut server = Postgres::start(&services()?, &["max_connections=20"])?;
+    let mut server = Postgres::start(&Services::here()?, &["max_connections=20"])?;
     let url = server.database()?;
     assert_ne!(url, server.database()?);
     server.query("test0", "CREATE TABLE t (n int); INSERT INTO t VALUES (7)")?;
@@ -32,7 +23,7 @@ fn a_killed_server_begins_again_with_what_was_committed() -> Result<()> {
 
 #[test]
 fn a_standby_has_what_was_committed_and_takes_the_place_of_the_one_it_followed() -> Result<()> {
-    let services = services()?;
+    let services = Services::here()?;
     let mut server = Postgres::start(&services, &[])?;
     server.database()?;
     server.query("test0", "CREATE TABLE t (n int); INSERT INTO t VALUES (7)")?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sentinel_bus::jetstream::{JetStreamBus, JetStreamOptions};
 use sentinel_bus::{Bus, Subscription};
-use sentinel_test_services::{Nats, steady_port};
+use sentinel_test_services::{Nats, Services, steady_port};
 
-use crate::rig::{options, publish_in_the_end, services, until};
+use crate::rig::{options, publish_in_the_end, until};
 
 struct Cluster {
     servers: Vec<Nats>,
@@ -17,7 +17,7 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Cluster {
-        let (services, folder) = (services(), tempfile::tempdir().unwrap());
+        let (services, folder) = (Services::here().unwrap(), tempfile::tempdir().unwrap());
         let routes = [(); 3].map(|()| steady_port().unwrap());
         let start = |port: u16| {
             let others = routes.iter().filter(|&&other| other != port);

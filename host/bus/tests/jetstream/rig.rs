@@ -1,6 +1,5 @@
 //! A real nats-server, and who uses it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream as js;
@@ -26,7 +25,9 @@ impl Rig {
 
     pub fn with(top: &str, jetstream: &str) -> Rig {
         let folder = tempfile::tempdir().unwrap();
-        let nats = Nats::with(&services(), &folder.path().join("nats"), top, jetstream).unwrap();
+        let nats =
+            Nats::with(&Services::here().unwrap(), &folder.path().join("nats"), top, jetstream)
+                .unwrap();
         Rig { nats, _folder: folder }
     }
 
@@ -42,20 +43,6 @@ impl Rig {
     pub async fn operator(&self) -> js::Context {
         js::new(async_nats::connect(self.nats.url()).await.unwrap())
     }
-}
-
-/// The services of this checkout.
-pub fn services() -> Services {
-    let list = std::env::var_os("SENTINEL_SERVICES").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../target/services/services.json"
-            ))
-        },
-        PathBuf::from,
-    );
-    Services::read(&list).unwrap()
 }
 
 /// A small stream at an address.

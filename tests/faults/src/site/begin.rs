@@ -73,11 +73,6 @@ pub(super) fn is_ready(port: u16) -> Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200 "))
 }
 
-/// The services of this checkout.
-pub(super) fn services() -> Result<Services> {
-    Services::read(&given("SENTINEL_SERVICES", "services/services.json"))
-}
-
 /// The Unix socket of a PostgreSQL, in the folder that its URL names.
 pub(super) fn socket(postgres: &Postgres) -> Result<PathBuf> {
     let url = postgres.url("x");
@@ -100,7 +95,7 @@ impl Site {
     /// # Errors
     /// Where something does not come up; the logs are in the message.
     pub fn start(options: &Options<'_>) -> Result<Self> {
-        let services = services()?;
+        let services = Services::here()?;
         let folder = tempfile::tempdir()?;
         let path = folder.path();
         let at = path.join("nats");

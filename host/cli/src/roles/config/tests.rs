@@ -99,6 +99,16 @@ fn the_default_configuration_has_the_right_shape() {
 }
 
 #[test]
+fn a_first_configuration_takes_the_place_of_none_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sentinel.yaml");
+    for text in ["version: 1\n", "another"] {
+        begin_with(&path, text).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "version: 1\n");
+    }
+}
+
+#[test]
 fn raw_samples_are_kept_for_a_week_and_hourly_ones_for_ninety_days_unless_it_says_otherwise() {
     let kept = |text: &str| {
         let document = Document::parse("sentinel.yaml", &format!("version: 1\n{text}")).unwrap();
